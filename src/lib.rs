@@ -1,0 +1,3 @@
+pub mod secret;
+pub mod template;
+pub mod units;
