@@ -1,3 +1,11 @@
+pub mod config;
+pub mod destination;
+pub mod later;
+pub mod page;
+pub mod processor;
+pub mod progress;
+pub mod rest;
 pub mod secret;
+pub mod source;
 pub mod template;
 pub mod units;

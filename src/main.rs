@@ -1,1 +1,2 @@
-fn main(){}
+//! highwater
+fn main() {}

@@ -42,7 +42,8 @@ impl FromStr for Timespan {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is not a duration; write it like \"250ms\", \"30s\", \"15m\", \"1h30m\" or \"3d\"");
+        let wrong =
+            || format!("`{text}` is not a duration; write it like \"250ms\", \"30s\", \"15m\", \"1h30m\" or \"3d\"");
         let mut rest = text.trim();
         let mut total_ms: u64 = 0;
         let mut smallest_unit_ms = u64::MAX;
@@ -58,8 +59,7 @@ impl FromStr for Timespan {
                 return Err(wrong());
             }
             smallest_unit_ms = unit_ms;
-            total_ms =
-                count.checked_mul(unit_ms).and_then(|ms| total_ms.checked_add(ms)).ok_or_else(wrong)?;
+            total_ms = count.checked_mul(unit_ms).and_then(|ms| total_ms.checked_add(ms)).ok_or_else(wrong)?;
         }
         if smallest_unit_ms == u64::MAX { Err(wrong()) } else { Ok(Self::millis(total_ms)) }
     }

@@ -1,0 +1,87 @@
+//! One API over HTTP: requests under a budget, with credentials, time limits and retries, and how to get from one
+//! page to the next. It knows neither configuration files nor tables, and could become a crate of its own.
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::later::NotBuiltYet;
+use crate::template::Template;
+use crate::units::{ByteSize, Timespan};
+
+pub mod action;
+pub mod auth;
+pub mod budget;
+pub mod paginator;
+pub mod retry;
+
+/// How to talk to an API.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientOptions {
+    /// Joined with a resource's `path` as text.
+    pub base_url: String,
+    /// Headers of every request.
+    #[serde(default)]
+    pub headers: IndexMap<String, Template>,
+    /// Query parameters of every request.
+    #[serde(default)]
+    pub params: IndexMap<String, Template>,
+    /// How requests prove who they are.
+    #[serde(default)]
+    pub auth: Option<auth::Auth>,
+    /// How to get from one page to the next, for resources that do not say.
+    #[serde(default)]
+    pub paginator: Option<paginator::Paginator>,
+    /// How many requests may be sent.
+    #[serde(default)]
+    pub rate_limit: Option<budget::RateLimit>,
+    /// What to do about failures that may pass.
+    #[serde(default)]
+    pub retry: retry::RetryOptions,
+    /// Time for one whole attempt, body included.
+    #[serde(default = "default_timeout")]
+    pub timeout: Timespan,
+    /// Time to reach the server, TLS included.
+    #[serde(default = "default_connect_timeout")]
+    pub connect_timeout: Timespan,
+    /// Longest silence between two reads of a response.
+    #[serde(default = "default_read_timeout")]
+    pub read_timeout: Timespan,
+    /// Largest body of a page after decompression.
+    #[serde(default = "default_max_page_bytes")]
+    pub max_page_bytes: ByteSize,
+    /// Which redirects are followed.
+    #[serde(default)]
+    pub redirects: Redirects,
+    /// Remember ETag and Last-Modified.
+    #[serde(default)]
+    pub conditional_requests: Option<NotBuiltYet>,
+}
+
+/// Which redirects a client follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Redirects {
+    /// Those that stay on the scheme, host and port of `base_url`.
+    #[default]
+    SameOrigin,
+    /// None: a redirect fails the read.
+    None,
+}
+
+fn default_timeout() -> Timespan {
+    Timespan::secs(60)
+}
+
+fn default_connect_timeout() -> Timespan {
+    Timespan::secs(10)
+}
+
+fn default_read_timeout() -> Timespan {
+    Timespan::secs(30)
+}
+
+fn default_max_page_bytes() -> ByteSize {
+    ByteSize::mebi(64)
+}
