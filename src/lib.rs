@@ -1,4 +1,5 @@
 pub mod config;
+pub mod decode;
 pub mod destination;
 pub mod later;
 pub mod page;
