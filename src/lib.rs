@@ -1,3 +1,4 @@
+pub mod practice;
 pub mod secret;
 pub mod template;
 pub mod units;
