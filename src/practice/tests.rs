@@ -1,5 +1,6 @@
 //! The practice API over a real socket: all its pages, its faults, its refusals and its end.
 
+mod example_config;
 mod faults;
 mod support;
 
