@@ -3,6 +3,7 @@ pub mod decode;
 pub mod destination;
 pub mod later;
 pub mod page;
+pub mod practice;
 pub mod processor;
 pub mod progress;
 pub mod rest;

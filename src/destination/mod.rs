@@ -1,11 +1,27 @@
 //! The SQLite file: rows, checkpoints and history, changed only by whole commits.
+//!
+//! The contract: [`Db::commit`] stores everything that its pages say (rows, quarantined records, columns, ledger
+//! lines, checkpoints, run totals) in one transaction, or nothing. A page is never split over two commits. When a
+//! commit returns an error, its outcome is unknown until the checkpoint has been read again from the file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::units::Timespan;
+
+mod columns;
+mod error;
+mod history;
+mod lock;
+mod sqlite;
+mod tables;
+mod write;
+
+pub use error::DbError;
+pub use history::{Begun, RunKind, RunStart, StoredBudget, StoredCheckpoint};
+pub use write::{Batch, Committed, Counts, Delivery, Ending, Outcome};
 
 /// `[destination]`: the file, and how safe a commit is.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -38,4 +54,48 @@ pub enum Synchronous {
     Full,
     /// A crash of the process; a power cut may take back the last commits, rows and checkpoint together.
     Normal,
+}
+
+/// The open file. One thread writes it; every call is awaited under a timeout.
+#[derive(Debug)]
+pub struct Db {
+    writer: sqlite::Writer,
+    path: PathBuf,
+    /// Held until the file is closed.
+    _lock: lock::LockFile,
+}
+
+impl Db {
+    /// Opens the file, or creates it, and keeps other instances out.
+    ///
+    /// # Errors
+    /// When another instance has it open, when it is not ours, newer, corrupt or cannot be written.
+    pub async fn open(options: &DestinationOptions) -> Result<Self, DbError> {
+        let path = options.path.clone();
+        let lock = lock::LockFile::take(&path)?;
+        let writer = sqlite::Writer::open(options).await?;
+        Ok(Self { writer, path, _lock: lock })
+    }
+
+    /// Where the file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Stores a batch in one transaction.
+    ///
+    /// # Errors
+    /// When the transaction failed: nothing of it is stored, or, for an error of COMMIT itself, perhaps all of it.
+    pub async fn commit(&self, batch: Batch) -> Result<Committed, DbError> {
+        self.writer.call("commit", move |connection, tables| write::commit(connection, tables, batch)).await
+    }
+
+    /// Moves the WAL into the file, closes the file and lets the next instance in.
+    ///
+    /// # Errors
+    /// When the WAL cannot be written back; the file then still holds everything, in the WAL.
+    pub async fn close(self) -> Result<(), DbError> {
+        self.writer.close().await
+    }
 }

@@ -1,0 +1,259 @@
+//! Which type a column gets, which values it can hold unchanged, and what it is called. Pure rules.
+//!
+//! Data tables have SQLite's column affinities: the declared type tells tools what to expect, and SQLite converts
+//! a value on its way in where that loses nothing. A value that would be changed by it is a misfit; it is kept as
+//! its own JSON text in the `_extra` column (SQLite, "Datatypes In SQLite", §3.1 and §3.4).
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+
+use crate::page::Value;
+
+/// What a column was declared to hold, from the first values that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ColumnType {
+    Integer,
+    Real,
+    Text,
+    Boolean,
+    /// Objects and lists, as their JSON text.
+    Json,
+    /// Numbers as exact text: only for keys that no 64-bit integer holds.
+    Number,
+}
+
+impl ColumnType {
+    /// The type in `CREATE TABLE`.
+    pub(super) fn declared(self) -> &'static str {
+        match self {
+            Self::Integer => "INTEGER",
+            Self::Real => "REAL",
+            Self::Boolean => "BOOLEAN",
+            Self::Text | Self::Json | Self::Number => "TEXT",
+        }
+    }
+
+    /// The word in `_hw_columns`.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Integer => "integer",
+            Self::Real => "real",
+            Self::Text => "text",
+            Self::Boolean => "boolean",
+            Self::Json => "json",
+            Self::Number => "number",
+        }
+    }
+
+    pub(super) fn from_str(text: &str) -> Option<Self> {
+        [Self::Integer, Self::Real, Self::Text, Self::Boolean, Self::Json, Self::Number]
+            .into_iter()
+            .find(|known| known.as_str() == text)
+    }
+
+    /// The type for a column in which `value` is the first one; `null` says nothing.
+    pub(super) fn of(value: Value<'_>) -> Option<Self> {
+        match value {
+            Value::Null => None,
+            Value::Bool(_) => Some(Self::Boolean),
+            Value::Integer(..) => Some(Self::Integer),
+            Value::Real(..) => Some(Self::Real),
+            Value::Text(_) | Value::Number(_) => Some(Self::Text),
+            Value::Json(_) => Some(Self::Json),
+        }
+    }
+
+    /// The type for a column whose first page has values of both types.
+    pub(super) fn join(self, other: Self) -> Self {
+        match (self, other) {
+            (same, other) if same == other => same,
+            (Self::Integer, Self::Real) | (Self::Real, Self::Integer) => Self::Real,
+            _ => Self::Text,
+        }
+    }
+}
+
+/// The type of a key column, where `value` can be a key.
+pub(super) fn key_type(value: Value<'_>) -> Option<ColumnType> {
+    match value {
+        Value::Integer(..) => Some(ColumnType::Integer),
+        Value::Real(..) => Some(ColumnType::Real),
+        Value::Text(_) => Some(ColumnType::Text),
+        Value::Number(_) => Some(ColumnType::Number),
+        Value::Null | Value::Bool(_) | Value::Json(_) => None,
+    }
+}
+
+/// Integers up to this size are the same number as a double (2^53).
+const REAL_INTEGER_MAX: u64 = 1 << 53;
+
+/// What is bound for `value` in a column of type `column`; `None` for a misfit.
+pub(super) fn bind<'a>(column: ColumnType, value: Value<'a>) -> Option<ToSqlOutput<'a>> {
+    use ColumnType::{Boolean, Integer, Real};
+    let bound = match (column, value) {
+        (_, Value::Null) => ValueRef::Null,
+        (Boolean, Value::Bool(value)) => ValueRef::Integer(value.into()),
+        (_, Value::Bool(value)) => ValueRef::Text(if value { b"true" } else { b"false" }),
+        (Integer, Value::Integer(value, _)) => ValueRef::Integer(value),
+        (Real, Value::Integer(value, _)) if value.unsigned_abs() <= REAL_INTEGER_MAX => ValueRef::Integer(value),
+        (Integer | Real, Value::Real(value, _)) => ValueRef::Real(value),
+        (Integer | Real | Boolean, Value::Text(text)) if !looks_numeric(text) => ValueRef::Text(text),
+        (Integer | Real | Boolean, Value::Json(text)) => ValueRef::Text(text),
+        (Integer | Real | Boolean, _) => return None,
+        (_, Value::Integer(_, text) | Value::Real(_, text)) => ValueRef::Text(text),
+        (_, Value::Number(text) | Value::Text(text) | Value::Json(text)) => ValueRef::Text(text),
+    };
+    Some(ToSqlOutput::Borrowed(bound))
+}
+
+/// Whether a column of numeric affinity could take the text for a number. Rather yes than no.
+fn looks_numeric(text: &[u8]) -> bool {
+    let text = text.trim_ascii();
+    let inside = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
+    inside
+        .first()
+        .is_some_and(|first| first.is_ascii_digit() || *first == b'.' || first.is_ascii_whitespace() || *first == 0x0b)
+        || text.first() == Some(&0x0b)
+}
+
+/// The JSON text of a value, for `_extra`.
+pub(super) fn json_text(value: Value<'_>) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(value) => value.to_string(),
+        Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text) | Value::Json(text) => {
+            String::from_utf8_lossy(text).into_owned()
+        }
+        Value::Text(text) => serde_json::Value::String(String::from_utf8_lossy(text).into_owned()).to_string(),
+    }
+}
+
+/// Columns that are ours in every data table; a key of an API that has such a name gets another one.
+pub(super) const RESERVED: [&str; 4] = ["_page_id", "_extra", "_parent_id", "_list_idx"];
+
+/// A column name longer than this is cut: it would not be typed by anybody.
+const NAME_BYTES_MAX: usize = 128;
+
+/// The column for a record key: the key itself, unless it is empty, too long, has a NUL, is one of ours, or is
+/// taken in lower or upper case. Then a part of its hash is added, the same for the same key at any time.
+pub(super) fn column_name(key: &str, taken: &HashSet<String>) -> String {
+    let mut name: String = key.replace('\0', "_");
+    if name.len() > NAME_BYTES_MAX {
+        let mut end = NAME_BYTES_MAX;
+        while !name.is_char_boundary(end) {
+            end -= 1;
+        }
+        name.truncate(end);
+    }
+    let folded = name.to_ascii_lowercase();
+    if name == key && !key.is_empty() && !RESERVED.contains(&folded.as_str()) && !taken.contains(&folded) {
+        return name;
+    }
+    let suffixed = format!("{name}_{:08x}", stable_hash(key));
+    if taken.contains(&suffixed.to_ascii_lowercase()) {
+        return format!("{suffixed}_{}", taken.len());
+    }
+    suffixed
+}
+
+fn stable_hash(key: &str) -> u32 {
+    // FNV-1a: the name must be the same in every version of the standard library.
+    key.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// A hash of a key's values, to count the distinct ones of a page.
+pub(super) fn key_hash<'a>(values: impl Iterator<Item = Value<'a>>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for value in values {
+        match value {
+            Value::Integer(value, _) => value.hash(&mut hasher),
+            Value::Real(value, _) => value.to_bits().hash(&mut hasher),
+            Value::Number(text) | Value::Text(text) | Value::Json(text) => text.hash(&mut hasher),
+            Value::Null | Value::Bool(_) => {}
+        }
+    }
+    hasher.finish()
+}
+
+/// Quotes a name for SQL. A name with a NUL cannot be written in SQL at all; [`column_name`] lets none through,
+/// and the configuration refuses them in tables.
+pub(super) fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn holds(column: ColumnType, value: Value<'_>) -> Option<rusqlite::types::Value> {
+        let connection = rusqlite::Connection::open_in_memory().unwrap();
+        connection.execute_batch(&format!("CREATE TABLE t (c {})", column.declared())).unwrap();
+        let bound = bind(column, value)?;
+        connection.execute("INSERT INTO t VALUES (?1)", [bound]).unwrap();
+        Some(connection.query_row("SELECT c FROM t", [], |row| row.get(0)).unwrap())
+    }
+
+    #[test]
+    fn a_value_that_a_column_would_change_is_a_misfit() {
+        use ColumnType::{Boolean, Integer, Real, Text};
+        let big = Value::Number(b"123456789012345678901234567890");
+        for (column, value) in [
+            (Integer, Value::Text(b"007")),
+            (Integer, Value::Text(b" 12 ")),
+            (Real, Value::Text(b"1e5")),
+            (Integer, big),
+            (Real, big),
+            (Boolean, Value::Integer(1, b"1")),
+            (Boolean, Value::Text(b"1")),
+            (Real, Value::Integer((1 << 53) + 1, b"9007199254740993")),
+        ] {
+            assert_eq!(bind(column, value), None, "{column:?} {value:?}");
+        }
+        assert_eq!(holds(Text, big), Some("123456789012345678901234567890".to_owned().into()));
+        assert_eq!(holds(Integer, Value::Text(b"n/a")), Some("n/a".to_owned().into()));
+        assert_eq!(holds(Integer, Value::Real(5.5, b"5.5")), Some(5.5.into()));
+        assert_eq!(holds(Integer, Value::Bool(true)), Some("true".to_owned().into()));
+        assert_eq!(holds(Text, Value::Text(b"007")), Some("007".to_owned().into()));
+    }
+
+    #[test]
+    fn names_are_kept_where_sqlite_can_tell_them_apart() {
+        let taken = HashSet::from(["id".to_owned()]);
+        for (key, name) in [("name", "name"), ("_id", "_id"), ("select", "select"), ("a\"b", "a\"b"), ("é", "é")] {
+            assert_eq!(column_name(key, &taken), name);
+        }
+        for key in ["ID", "", "_page_id", "_EXTRA", "a\0b"] {
+            let name = column_name(key, &taken);
+            assert_ne!(name, key);
+            assert_eq!(name, column_name(key, &taken), "the same key has the same name again");
+        }
+        assert!(column_name(&"é".repeat(200), &taken).len() < 160);
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_stored_byte_for_byte_or_is_a_misfit(text in "[ \t\x0b+.0-9eExX-]{0,6}|\\PC{0,6}|[0-9]{1,25}") {
+            for column in [ColumnType::Integer, ColumnType::Real, ColumnType::Boolean, ColumnType::Text] {
+                if let Some(stored) = holds(column, Value::Text(text.as_bytes())) {
+                    prop_assert_eq!(stored, rusqlite::types::Value::Text(text.clone()), "{:?}", column);
+                }
+            }
+        }
+
+        #[test]
+        fn a_column_name_is_one_name_in_sql(key in "\\PC{0,10}|[\"'\\]\\[;)(\0 a-z]{0,10}") {
+            let connection = rusqlite::Connection::open_in_memory().unwrap();
+            let name = column_name(&key, &HashSet::new());
+            connection.execute_batch(&format!("CREATE TABLE t ({} TEXT)", quote(&name))).unwrap();
+            let found: String =
+                connection.query_row("SELECT group_concat(name) FROM pragma_table_info('t')", [], |row| row.get(0)).unwrap();
+            prop_assert_eq!(found, name);
+            let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).unwrap();
+            prop_assert_eq!(tables, 1);
+        }
+    }
+}

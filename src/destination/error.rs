@@ -1,0 +1,117 @@
+//! What can go wrong with the file, in the words of the person who has to do something about it.
+
+use std::io;
+use std::path::PathBuf;
+
+use rusqlite::ErrorCode;
+
+/// Why the file could not be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// Another instance has the file open.
+    #[error("{path} is in use by another highwater{}; wait for it to end, or use another destination.path", pid_note(.pid))]
+    Held {
+        /// The database.
+        path: PathBuf,
+        /// The other process, where it is known.
+        pid: Option<u32>,
+    },
+    /// Another program held the write lock for too long.
+    #[error("another program keeps the database locked for writing; end its transaction and run again")]
+    Busy,
+    /// The file is something else.
+    #[error("{path} is not a highwater database: {why}; it was left alone, choose another destination.path")]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        why: String,
+    },
+    /// The file was written by a newer version.
+    #[error("{path} was written by a newer highwater (schema {found}, this one knows {known}); use that version")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema version.
+        found: i64,
+        /// The newest version known here.
+        known: i64,
+    },
+    /// The file is damaged.
+    #[error(
+        "the database is damaged ({0}); nothing was changed. Keep a copy of the file and of its -wal, then restore a \
+         backup, or save what is readable with `sqlite3 FILE .recover`"
+    )]
+    Corrupt(String),
+    /// No space left.
+    #[error("no space left for the database; free some and run again, it goes on where it stopped")]
+    Full,
+    /// The file or its folder cannot be written.
+    #[error("the database cannot be written ({0}); check the owner and the mode of the file and of its folder")]
+    ReadOnly(String),
+    /// Reading or writing failed below SQLite.
+    #[error("reading or writing the database failed: {0}; check the disk, then run again")]
+    Io(String),
+    /// The bundled SQLite has a known fault.
+    #[error("SQLite {0} is too old: versions before 3.51.3 can lose commits")]
+    OldSqlite(&'static str),
+    /// The configuration no longer describes the data that is there.
+    #[error("{resource}: {what} since its table was made; run `highwater reset {resource}` to read it from the start")]
+    IdentityChanged {
+        /// `SOURCE.RESOURCE`.
+        resource: String,
+        /// What changed, from what to what.
+        what: String,
+    },
+    /// The table belongs to someone else.
+    #[error("{resource}: table {table} {owner}; give the resource another `table`")]
+    TableTaken {
+        /// `SOURCE.RESOURCE`.
+        resource: String,
+        /// The table.
+        table: String,
+        /// Whose it is.
+        owner: String,
+    },
+    /// The thread that writes the file is gone.
+    #[error("the database thread ended unexpectedly")]
+    Closed,
+    /// Our bug: a panic while the database was at work. The transaction was rolled back.
+    #[error("a bug in highwater: panic in `{0}`; nothing of it was stored")]
+    Panic(&'static str),
+    /// A call took longer than any healthy disk needs.
+    #[error("the database did not answer `{0}` in time; what it was storing is either stored whole or not at all")]
+    Timeout(&'static str),
+    /// Any other error of SQLite.
+    #[error("SQLite: {0}")]
+    Sqlite(rusqlite::Error),
+}
+
+fn pid_note(pid: &Option<u32>) -> String {
+    pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+}
+
+impl From<rusqlite::Error> for DbError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt(error.to_string()),
+            Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+                Self::ReadOnly(error.to_string())
+            }
+            Some(ErrorCode::SystemIoFailure) => Self::Io(error.to_string()),
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+impl From<io::Error> for DbError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull => Self::Full,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly(error.to_string()),
+            _ => Self::Io(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The one connection that writes, on its own thread, and how SQLite is set up on it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use super::tables::Tables;
+use super::{DbError, DestinationOptions, Synchronous};
+
+/// Marks a file as ours in the SQLite header: "hwtr".
+pub(super) const APPLICATION_ID: i64 = 0x6877_7472;
+
+/// Version of the `_hw_` tables.
+pub(super) const SCHEMA_VERSION: i64 = 1;
+
+/// The first SQLite release in which a checkpoint that races a writer cannot lose commits.
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+
+/// No call to a healthy disk takes this long; beyond it the process has to end, not to hang.
+const CALL_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Prepared statements kept: a few for the history, one for each table that is being written.
+const STATEMENTS_MAX: usize = 256;
+
+/// Page cache in KiB. It holds the inner pages of large tables, so that an upsert reads at most one page.
+const CACHE_KIB: i64 = 16 << 10;
+
+/// The connection that writes, behind tokio-rusqlite's thread.
+#[derive(Debug)]
+pub(super) struct Writer {
+    connection: tokio_rusqlite::Connection,
+    tables: Arc<Mutex<Tables>>,
+}
+
+impl Writer {
+    pub(super) async fn open(options: &DestinationOptions) -> Result<Self, DbError> {
+        if rusqlite::version_number() < SQLITE_VERSION_MIN {
+            return Err(DbError::OldSqlite(rusqlite::version()));
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = tokio_rusqlite::Connection::open_with_flags(&options.path, flags).await?;
+        let writer = Self { connection, tables: Arc::default() };
+        let options = options.clone();
+        writer
+            .call("open", move |connection, tables| {
+                recognise(connection, &options.path)?;
+                configure(connection, &options)?;
+                create_schema(connection)?;
+                tables.watch(connection)?;
+                Ok(())
+            })
+            .await?;
+        Ok(writer)
+    }
+
+    /// Runs `work` on the writer's thread. A panic in it, or an error, leaves no transaction open.
+    ///
+    /// Dropping the returned future does not stop `work`: it runs to its end, and may commit.
+    pub(super) async fn call<R: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&mut Connection, &mut Tables) -> Result<R, DbError> + Send + 'static,
+    ) -> Result<R, DbError> {
+        let tables = Arc::clone(&self.tables);
+        let call = self.connection.call(move |connection| {
+            let mut tables = tables.lock().unwrap_or_else(PoisonError::into_inner);
+            let result =
+                catch_unwind(AssertUnwindSafe(|| work(connection, &mut tables))).unwrap_or(Err(DbError::Panic(what)));
+            if result.is_err() {
+                tables.forget();
+                if !connection.is_autocommit()
+                    && let Err(error) = connection.execute_batch("ROLLBACK")
+                {
+                    tracing::error!(%error, "roll back after a failed {what}");
+                }
+            }
+            result
+        });
+        match tokio::time::timeout(CALL_TIMEOUT, call).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(tokio_rusqlite::Error::Error(error))) => Err(error),
+            Ok(Err(_)) => Err(DbError::Closed),
+            Err(_) => Err(DbError::Timeout(what)),
+        }
+    }
+
+    pub(super) async fn close(self) -> Result<(), DbError> {
+        self.call("checkpoint", |connection, _| checkpoint(connection, "TRUNCATE")).await?;
+        match tokio::time::timeout(CALL_TIMEOUT, self.connection.close()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(DbError::Closed),
+            Err(_) => Err(DbError::Timeout("close")),
+        }
+    }
+}
+
+/// Moves what it can of the WAL into the file. Errors count: an automatic checkpoint would hide them.
+pub(super) fn checkpoint(connection: &Connection, mode: &str) -> Result<(), DbError> {
+    let (busy, log_frames): (i64, i64) =
+        connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if busy != 0 {
+        tracing::debug!(log_frames, "a reader keeps the WAL from being moved into the file");
+    }
+    Ok(())
+}
+
+/// Begins the only kind of transaction there is here: one that has the write lock from the start. A writer that
+/// holds the file longer than the busy timeout is waited for a few times more.
+pub(super) fn begin(connection: &Connection) -> Result<Transaction<'_>, DbError> {
+    /// Each of them waits for the busy timeout.
+    const ATTEMPTS: u32 = 4;
+    let mut attempt = 1;
+    loop {
+        match Transaction::new_unchecked(connection, TransactionBehavior::Immediate).map_err(DbError::from) {
+            Err(DbError::Busy) if attempt < ATTEMPTS => {
+                tracing::warn!("another program holds the database; waiting for it");
+                attempt += 1;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Refuses files that are not ours before anything is written to them.
+fn recognise(connection: &Connection, path: &Path) -> Result<(), DbError> {
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(|error| {
+            match DbError::from(error) {
+                DbError::Corrupt(why) => DbError::NotOurs { path: path.to_owned(), why },
+                other => other,
+            }
+        })?;
+    let application_id: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    if application_id != APPLICATION_ID {
+        if tables == 0 && application_id == 0 {
+            return Ok(());
+        }
+        let why = format!("it is a SQLite file of another program, with {tables} tables and indexes");
+        return Err(DbError::NotOurs { path: path.to_owned(), why });
+    }
+    let found: i64 = connection
+        .query_row("SELECT value FROM _hw_meta WHERE key = 'schema_version'", [], |row| row.get::<_, String>(0))
+        .map_err(DbError::from)
+        .and_then(|text| text.parse().map_err(|_| DbError::Corrupt(format!("schema_version is {text:?}"))))?;
+    if found > SCHEMA_VERSION {
+        return Err(DbError::Newer { path: path.to_owned(), found, known: SCHEMA_VERSION });
+    }
+    Ok(())
+}
+
+fn configure(connection: &Connection, options: &DestinationOptions) -> Result<(), DbError> {
+    connection.busy_timeout(*options.busy_timeout)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // The swap of a replaced table must not be stopped by a view that names it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_LEGACY_ALTER_TABLE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if !mode.eq_ignore_ascii_case("wal") {
+        return Err(DbError::Io(format!("the file system offers no WAL (journal_mode is {mode})")));
+    }
+    let synchronous = match options.synchronous {
+        Synchronous::Full => "FULL",
+        Synchronous::Normal => "NORMAL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    Ok(())
+}
+
+fn create_schema(connection: &mut Connection) -> Result<(), DbError> {
+    let transaction = begin(connection)?;
+    transaction.execute_batch(super::history::SCHEMA)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.execute(
+        "INSERT INTO _hw_meta (key, value) VALUES ('schema_version', ?1), ('created_by', ?2) ON CONFLICT DO NOTHING",
+        (SCHEMA_VERSION.to_string(), concat!("highwater ", env!("CARGO_PKG_VERSION"))),
+    )?;
+    transaction.commit()?;
+    Ok(())
+}
