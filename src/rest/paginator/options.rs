@@ -1,9 +1,9 @@
-//! From one page to the next: the options of every kind of paging, and pure functions over plain positions.
+//! The options of every kind of paging.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How an API is paged. The options never change while reading; where the read stands is a [`Position`].
+/// How an API is paged. The options never change while reading; where the read stands is a [`super::Position`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Paginator {
