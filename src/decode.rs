@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserializer;
 use serde_json::value::RawValue;
 
 use crate::page::{Cell, CellKind, Rejected, Rows, Span, Text};
@@ -368,31 +368,6 @@ impl Decimal {
         let exponent = power.saturating_add(whole.len() as i64 - leading_zeros as i64);
         Self { digits, exponent }
     }
-}
-
-/// The keys of an object and the texts of their values, each a piece of `raw`.
-pub(crate) fn entries(raw: &str) -> Result<Vec<(String, &str)>, serde_json::Error> {
-    struct Entries<'a>(Vec<(String, &'a str)>);
-    impl<'de> Deserialize<'de> for Entries<'de> {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            struct EntriesVisitor;
-            impl<'de> Visitor<'de> for EntriesVisitor {
-                type Value = Entries<'de>;
-                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    f.write_str("an object")
-                }
-                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
-                    let mut entries = Vec::new();
-                    while let Some((key, value)) = map.next_entry::<String, &RawValue>()? {
-                        entries.push((key, value.get()));
-                    }
-                    Ok(Entries(entries))
-                }
-            }
-            deserializer.deserialize_map(EntriesVisitor)
-        }
-    }
-    serde_json::from_str::<Entries<'_>>(raw).map(|Entries(entries)| entries)
 }
 
 #[cfg(test)]

@@ -285,6 +285,12 @@ impl Text {
         std::str::from_utf8(&self.0).expect("checked when it was taken")
     }
 
+    /// A piece of it, without a copy.
+    #[must_use]
+    pub fn slice(&self, range: std::ops::Range<usize>) -> Bytes {
+        self.0.slice(range)
+    }
+
     /// The bytes of the text.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

@@ -1,8 +1,17 @@
 //! Drains the channel between the readers and the file: collects pages into batches and commits them.
 
+use std::mem;
+use std::pin::pin;
+
+use futures::FutureExt;
+use futures::future::{Fuse, FusedFuture};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tokio::sync::mpsc::Receiver;
+use tokio::time::Instant;
 
+use crate::destination::{Batch, Counts, Db, DbError, Delivery};
+use crate::page::Run;
 use crate::units::{ByteSize, Timespan};
 
 /// `[pipeline]`: how much is read at once, how much may wait, when it is committed.
@@ -54,4 +63,58 @@ pub enum OnError {
     Continue,
     /// They are cancelled; what they received is kept.
     FailFast,
+}
+
+/// Commits what arrives on `deliveries` until every sender is gone, and then what is left.
+///
+/// One commit is under way at a time; while it is, the next batch fills. `stored` is called for every page that a
+/// commit has stored. Runs whose records broke their contract are broken off.
+///
+/// # Errors
+/// The first commit that fails ends the processor: what it held is not stored, and no reader can send any more.
+pub async fn process(
+    mut deliveries: Receiver<Delivery>,
+    db: &Db,
+    options: &PipelineOptions,
+    mut stored: impl FnMut(&Run, &Counts),
+) -> Result<(), DbError> {
+    let mut batch = Batch::default();
+    let mut oldest = Instant::now();
+    let mut commit = pin!(Fuse::terminated());
+    let mut open = true;
+    while open || !batch.deliveries.is_empty() || !commit.is_terminated() {
+        if commit.is_terminated() && is_due(&batch, options, oldest, deliveries.is_empty()) {
+            commit.set(db.commit(mem::take(&mut batch)).fuse());
+        }
+        tokio::select! {
+            committed = &mut commit, if !commit.is_terminated() => {
+                let committed = committed?;
+                for (run, counts) in &committed.pages {
+                    stored(run, counts);
+                }
+                for (run, reason) in committed.broken {
+                    run.break_off(reason);
+                }
+            }
+            delivery = deliveries.recv(), if open && !is_full(&batch, options) => match delivery {
+                Some(delivery) => {
+                    if batch.deliveries.is_empty() {
+                        oldest = Instant::now();
+                    }
+                    batch.push(delivery);
+                }
+                None => open = false,
+            },
+        }
+    }
+    Ok(())
+}
+
+fn is_full(batch: &Batch, options: &PipelineOptions) -> bool {
+    batch.rows >= options.batch_rows || batch.bytes >= options.batch_bytes.0
+}
+
+fn is_due(batch: &Batch, options: &PipelineOptions, oldest: Instant, nothing_waits: bool) -> bool {
+    !batch.deliveries.is_empty()
+        && (nothing_waits || is_full(batch, options) || oldest.elapsed() >= *options.batch_age)
 }

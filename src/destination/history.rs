@@ -87,8 +87,8 @@ pub struct StoredCheckpoint {
     pub request_fingerprint: String,
     /// When it was stored.
     pub updated_at: Timestamp,
-    /// Whether the read under way was given up, so that the next one has to start over.
-    pub abandoned: bool,
+    /// Whether the last read reached its end.
+    pub complete: bool,
     /// What `auto` decided in an earlier run, as JSON.
     pub decided: Option<String>,
 }
@@ -106,6 +106,8 @@ pub struct RunStart {
     pub request_fingerprint: String,
     /// `true` goes on with the read that is under way; `false` begins a new one.
     pub resume: bool,
+    /// Why a run of the same resource that has not ended is given up; none when its process has died.
+    pub gave_up: Option<String>,
 }
 
 /// A run that has begun.
@@ -146,6 +148,20 @@ impl Db {
                         stored_checkpoint,
                     )
                     .optional()?)
+            })
+            .await
+    }
+
+    /// What the resource's data depends on, as it was entered with its first run.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn identity(&self, id: &ResourceId) -> Result<Option<String>, DbError> {
+        let id = id.clone();
+        self.writer
+            .call("read identity", move |connection, _| {
+                let sql = "SELECT identity FROM _hw_resources WHERE source = ?1 AND resource = ?2";
+                Ok(connection.query_row(sql, (&*id.source, &*id.resource), |row| row.get(0)).optional()?)
             })
             .await
     }
@@ -214,7 +230,7 @@ fn stored_checkpoint(row: &Row<'_>) -> rusqlite::Result<StoredCheckpoint> {
         request_fingerprint: row.get(2)?,
         // A time that cannot be read is as old as time: the read starts over, and nothing is lost.
         updated_at: updated_at.parse().unwrap_or(Timestamp::UNIX_EPOCH),
-        abandoned: state == "abandoned",
+        complete: state == "complete",
         decided: row.get(4)?,
     })
 }
@@ -224,10 +240,15 @@ fn begin_run(connection: &Connection, tables: &mut Tables, start: &RunStart) -> 
     let transaction = sqlite::begin(connection)?;
     let now = now_text();
     transaction.execute(
-        "UPDATE _hw_runs SET outcome = 'incomplete', stop_reason = ?3, ended_at = ?4,
-           error = 'the process ended before the run did'
+        "UPDATE _hw_runs SET outcome = 'incomplete', stop_reason = ?3, ended_at = ?4, error = ?5
          WHERE source = ?1 AND resource = ?2 AND outcome = 'running'",
-        (&**source, &**resource, StopReason::Interrupted.as_str(), &now),
+        params![
+            &**source,
+            &**resource,
+            StopReason::Interrupted.as_str(),
+            now,
+            start.gave_up.as_deref().unwrap_or("the process ended before the run did"),
+        ],
     )?;
     claim(&transaction, start, &now)?;
     let unfinished: Option<i64> = transaction

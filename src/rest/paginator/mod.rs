@@ -83,6 +83,14 @@ impl std::fmt::Debug for Evidence<'_> {
     }
 }
 
+impl<'a> Evidence<'a> {
+    /// The same evidence again.
+    #[must_use]
+    pub fn copied(&self) -> Evidence<'a> {
+        Evidence { ..*self }
+    }
+}
+
 /// What comes after a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -197,6 +205,41 @@ impl Paginator {
             (Self::PageNumber(_), Position::Page { page }) => Some(Position::Page { page: page.checked_add(1)? }),
             _ => None,
         }
+    }
+
+    /// Whether `position` lies behind a total as [`Paginator::total`] gives it.
+    #[must_use]
+    pub fn is_past(&self, position: &Position, total: u64) -> bool {
+        match (self, position) {
+            (Self::Offset(options), Position::Offset { offset, .. }) => {
+                offset.saturating_sub(options.initial_offset) >= total
+            }
+            (Self::PageNumber(options), Position::Page { page }) => page.saturating_sub(options.base_page) >= total,
+            _ => false,
+        }
+    }
+
+    /// The announced total, where there is one: in records for `offset`, in pages for `page_number`.
+    #[must_use]
+    pub fn total(&self, page: &Evidence<'_>) -> Option<u64> {
+        match self {
+            Self::Offset(options) => total(options.total_path.as_deref(), options.total_header.as_deref(), page),
+            Self::PageNumber(options) => total(options.total_path.as_deref(), options.total_header.as_deref(), page),
+            _ => None,
+        }
+    }
+
+    /// The dotted paths of the body that [`Paginator::next`] looks at.
+    #[must_use]
+    pub fn body_paths(&self) -> Vec<&str> {
+        let own = match self {
+            Self::JsonLink(options) => Some(options.next_url_path.as_str()),
+            Self::Cursor(options) => options.cursor_path.as_deref(),
+            Self::Offset(options) => options.total_path.as_deref(),
+            Self::PageNumber(options) => options.total_path.as_deref(),
+            Self::SinglePage(_) | Self::HeaderLink(_) | Self::HeaderCursor(_) | Self::Auto(_) => None,
+        };
+        own.into_iter().chain(self.limits().has_more_path).collect()
     }
 
     /// What comes after the page at `position`.

@@ -1,0 +1,276 @@
+//! The command line: its verbs and their arguments, and what every verb shares.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use indicatif::{MultiProgress, ProgressDrawTarget};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::config::{self, Env, Loaded};
+use crate::exit::Exit;
+
+mod check;
+mod demo;
+mod practice;
+mod reset;
+mod sync;
+mod watch;
+
+/// An exact, resumable SQLite copy of any paginated HTTP API, from one config file.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    max_term_width = 110,
+    after_help = "Examples:\n  \
+        highwater demo                 the whole thing against a small local API, into demo.db\n  \
+        highwater check                is config.toml right?\n  \
+        highwater sync                 read every source once, going on where the last run stopped\n  \
+        highwater sync github.issues   read one resource\n\n\
+        Exit codes: 0 complete, 2 command line, 65 bad records, 69 API down, 70 bug, 73 database in use, 74 disk,\n\
+        75 stopped early (run again), 77 refused (401/403), 78 configuration"
+)]
+pub struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Arguments that every verb takes.
+#[derive(Debug, Args)]
+struct Options {
+    /// The configuration [default: ./config.toml, then $CONFIGURATION_DIRECTORY and ~/.config/highwater]
+    #[arg(short, long, global = true, env = "HIGHWATER_CONFIG", value_name = "PATH")]
+    config: Option<PathBuf>,
+    /// Print errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say more (-v: what is going on, -vv: every request)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    /// How log lines are written to standard error
+    #[arg(long, global = true, env = "HIGHWATER_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Read sources once, going on where the last run stopped
+    Sync(sync::SyncArgs),
+    /// Check the configuration without reading anything
+    Check(check::CheckArgs),
+    /// Forget where a resource's read stands, so that the next sync reads it from the start
+    Reset(reset::ResetArgs),
+    /// Run the whole thing against a small local API, into demo.db, and verify the result
+    Demo(demo::DemoArgs),
+    /// Serve the practice API that the shipped config.toml reads
+    Practice(practice::PracticeArgs),
+    /// Print the JSON Schema of config.toml, for editors
+    Schema,
+}
+
+/// How a verb ended: well, with the exit code of what it reported, or with an error that is still to be printed.
+type Verb = Result<Option<Exit>, Failure>;
+
+/// An error that ends a verb.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    text: String,
+}
+
+impl Failure {
+    fn new(exit: Exit, error: impl Display) -> Self {
+        Self { exit, text: format!("error: {error}") }
+    }
+}
+
+/// What a verb writes with.
+#[derive(Clone, Debug)]
+struct Console {
+    /// Progress on a terminal; hidden elsewhere.
+    bars: MultiProgress,
+    quiet: bool,
+    colour: bool,
+}
+
+/// Runs the verb and returns what the process ends with.
+#[must_use]
+pub fn run(cli: &Cli) -> ExitCode {
+    let terminal = io::stderr().is_terminal();
+    let plain_logs = cli.options.log_format == LogFormat::Text;
+    let target =
+        if terminal && plain_logs && !cli.options.quiet { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let console = Console {
+        bars: MultiProgress::with_draw_target(target),
+        quiet: cli.options.quiet,
+        colour: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+    };
+    start_logging(&cli.options, &console);
+    // Once per process, before the first client. A second provider could only be this one again.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::debug!("the TLS provider was installed before");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return finish(Err(Failure::new(Exit::Storage, format!("start the runtime: {error}")))),
+    };
+    let ended = runtime.block_on(dispatch(cli, &console));
+    // Tasks that are still there were cut off; waiting for them could take as long as what they wait for.
+    runtime.shutdown_background();
+    finish(ended)
+}
+
+async fn dispatch(cli: &Cli, console: &Console) -> Verb {
+    match &cli.command {
+        Command::Sync(args) => sync::run(args, &cli.options, console).await,
+        Command::Check(args) => check::run(args, &cli.options, console),
+        Command::Reset(args) => reset::run(args, &cli.options).await,
+        Command::Demo(args) => demo::run(args, console).await,
+        Command::Practice(args) => practice::run(args, console).await,
+        Command::Schema => {
+            print(&format!("{:#}\n", config::json_schema()));
+            Ok(None)
+        }
+    }
+}
+
+fn finish(ended: Verb) -> ExitCode {
+    match ended {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(exit)) => ExitCode::from(exit.code()),
+        Err(failure) => {
+            complain(&failure.text);
+            ExitCode::from(failure.exit.code())
+        }
+    }
+}
+
+/// Finds and loads the configuration; every problem of it is in the failure.
+fn load(options: &Options, console: &Console) -> Result<Loaded, Failure> {
+    let env = Env::from_process();
+    let path = config::find(options.config.as_deref(), &env).map_err(|error| Failure::new(Exit::Config, error))?;
+    config::load(&path, &env).map_err(|report| Failure { exit: Exit::Config, text: report.render(console.colour) })
+}
+
+/// Writes to standard output. A reader that has gone away ends nothing: the work is done all the same.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        tracing::debug!(%error, "standard output");
+    }
+}
+
+/// Writes a line to standard error, in front of which there may be nothing to read it either.
+fn complain(text: &str) {
+    if let Err(error) = writeln!(io::stderr().lock(), "{text}") {
+        tracing::debug!(%error, "standard error");
+    }
+}
+
+impl Console {
+    /// Says something to the person, above the progress.
+    fn say(&self, text: &str) {
+        if !self.quiet {
+            self.bars.suspend(|| complain(text));
+        }
+    }
+}
+
+fn start_logging(options: &Options, console: &Console) {
+    let level = match (options.quiet, options.verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "highwater=info,warn",
+        (false, 2) => "highwater=debug,warn",
+        (false, _) => "trace",
+    };
+    let filter = EnvFilter::builder().parse_lossy(std::env::var("HIGHWATER_LOG").unwrap_or_else(|_| level.to_owned()));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(console.colour)
+        .with_writer(AboveBars(console.bars.clone()));
+    match options.log_format {
+        LogFormat::Text => builder.without_time().with_target(false).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}
+
+/// Log lines go above the progress, and a closed standard error is no reason to stop.
+#[derive(Clone)]
+struct AboveBars(MultiProgress);
+
+impl Write for AboveBars {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.0.suspend(|| io::stderr().write_all(line)).is_err() {
+            return Ok(line.len());
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for AboveBars {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+/// A number with thousands set apart.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 page`, `2 pages`.
+fn count(number: u64, noun: &str) -> String {
+    let plural = match (number, noun.strip_suffix('y')) {
+        (1, _) => noun.to_owned(),
+        (_, Some(stem)) => format!("{stem}ies"),
+        (_, None) => format!("{noun}s"),
+    };
+    format!("{} {plural}", thousands(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::{Cli, count, thousands};
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        assert_eq!((thousands(0), thousands(999), thousands(1_234_567)), ("0".into(), "999".into(), "1,234,567".into()));
+        assert_eq!((count(1, "page"), count(2, "page"), count(0, "retry")), ("1 page".into(), "2 pages".into(), "0 retries".into()));
+    }
+}

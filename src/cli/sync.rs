@@ -1,0 +1,172 @@
+//! `highwater sync`: one run, and what it says at its end.
+
+use std::path::Path;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Console, Failure, Options, Verb, count, load, print, thousands, watch};
+use crate::destination::{Counts, Outcome};
+use crate::exit::Exit;
+use crate::plan::{self, PlanError};
+use crate::supervisor::{self, RunError};
+use crate::sync::{ResourceReport, SyncReport, exit_of_db};
+
+/// Arguments of `sync`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    highwater sync\n  highwater sync github\n  highwater sync github.issues shop.products --json")]
+pub(super) struct SyncArgs {
+    /// What to read: a source, or SOURCE.RESOURCE; everything that is enabled when none is named
+    #[arg(value_name = "SOURCE[.RESOURCE]")]
+    selection: Vec<String>,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(args: &SyncArgs, options: &Options, console: &Console) -> Verb {
+    let loaded = load(options, console)?;
+    for hint in &loaded.hints {
+        tracing::info!("{hint}");
+    }
+    let config = &loaded.config;
+    let ids = plan::select(config, &args.selection).map_err(|error| failure(error.into()))?;
+    if ids.is_empty() {
+        console.say("nothing to read: no resource is configured and enabled");
+    }
+    let report = supervisor::run_sync(config, &ids, |planned| watch::watch(planned, console.clone()))
+        .await
+        .map_err(failure)?;
+    let path = &config.destination.path;
+    if args.json {
+        print(&format!("{:#}\n", as_json(&report, path)));
+    } else if !console.quiet {
+        print(&summary(&report, path));
+    }
+    Ok(report.exit())
+}
+
+/// An error that kept the run from beginning or ending, with its exit code.
+pub(super) fn failure(error: RunError) -> Failure {
+    let exit = match &error {
+        RunError::Plan(PlanError::Db(error)) | RunError::Db(error) => exit_of_db(error),
+        RunError::Plan(_) => Exit::Config,
+        RunError::Signals(_) => Exit::Storage,
+        RunError::Cut => Exit::Stopped,
+    };
+    Failure::new(exit, error)
+}
+
+/// The last lines of a run, for a person.
+pub(super) fn summary(report: &SyncReport, path: &Path) -> String {
+    let rows: Vec<[String; 5]> = report.resources.iter().map(columns).collect();
+    let widths: Vec<usize> =
+        (0..5).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let line: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
+        text.push_str(line.join("  ").trim_end());
+        text.push('\n');
+    }
+    for resource in &report.resources {
+        if let Some(position) = &resource.resumed_at {
+            text.push_str(&format!("{}: went on at {position}, where the run before had stopped\n", resource.id));
+        }
+        if let Some(reason) = &resource.started_over {
+            text.push_str(&format!("{}: started over: {reason}\n", resource.id));
+        }
+    }
+    for error in report.resources.iter().filter_map(|resource| resource.error.as_ref()) {
+        text.push_str(&format!("error: {error}\n"));
+    }
+    if let Some(error) = &report.db_error {
+        text.push_str(&format!("error: {error}\n"));
+    }
+    let quarantined: u64 = report.resources.iter().map(|resource| resource.counts.quarantined).sum();
+    if quarantined > 0 {
+        text.push_str(&format!(
+            "{} set aside, see: sqlite3 {} 'SELECT resource, reason, record FROM _hw_quarantine'\n",
+            count(quarantined, "record"),
+            path.display()
+        ));
+    }
+    text.push_str(&closing(report, path));
+    text
+}
+
+fn columns(resource: &ResourceReport) -> [String; 5] {
+    let retries = if resource.retries > 0 { format!(" ({})", count(resource.retries, "retry")) } else { String::new() };
+    [
+        resource.table.clone(),
+        resource.outcome.as_str().to_owned(),
+        changes(&resource.counts),
+        format!("{}, {}{retries}", count(resource.pages, "page"), count(resource.requests, "request")),
+        resource.stop_reason.to_string(),
+    ]
+}
+
+/// How the rows of a table changed.
+fn changes(counts: &Counts) -> String {
+    let parts: Vec<String> = [
+        (counts.inserted, "new"),
+        (counts.updated, "changed"),
+        (counts.unchanged, "unchanged"),
+        (counts.filtered, "left out"),
+        (counts.quarantined, "set aside"),
+    ]
+    .into_iter()
+    .filter(|(number, _)| *number > 0)
+    .map(|(number, word)| format!("{} {word}", thousands(number)))
+    .collect();
+    if parts.is_empty() { "no records".to_owned() } else { parts.join(", ") }
+}
+
+fn closing(report: &SyncReport, path: &Path) -> String {
+    let path = path.display();
+    let Some(first) = report.resources.first() else { return String::new() };
+    let mut text = format!("The data is in {path}. Look at it: sqlite3 {path} 'SELECT * FROM \"{}\" LIMIT 5'\n", first.table);
+    let open: Vec<String> = report
+        .resources
+        .iter()
+        .filter(|resource| resource.outcome != Outcome::Complete)
+        .map(|resource| resource.id.to_string())
+        .collect();
+    if !open.is_empty() {
+        text.push_str(&format!("Not complete. To go on where it stopped: highwater sync {}\n", open.join(" ")));
+    }
+    text
+}
+
+/// The report for programs. Its shape is versioned: keys are added, never changed.
+pub(super) fn as_json(report: &SyncReport, path: &Path) -> serde_json::Value {
+    let resources: Vec<_> = report
+        .resources
+        .iter()
+        .map(|resource| {
+            json!({
+                "source": &*resource.id.source,
+                "resource": &*resource.id.resource,
+                "table": resource.table,
+                "outcome": resource.outcome.as_str(),
+                "stop_reason": resource.stop_reason.as_str(),
+                "pages": resource.pages,
+                "requests": resource.requests,
+                "retries": resource.retries,
+                "records": resource.counts,
+                "resumed_at": resource.resumed_at,
+                "started_over": resource.started_over,
+                "error": resource.error,
+            })
+        })
+        .collect();
+    json!({
+        "version": 1,
+        "database": path,
+        "complete": report.exit().is_none(),
+        "exit_code": report.exit().map_or(0, Exit::code),
+        "database_error": report.db_error.as_ref().map(ToString::to_string),
+        "resources": resources,
+    })
+}

@@ -1,0 +1,133 @@
+//! From the configuration and a selection to what is to be read: clients, their budgets, and resources.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::destination::{Db, DbError, StoredBudget};
+use crate::page::ResourceId;
+use crate::progress::ResourceProgress;
+use crate::rest::budget::{Budget, BudgetState, RateLimit, SaveBudget};
+use crate::rest::client::Client;
+use crate::rest::error::ClientError;
+use crate::source::{Resource, SourceOptions};
+use crate::sync::{PlannedResource, SyncPlan};
+
+/// Why there is nothing to run.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A name on the command line is not in the configuration.
+    #[error("{0}")]
+    Selection(String),
+    /// A client cannot be made.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A resource cannot be put together.
+    #[error("{resource}: {reason}")]
+    Resource {
+        /// `SOURCE.RESOURCE`.
+        resource: String,
+        /// Why.
+        reason: String,
+    },
+    /// The stored budgets cannot be read.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+/// The budgets of a plan, to be closed when it has run.
+#[derive(Debug, Default)]
+pub struct Budgets(HashMap<String, Arc<Budget>>);
+
+impl Budgets {
+    /// Stores exactly what is left of each budget.
+    ///
+    /// # Errors
+    /// When one cannot be stored; it was stored with a reserve before, so the API is never asked too often.
+    pub async fn close(&self) -> Result<(), String> {
+        for budget in self.0.values() {
+            budget.close().await?;
+        }
+        Ok(())
+    }
+}
+
+/// The resources that a selection names: all enabled ones when it is empty.
+///
+/// # Errors
+/// When a name is not in the configuration.
+pub fn select(config: &Config, selection: &[String]) -> Result<Vec<ResourceId>, PlanError> {
+    let all = config.sources.iter().flat_map(|(source, options)| {
+        options.resources.keys().map(move |resource| (options.enabled, ResourceId::new(source, resource)))
+    });
+    let all: Vec<(bool, ResourceId)> = all.collect();
+    for name in selection {
+        if !all.iter().any(|(_, id)| *id.source == **name || id.to_string() == *name) {
+            let names: Vec<String> = all.iter().map(|(_, id)| id.to_string()).collect();
+            return Err(PlanError::Selection(format!(
+                "no source or resource is called {name:?}; there is {}",
+                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+            )));
+        }
+    }
+    let named = |id: &ResourceId| selection.iter().any(|name| *id.source == **name || id.to_string() == *name);
+    Ok(all
+        .into_iter()
+        .filter(|(enabled, id)| if selection.is_empty() { *enabled } else { named(id) })
+        .map(|(_, id)| id)
+        .collect())
+}
+
+/// Puts the plan together: one client for each source, one budget for each name.
+///
+/// # Errors
+/// When a client or a resource cannot be made of its options.
+pub async fn plan(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Result<(SyncPlan, Budgets), PlanError> {
+    let saved: HashMap<String, StoredBudget> =
+        db.budgets().await?.into_iter().map(|budget| (budget.budget.clone(), budget)).collect();
+    let save = save_into(db);
+    let mut budgets = Budgets::default();
+    let mut clients: HashMap<Arc<str>, Arc<Client>> = HashMap::new();
+    let mut resources = Vec::new();
+    for id in ids {
+        let source = &config.sources[&*id.source];
+        if !clients.contains_key(&id.source) {
+            let (name, limit) = budget_of(config, &id.source, source);
+            let budget = budgets.0.entry(name.clone()).or_insert_with(|| {
+                let state = saved
+                    .get(&name)
+                    .map(|saved| BudgetState { tat_ms: saved.tat_ms, not_before_ms: saved.not_before_ms });
+                Budget::new(&name, limit, state, Arc::clone(&save))
+            });
+            let client = Client::new(&id.source, &source.client, Arc::clone(budget))?;
+            clients.insert(Arc::clone(&id.source), Arc::new(client));
+        }
+        let options = &source.resources[&*id.resource];
+        let resource = Resource::new(id, source, options, Arc::clone(&clients[&id.source]))
+            .map_err(|reason| PlanError::Resource { resource: id.to_string(), reason })?;
+        resources
+            .push(PlannedResource { resource: Arc::new(resource), progress: Arc::new(ResourceProgress::default()) });
+    }
+    Ok((SyncPlan { resources, pipeline: config.pipeline.clone() }, budgets))
+}
+
+/// The name of a source's budget, and the limit that defines it: its own, or that of the source which shares it.
+fn budget_of<'c>(config: &'c Config, name: &str, source: &'c SourceOptions) -> (String, Option<&'c RateLimit>) {
+    let own = source.client.rate_limit.as_ref();
+    let shared = own.and_then(|limit| limit.budget.as_deref());
+    let Some(shared) = shared else { return (name.to_owned(), own) };
+    let defines = |limit: &&RateLimit| limit.budget.as_deref() == Some(shared) && !limit.is_reference();
+    let defined = config.sources.values().filter_map(|source| source.client.rate_limit.as_ref()).find(defines);
+    (shared.to_owned(), defined.or(own))
+}
+
+fn save_into(db: &Arc<Db>) -> SaveBudget {
+    let db = Arc::clone(db);
+    Arc::new(move |budget, state| {
+        let db = Arc::clone(&db);
+        Box::pin(async move {
+            let stored = StoredBudget { budget, tat_ms: state.tat_ms, not_before_ms: state.not_before_ms };
+            db.save_budget(stored).await.map_err(|error| error.to_string())
+        })
+    })
+}

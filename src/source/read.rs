@@ -1,0 +1,362 @@
+//! The read itself: a stream of pages, each with the checkpoint that is true once it is stored.
+
+use std::ops::Range;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_stream::try_stream;
+use bytes::Bytes;
+use futures::stream::{FuturesOrdered, Stream, StreamExt};
+use serde_json::Value as Json;
+
+use super::cursor::{Decided, Start};
+use super::resource::Resource;
+use super::select::{Body, Selector};
+use super::walk::{Walk, WalkError};
+use crate::decode;
+use crate::page::{Checkpoint, Page, Rows, Run, Slot, Slots, StopReason, Text, Value};
+use crate::progress::ResourceProgress;
+use crate::rest::client::{Fetched, Outcome, Received, Rejected};
+use crate::rest::error::RequestError;
+use crate::rest::link::link_with_rel;
+use crate::rest::paginator::{Evidence, Next, Paginator, Position, set_at, set_named};
+use crate::rest::request::Target as RequestTarget;
+
+/// What the first page of a read is taken to need, before one has come.
+const FIRST_PAGE_BYTES_ESTIMATE: u64 = 64 << 10;
+
+/// Everything that reading a resource once needs.
+#[derive(Debug)]
+pub struct Read {
+    /// The resource.
+    pub resource: Arc<Resource>,
+    /// The run that this read is part of. Its token ends the read.
+    pub run: Arc<Run>,
+    /// Where to start.
+    pub start: Start,
+    /// Bounds the memory of pages on their way.
+    pub slots: Slots,
+    /// What others see of the read.
+    pub progress: Arc<ResourceProgress>,
+}
+
+/// Why a read ended without reaching its end, and where.
+#[derive(Debug, thiserror::Error)]
+#[error("{resource}: {position}: {kind}")]
+pub struct SourceError {
+    /// `SOURCE.RESOURCE`.
+    pub resource: String,
+    /// Where in the pagination it was, for people.
+    pub position: String,
+    /// Whether that was the first request of this run, at a position that an earlier one had stored.
+    pub at_stored_position: bool,
+    /// Whether it was the first page of the read.
+    pub at_first_page: bool,
+    /// What went wrong.
+    pub kind: SourceErrorKind,
+}
+
+/// What went wrong with a page.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceErrorKind {
+    /// The page could not be fetched.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The page says something that cannot be followed.
+    #[error(transparent)]
+    Walk(#[from] WalkError),
+}
+
+/// Reads a resource from where `read` starts to its end.
+///
+/// Pages come in the order of the API, also when several are in flight. An error ends the stream; only a page with
+/// `end` set says that there is no more.
+pub fn pages(read: Read) -> impl Stream<Item = Result<Page, SourceError>> + Send {
+    try_stream! {
+        let decided = read.start.decided.clone().unwrap_or_default();
+        let resumed = read.start.position.is_some();
+        let paginator = decided.paginator.clone().unwrap_or_else(|| read.resource.paginator.clone());
+        let mut selector = match &decided.data_selector {
+            Some(path) if matches!(read.resource.selector, Selector::Find) => Selector::Path(path.clone()),
+            _ => read.resource.selector.clone(),
+        };
+        let mut ahead = Some(read.start.position.clone().unwrap_or_else(|| paginator.first()));
+        let mut walk = Walk::new(paginator, resumed);
+        let estimate = AtomicU64::new(FIRST_PAGE_BYTES_ESTIMATE);
+        let mut in_flight = FuturesOrdered::new();
+        loop {
+            let window = if walk.is_first() { 1 } else { read.resource.concurrency };
+            while in_flight.len() < window {
+                let Some(position) = ahead.take() else { break };
+                if window > 1 {
+                    ahead = walk.plan_after(&position);
+                }
+                in_flight.push_back(fetch(&read, position, walk.paginator().clone(), selector.clone(), &estimate));
+            }
+            let Some((position, fetched)) = in_flight.next().await else { break };
+            let first = walk.is_first();
+            let place = |kind: SourceErrorKind| SourceError {
+                resource: read.resource.target.id.to_string(),
+                position: describe(&position),
+                at_stored_position: first && resumed,
+                at_first_page: first && !resumed,
+                kind,
+            };
+            let fetched = fetched.map_err(|error| place(error.into()))?;
+            let (decoded, next) = match follow(&mut walk, &read, &position, &fetched) {
+                Ok(found) => found,
+                Err(error) => Err(place(error.into()))?,
+            };
+            if let Some(path) = decoded.found_at.as_ref().filter(|_| matches!(selector, Selector::Find)) {
+                selector = Selector::Path(path.clone());
+            }
+            let page_limit = walk.is_full();
+            let end = match &next {
+                Next::End(reason) => Some(*reason),
+                Next::Page(_) if page_limit => Some(StopReason::MaxPages),
+                Next::Page(_) => None,
+            };
+            let next = match next {
+                Next::Page(position) => Some(position),
+                Next::End(_) => None,
+            };
+            let now_decided = decided_by(&read.resource, &walk, &selector);
+            yield page(&read, &position, fetched, end, next.as_ref(), now_decided, &estimate);
+            match next {
+                Some(next) if end.is_none() => {
+                    if in_flight.is_empty() && ahead.is_none() {
+                        ahead = Some(next);
+                    }
+                }
+                _ => break,
+            }
+        }
+    }
+}
+
+/// A position as a person would name it.
+#[must_use]
+pub fn describe(position: &Position) -> String {
+    const TOKEN_CHARS_SHOWN: usize = 24;
+    match position {
+        Position::First {} => "first page".to_owned(),
+        Position::Page { page } => format!("page {page}"),
+        Position::Offset { offset, .. } => format!("offset {offset}"),
+        Position::Token { token } => {
+            let shown: String = token.chars().take(TOKEN_CHARS_SHOWN).collect();
+            format!("page at cursor {shown}{}", if shown.len() < token.len() { "…" } else { "" })
+        }
+        Position::Link { url } => format!("page at {}", url.split('?').next().unwrap_or_default()),
+    }
+}
+
+/// A body that is a page of the resource.
+struct Decoded {
+    rows: Rows,
+    text: Text,
+    /// Where in the text the records are, if in one place.
+    records: Option<Range<usize>>,
+    /// The values that the paginator looks at.
+    scalars: Vec<(String, Json)>,
+    found_at: Option<String>,
+}
+
+impl Decoded {
+    fn empty() -> Self {
+        Self { rows: Rows::default(), text: Text::default(), records: None, scalars: Vec::new(), found_at: None }
+    }
+
+    fn scalar(&self, path: &str) -> Option<Json> {
+        self.scalars.iter().find(|(known, _)| known == path).map(|(_, value)| value.clone())
+    }
+}
+
+type FetchedPage = (Position, Result<Fetched<Decoded, Slot>, RequestError>);
+
+async fn fetch(
+    read: &Read,
+    position: Position,
+    paginator: Paginator,
+    selector: Selector,
+    estimate: &AtomicU64,
+) -> FetchedPage {
+    let resource = &read.resource;
+    let request = match request_at(resource, &paginator, &position) {
+        Ok(request) => request,
+        Err(error) => return (position, Err(error)),
+    };
+    let reserve = read.slots.take(estimate.load(Ordering::Relaxed));
+    let fetched = resource
+        .client
+        .fetch(&request, &resource.actions, reserve, &read.progress, &read.run.stop, |received| {
+            decode_page(received, &selector, &paginator)
+        })
+        .await;
+    (position, fetched)
+}
+
+fn request_at(
+    resource: &Resource,
+    paginator: &Paginator,
+    position: &Position,
+) -> Result<crate::rest::request::RequestParts, RequestError> {
+    let unusable = |reason: String| RequestError::Request { reason };
+    let mut request = resource.request.clone();
+    let changes = paginator.changes(position);
+    for (name, value) in &changes.params {
+        set_named(&mut request.params, name, value);
+    }
+    for (name, value) in &changes.headers {
+        set_named(&mut request.headers, name, value);
+    }
+    for (path, value) in changes.body {
+        set_at(request.json.get_or_insert(Json::Null), &path, value).map_err(|error| unusable(error.to_string()))?;
+    }
+    if let Some(link) = &changes.link {
+        let url = crate::rest::link::resolve_next(resource.client.base_url(), link)?;
+        request.target = RequestTarget::Url(url);
+    }
+    Ok(request)
+}
+
+/// A body as a page, or the reason why it is none.
+fn decode_page(received: &Received, selector: &Selector, paginator: &Paginator) -> Result<Decoded, Rejected> {
+    let not_a_page = |reason: String| Rejected { reason, retry: true };
+    if received.body.is_empty() {
+        return Err(not_a_page(format!(
+            "the body is empty (status {}); if that is how this API says that there is no more, add \
+             response_actions = [{{ status_code = {}, action = \"stop\" }}]",
+            received.status, received.status
+        )));
+    }
+    let text = Text::new(received.body.clone()).ok_or_else(|| not_a_page("the body is not UTF-8".to_owned()))?;
+    let whole = text.as_str();
+    let not_json = |error: &dyn std::fmt::Display| {
+        let kind = if whole.trim_start().starts_with('<') { "HTML or XML" } else { "not JSON" };
+        not_a_page(format!("the body is {kind}: {error}"))
+    };
+    let body = Body::parse(whole).map_err(|error| not_json(&error))?;
+    let selected = body.select(selector).map_err(not_a_page)?;
+    let rows = decode::decode(&text, &selected.parts).map_err(|error| not_json(&error))?;
+    let records = match selected.parts.as_slice() {
+        [part] => {
+            let start = part.as_ptr().addr() - whole.as_ptr().addr();
+            Some(start..start + part.len())
+        }
+        _ => None,
+    };
+    let scalars = paginator
+        .body_paths()
+        .into_iter()
+        .filter_map(|path| body.scalar(path).map(|value| (path.to_owned(), value)))
+        .collect();
+    let found_at = selected.found_at;
+    Ok(Decoded { rows, text, records, scalars, found_at })
+}
+
+/// What follows from a fetched page.
+fn follow<'f>(
+    walk: &mut Walk,
+    read: &Read,
+    position: &Position,
+    fetched: &'f Fetched<Decoded, Slot>,
+) -> Result<(&'f Decoded, Next), WalkError> {
+    let Outcome::Accepted(decoded) = &fetched.value else {
+        // `ignore` and `stop` both end this slice of the resource here.
+        return Ok((EMPTY.get_or_init(Decoded::empty), Next::End(StopReason::StoppedByAction)));
+    };
+    let received = &fetched.received;
+    // The first page is looked at as a whole: `auto` decides by it, and a wrong paginator shows there.
+    let body = if walk.is_first() { Body::parse(decoded.text.as_str()).ok() } else { None };
+    let scalar = |path: &str| match &body {
+        Some(body) => body.scalar(path),
+        None => decoded.scalar(path),
+    };
+    let last_record = |field: &str| {
+        let last = decoded.rows.len().checked_sub(1)?;
+        match decoded.rows.get(last, field)? {
+            Value::Null | Value::Bool(_) | Value::Json(_) => None,
+            Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text) | Value::Text(text) => {
+                Some(String::from_utf8_lossy(text).into_owned())
+            }
+        }
+    };
+    let resolve = |link: &str| read.resource.client.relative_link(&received.url, link, &read.resource.request);
+    let link = |rel: &str| link_with_rel(&received.headers, rel);
+    let evidence = Evidence {
+        headers: &received.headers,
+        records: decoded.rows.received(),
+        first_page_records: None,
+        scalar: &scalar,
+        last_record: &last_record,
+        resolve: &resolve,
+        link: &link,
+    };
+    let body_bytes = Bytes::copy_from_slice(&[]);
+    let records = match &decoded.records {
+        Some(range) => decoded.text.slice(range.clone()),
+        None if decoded.rows.is_empty() => body_bytes,
+        None => received.body.clone(),
+    };
+    walk.step(position, &evidence, records).map(|next| (decoded, next))
+}
+
+static EMPTY: std::sync::OnceLock<Decoded> = std::sync::OnceLock::new();
+
+/// What the first responses have decided, as it is stored.
+fn decided_by(resource: &Resource, walk: &Walk, selector: &Selector) -> Option<String> {
+    let paginator = matches!(resource.paginator, Paginator::Auto(_)).then(|| walk.paginator().clone());
+    let data_selector = match (&resource.selector, selector) {
+        (Selector::Find, Selector::Path(path)) => Some(path.clone()),
+        _ => None,
+    };
+    if paginator.is_none() && data_selector.is_none() {
+        return None;
+    }
+    let decided = Decided { request_fingerprint: resource.request_fingerprint.clone(), paginator, data_selector };
+    Some(serde_json::to_string(&decided).expect("plain data is JSON"))
+}
+
+fn page(
+    read: &Read,
+    position: &Position,
+    fetched: Fetched<Decoded, Slot>,
+    end: Option<StopReason>,
+    next: Option<&Position>,
+    decided: Option<String>,
+    estimate: &AtomicU64,
+) -> Page {
+    let json = |position: &Position| serde_json::to_string(position).expect("plain data is JSON");
+    let bytes = fetched.received.body.len() as u64;
+    estimate.store(bytes.max(1), Ordering::Relaxed);
+    let mut slot = fetched.reserved;
+    read.slots.top_up(&mut slot, bytes);
+    read.progress.pages_read.add(1);
+    read.progress.bytes.add(bytes);
+    let rows = match fetched.value {
+        Outcome::Accepted(decoded) => decoded.rows,
+        Outcome::Ignored | Outcome::Stopped => Rows::default(),
+    };
+    let complete = end.is_some_and(StopReason::is_complete);
+    Page {
+        run: Arc::clone(&read.run),
+        partition: "".into(),
+        position: json(position),
+        url: fetched.shown_url,
+        status: fetched.received.status,
+        fetched_at: fetched.fetched_at,
+        duration_ms: u64::try_from(fetched.duration.as_millis()).unwrap_or(u64::MAX),
+        bytes,
+        attempts: fetched.attempts,
+        rows,
+        checkpoint: Checkpoint {
+            position: next.filter(|_| !complete).map(json),
+            request_fingerprint: read.resource.request_fingerprint.clone(),
+            decided,
+        },
+        end,
+        requests: u64::from(fetched.attempts),
+        slot,
+    }
+}

@@ -1,0 +1,124 @@
+//! One resource, ready to be read: its request, its paging, where its records are and where they go.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use serde_json::{Value as Json, json};
+
+use super::select::Selector;
+use super::{Method, ResourceOptions, SourceOptions};
+use crate::page::{ResourceId, Target, WriteDisposition};
+use crate::rest::action::CompiledAction;
+use crate::rest::client::Client;
+use crate::rest::paginator::{Auto, Paginator};
+use crate::rest::request::{RequestParts, Target as RequestTarget};
+use crate::template::{JsonTemplate, Template};
+use crate::units::Timespan;
+
+/// An interrupted read goes on at its position for a day: page tokens of most APIs live at least as long.
+const RESUME_WITHIN: Timespan = Timespan::secs(24 * 60 * 60);
+
+/// A resource of a source, with everything that reading it needs.
+#[derive(Debug)]
+pub struct Resource {
+    /// Where the records go.
+    pub target: Arc<Target>,
+    /// The client of its source.
+    pub client: Arc<Client>,
+    /// Its first request, before the paginator changes it.
+    pub request: RequestParts,
+    /// How it is paged.
+    pub paginator: Paginator,
+    /// Where its records are.
+    pub selector: Selector,
+    /// What its responses mean where that is special.
+    pub actions: Vec<CompiledAction>,
+    /// Pages in flight.
+    pub concurrency: usize,
+    /// An interrupted read goes on at its position when that is younger than this.
+    pub resume_within: Timespan,
+    /// What a stored position depends on, as a JSON object without secrets.
+    pub request_fingerprint: String,
+    /// What the stored rows depend on, as a JSON object.
+    pub identity: String,
+}
+
+impl Resource {
+    /// Puts a resource together.
+    ///
+    /// # Errors
+    /// When an expression or a selector cannot be compiled; loading the configuration has said so before.
+    pub fn new(id: &ResourceId, source: &SourceOptions, options: &ResourceOptions, client: Arc<Client>) -> Result<Self, String> {
+        let primary_key = options.primary_key.clone().map(|columns| columns.0).unwrap_or_default();
+        let by_key = if primary_key.is_empty() { WriteDisposition::Append } else { WriteDisposition::Merge };
+        let target = Target {
+            id: id.clone(),
+            table: table_name(id, options),
+            primary_key,
+            disposition: options.write_disposition.unwrap_or(by_key),
+        };
+        let path = options.path.clone().unwrap_or_else(|| Template::text(&*id.resource));
+        let paginator = options.paginator.clone().or_else(|| source.client.paginator.clone());
+        let paginator = paginator.unwrap_or(Paginator::Auto(Auto::default()));
+        let request = RequestParts {
+            method: match options.method {
+                Method::Get => http::Method::GET,
+                Method::Post => http::Method::POST,
+            },
+            target: RequestTarget::Path(path),
+            params: pairs(&options.params),
+            headers: pairs(&options.headers),
+            json: options.json.as_ref().map(JsonTemplate::expose),
+        };
+        Ok(Self {
+            request_fingerprint: request_fingerprint(source, options, &request, &paginator),
+            identity: identity(source, &target),
+            target: Arc::new(target),
+            client,
+            request,
+            paginator,
+            selector: Selector::parse(options.data_selector.as_deref())?,
+            actions: options.response_actions.iter().map(CompiledAction::new).collect::<Result<_, _>>().map_err(|error| error.to_string())?,
+            concurrency: options.concurrency.unwrap_or(1) as usize,
+            resume_within: options.resume_within.unwrap_or(RESUME_WITHIN),
+        })
+    }
+}
+
+/// The table of a resource: `SOURCE_RESOURCE` unless it names another.
+#[must_use]
+pub fn table_name(id: &ResourceId, options: &ResourceOptions) -> String {
+    options.table.clone().unwrap_or_else(|| format!("{}_{}", id.source, id.resource))
+}
+
+fn pairs(map: &IndexMap<String, Template>) -> Vec<(String, Template)> {
+    map.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+fn shown(map: &IndexMap<String, Template>) -> Json {
+    map.iter().map(|(name, value)| (name.clone(), Json::String(value.to_string()))).collect()
+}
+
+fn request_fingerprint(source: &SourceOptions, options: &ResourceOptions, request: &RequestParts, paginator: &Paginator) -> String {
+    let RequestTarget::Path(path) = &request.target else { return String::new() };
+    json!({
+        "base_url": source.client.base_url,
+        "path": path.to_string(),
+        "method": request.method.as_str(),
+        "client_params": shown(&source.client.params),
+        "params": shown(&options.params),
+        "json": options.json.as_ref().map(JsonTemplate::masked),
+        "paginator": paginator,
+        "data_selector": options.data_selector,
+    })
+    .to_string()
+}
+
+fn identity(source: &SourceOptions, target: &Target) -> String {
+    json!({
+        "base_url": source.client.base_url,
+        "primary_key": target.primary_key,
+        "write_disposition": target.disposition,
+    })
+    .to_string()
+}

@@ -1,0 +1,330 @@
+//! Where in a body the records are, and the few other values that paging needs from it. Values are found as pieces
+//! of the body's own text; nothing is parsed that is not on the way to them.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value as Json;
+use serde_json::value::RawValue;
+use serde_json_path::{JsonPath, PathElement};
+
+/// How deep objects are searched for the list of records when no selector is given.
+const SEARCH_DEPTH_MAX: usize = 4;
+
+/// Keys under which lists of objects are never the records.
+const NEVER_RECORDS: [&str; 4] = ["error", "errors", "warnings", "links"];
+
+/// Where the records of a resource are.
+#[derive(Clone, Debug)]
+pub enum Selector {
+    /// The body itself if it is a list, else its only list of objects.
+    Find,
+    /// A dotted path; empty for the body itself.
+    Path(String),
+    /// RFC 9535.
+    JsonPath(JsonPath),
+}
+
+impl Selector {
+    /// Reads a `data_selector`.
+    ///
+    /// # Errors
+    /// When it begins with `$` and is not JSONPath.
+    pub fn parse(text: Option<&str>) -> Result<Self, String> {
+        let Some(text) = text else { return Ok(Self::Find) };
+        if !text.starts_with('$') {
+            return Ok(Self::Path(text.to_owned()));
+        }
+        let path = JsonPath::parse(text).map_err(|error| format!("{text:?} is not a JSONPath: {error}"))?;
+        let plain = text[1..].strip_suffix("[*]").unwrap_or(&text[1..]);
+        let names: Vec<&str> = plain.split('.').collect();
+        let is_name = |name: &&str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+        if names[0].is_empty() && names[1..].iter().all(is_name) {
+            return Ok(Self::Path(names[1..].join(".")));
+        }
+        Ok(Self::JsonPath(path))
+    }
+}
+
+/// The records of a body.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Selected<'a> {
+    /// Texts of lists of records, or of single records.
+    pub parts: Vec<&'a str>,
+    /// The path that [`Selector::Find`] found.
+    pub found_at: Option<String>,
+}
+
+/// A body that is JSON in its outermost layer.
+#[derive(Debug)]
+pub struct Body<'a> {
+    raw: &'a str,
+    entries: Vec<(String, &'a str)>,
+}
+
+impl<'a> Body<'a> {
+    /// Takes the outermost layer of a body apart.
+    ///
+    /// # Errors
+    /// When it is not JSON. The inside of a list is checked only when its records are decoded.
+    pub fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
+        let raw = text.trim_ascii();
+        if raw.starts_with('[') {
+            return Ok(Self { raw, entries: Vec::new() });
+        }
+        let entries = if raw.starts_with('{') { entries(raw)? } else { Vec::new() };
+        if entries.is_empty() {
+            serde_json::from_str::<serde::de::IgnoredAny>(raw)?;
+        }
+        Ok(Self { raw, entries })
+    }
+
+    /// The text of the value at a dotted path. A key that has dots itself is found too.
+    #[must_use]
+    pub fn at(&self, path: &str) -> Option<&'a str> {
+        if path.is_empty() { Some(self.raw) } else { at(&self.entries, path) }
+    }
+
+    /// The string, number, boolean or null at a dotted path.
+    #[must_use]
+    pub fn scalar(&self, path: &str) -> Option<Json> {
+        let raw = self.at(path).filter(|raw| !raw.starts_with(['{', '[']))?;
+        serde_json::from_str(raw).ok()
+    }
+
+    /// The whole body as a value, for the rare rule that looks at all of it.
+    #[must_use]
+    pub fn value(&self) -> Option<Json> {
+        serde_json::from_str(self.raw).ok()
+    }
+
+    /// The records.
+    ///
+    /// # Errors
+    /// When there is nothing where they should be: then the body is no page of this resource.
+    pub fn select(&self, selector: &Selector) -> Result<Selected<'a>, String> {
+        match selector {
+            Selector::Find => self.find(),
+            Selector::Path(path) => self.at_path(path),
+            Selector::JsonPath(path) => self.at_json_path(path),
+        }
+    }
+
+    fn at_path(&self, path: &str) -> Result<Selected<'a>, String> {
+        let raw =
+            self.at(path).ok_or_else(|| format!("data_selector {path:?} matches nothing in it{}", self.keys()))?;
+        match raw.as_bytes().first() {
+            Some(b'[' | b'{') => Ok(Selected { parts: vec![raw], found_at: None }),
+            // How some servers write an empty list.
+            Some(b'n') => Ok(Selected { parts: Vec::new(), found_at: None }),
+            _ => Err(format!("data_selector {path:?} leads to {}, not to records", excerpt(raw))),
+        }
+    }
+
+    fn find(&self) -> Result<Selected<'a>, String> {
+        if self.raw.starts_with('[') {
+            return Ok(Selected { parts: vec![self.raw], found_at: Some(String::new()) });
+        }
+        let mut lists = Vec::new();
+        lists_of_objects(&self.entries, "", 1, &mut lists);
+        match lists.as_slice() {
+            [(path, raw)] => Ok(Selected { parts: vec![raw], found_at: Some(path.clone()) }),
+            [] => Err(format!("no list of records in it{}; set data_selector", self.keys())),
+            several => {
+                let paths: Vec<_> = several.iter().map(|(path, _)| path.as_str()).collect();
+                Err(format!("several lists could be the records ({}); set data_selector", paths.join(", ")))
+            }
+        }
+    }
+
+    fn at_json_path(&self, path: &JsonPath) -> Result<Selected<'a>, String> {
+        let value: Json = serde_json::from_str(self.raw).map_err(|error| error.to_string())?;
+        let located = path.query_located(&value);
+        let mut children = Children::default();
+        let mut parts = Vec::new();
+        for location in located.locations() {
+            let raw = location.iter().try_fold(self.raw, |raw, element| children.child(raw, element));
+            parts.push(raw.ok_or("the body has a key twice")?);
+        }
+        match parts.as_slice() {
+            [] => Err(format!("data_selector {path} matches nothing in it{}", self.keys())),
+            [list] if list.starts_with('[') => Ok(Selected { parts, found_at: None }),
+            _ => {
+                let not_objects = parts.iter().any(|raw| !raw.starts_with('{'));
+                if not_objects {
+                    Err(format!("data_selector {path} matches values that are no records"))
+                } else {
+                    Ok(Selected { parts, found_at: None })
+                }
+            }
+        }
+    }
+
+    /// The outermost keys, for messages.
+    fn keys(&self) -> String {
+        const SHOWN_MAX: usize = 8;
+        let names: Vec<_> = self.entries.iter().take(SHOWN_MAX).map(|(key, _)| excerpt(key)).collect();
+        if names.is_empty() { String::new() } else { format!(" (its keys: {})", names.join(", ")) }
+    }
+}
+
+/// The beginning of a text that came from outside, on one line.
+fn excerpt(text: &str) -> String {
+    const SHOWN_CHARS_MAX: usize = 40;
+    let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
+}
+
+fn at<'a>(entries_here: &[(String, &'a str)], path: &str) -> Option<&'a str> {
+    if let Some((_, raw)) = entries_here.iter().rev().find(|(key, _)| key == path) {
+        return Some(raw);
+    }
+    path.match_indices('.').find_map(|(dot, _)| {
+        let (_, raw) = entries_here.iter().rev().find(|(key, _)| key == &path[..dot])?;
+        at(&entries(raw).ok()?, &path[dot + 1..])
+    })
+}
+
+fn lists_of_objects<'a>(here: &[(String, &'a str)], prefix: &str, depth: usize, found: &mut Vec<(String, &'a str)>) {
+    for (key, raw) in here.iter().filter(|(key, _)| !NEVER_RECORDS.contains(&key.as_str())) {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        let inside = raw[1..].trim_ascii_start().as_bytes().first();
+        match (raw.as_bytes()[0], inside) {
+            (b'[', Some(b'{' | b']')) => found.push((path, raw)),
+            (b'{', _) if depth < SEARCH_DEPTH_MAX => {
+                if let Ok(inner) = entries(raw) {
+                    lists_of_objects(&inner, &path, depth + 1, found);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Texts of the children of objects and lists, each taken apart once.
+#[derive(Default)]
+struct Children<'a> {
+    objects: HashMap<usize, Vec<(String, &'a str)>>,
+    lists: HashMap<usize, Vec<&'a str>>,
+}
+
+impl<'a> Children<'a> {
+    fn child(&mut self, raw: &'a str, element: &PathElement<'_>) -> Option<&'a str> {
+        let place = raw.as_ptr().addr();
+        match element {
+            PathElement::Name(name) => {
+                let object = self.objects.entry(place).or_insert_with(|| entries(raw).unwrap_or_default());
+                object.iter().rev().find(|(key, _)| key == name).map(|(_, raw)| *raw)
+            }
+            PathElement::Index(index) => {
+                let list = self.lists.entry(place).or_insert_with(|| {
+                    let list: Vec<&RawValue> = serde_json::from_str(raw).unwrap_or_default();
+                    list.into_iter().map(RawValue::get).collect()
+                });
+                list.get(*index).copied()
+            }
+        }
+    }
+}
+
+/// The keys of an object and the texts of their values.
+fn entries(raw: &str) -> Result<Vec<(String, &str)>, serde_json::Error> {
+    struct Entries<'a>(Vec<(String, &'a str)>);
+
+    impl<'de> Deserialize<'de> for Entries<'de> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_map(EntriesVisitor)
+        }
+    }
+
+    struct EntriesVisitor;
+
+    impl<'de> Visitor<'de> for EntriesVisitor {
+        type Value = Entries<'de>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
+            let mut entries = Vec::new();
+            while let Some((key, value)) = map.next_entry::<String, &RawValue>()? {
+                entries.push((key, value.get()));
+            }
+            Ok(Entries(entries))
+        }
+    }
+
+    serde_json::from_str::<Entries<'_>>(raw).map(|Entries(entries)| entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn select(body: &str, selector: Option<&str>) -> Result<(Vec<String>, Option<String>), String> {
+        let selected = Body::parse(body).unwrap().select(&Selector::parse(selector).unwrap())?;
+        Ok((selected.parts.iter().map(|&part| part.to_owned()).collect(), selected.found_at))
+    }
+
+    #[test]
+    fn records_are_found_where_there_is_one_place_for_them() {
+        for (body, part, found_at) in [
+            (r#" [{"a":1}] "#, r#"[{"a":1}]"#, ""),
+            (r#"{"n":1,"items":[{"a":1}]}"#, r#"[{"a":1}]"#, "items"),
+            (r#"{"data":{"list":[ ]},"tags":["x"]}"#, "[ ]", "data.list"),
+            (r#"{"items":[{"a":1}],"errors":[{"b":1}]}"#, r#"[{"a":1}]"#, "items"),
+        ] {
+            assert_eq!(select(body, None), Ok((vec![part.to_owned()], Some(found_at.to_owned()))), "{body}");
+        }
+        for body in
+            [r#"{"ok":false,"error":"x"}"#, r#"{"a":[{}],"b":[]}"#, "\"text\"", "17", r#"{"errors":[{"m":1}]}"#, "{}"]
+        {
+            assert!(select(body, None).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_selector_leads_to_lists_records_or_nothing() {
+        let body =
+            r#"{"data":{"items":[{"a":1},{"a":2}]},"one":{"a":3},"none":null,"text":"x","a.b":{"c.d":[{"e":1}]}}"#;
+        for (selector, parts) in [
+            ("data.items", vec![r#"[{"a":1},{"a":2}]"#]),
+            ("$.data.items", vec![r#"[{"a":1},{"a":2}]"#]),
+            ("$.data.items[*]", vec![r#"[{"a":1},{"a":2}]"#]),
+            ("$.data.items[?@.a > 1]", vec![r#"{"a":2}"#]),
+            ("$..items[*]", vec![r#"{"a":1}"#, r#"{"a":2}"#]),
+            ("one", vec![r#"{"a":3}"#]),
+            ("none", vec![]),
+            ("a.b.c.d", vec![r#"[{"e":1}]"#]),
+        ] {
+            assert_eq!(select(body, Some(selector)).unwrap().0, parts, "{selector}");
+        }
+        for selector in ["missing", "data.missing", "text", "$.text", "$.nothing[*]", "data.items.a"] {
+            assert!(select(body, Some(selector)).is_err(), "{selector}");
+        }
+        assert_eq!(select(r#"{"a":1}"#, Some("$")).unwrap().0, [r#"{"a":1}"#]);
+        assert!(Selector::parse(Some("$.[")).is_err());
+    }
+
+    #[test]
+    fn scalars_are_found_by_path_and_nothing_else_is() {
+        let body = Body::parse(r#"{"next":"/p","meta":{"more":true,"n":3},"@odata.nextLink":"u"}"#).unwrap();
+        assert_eq!(body.scalar("next"), Some("/p".into()));
+        assert_eq!(body.scalar("meta.more"), Some(true.into()));
+        assert_eq!(body.scalar("@odata.nextLink"), Some("u".into()));
+        assert_eq!((body.scalar("meta"), body.scalar("x.y"), body.scalar("next.z")), (None, None, None));
+    }
+
+    #[test]
+    fn what_is_not_json_is_an_error() {
+        for body in ["", "<html>", "{\"a\":", "{\"a\":1} trailing", "nul"] {
+            assert!(Body::parse(body).is_err(), "{body}");
+        }
+    }
+}

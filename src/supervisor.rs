@@ -1,0 +1,161 @@
+//! Signals and deadlines: the first signal asks the work to stop and to keep what it has, the second one, or the end
+//! of the grace period, leaves at once. Leaving at once is as safe as a crash: only commits count.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::destination::{Db, DbError};
+use crate::page::ResourceId;
+use crate::plan::{self, PlanError};
+use crate::sync::{self, PlannedResource, SyncReport};
+
+/// Closing the file moves the WAL into it; that must not take longer.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How supervised work ended.
+#[derive(Debug)]
+pub enum Ended<T> {
+    /// By itself, or soon after the first signal.
+    Done(T),
+    /// Not in time: the process has to leave now.
+    Cut,
+}
+
+/// The signals that end a process.
+#[derive(Debug)]
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Takes the signals over from the system's default, which would end the process.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for one of them, and names it.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.hangup.recv() => "SIGHUP",
+        }
+    }
+}
+
+/// Runs `work` to its end. The first signal cancels `stop`; then `work` has `grace` to end by itself.
+pub async fn supervise<T>(
+    signals: &mut Signals,
+    stop: &CancellationToken,
+    grace: Duration,
+    work: impl Future<Output = T>,
+) -> Ended<T> {
+    let mut work = pin!(work);
+    let mut deadline = None;
+    loop {
+        tokio::select! {
+            done = &mut work => return Ended::Done(done),
+            name = signals.next() => {
+                if deadline.is_some() {
+                    tracing::warn!("{name} again: leaving at once; what is committed is kept");
+                    return Ended::Cut;
+                }
+                tracing::warn!("{name}: stopping, and storing what was received (again: leave at once)");
+                stop.cancel();
+                deadline = Some(Instant::now() + grace);
+            }
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                tracing::warn!("still not done after shutdown_grace: leaving at once; what is committed is kept");
+                return Ended::Cut;
+            }
+        }
+    }
+}
+
+/// Why a run did not begin, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Nothing can be run.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The file cannot be opened or closed.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The system does not hand over its signals.
+    #[error("cannot listen for signals: {0}")]
+    Signals(#[from] std::io::Error),
+    /// A signal came twice, or the grace period was over.
+    #[error("stopped before everything received was stored; run again to go on")]
+    Cut,
+}
+
+/// Opens the file, runs one sync of `ids` under supervision, and closes the file again. `watch` is shown the plan
+/// while it runs, and is dropped with it.
+///
+/// # Errors
+/// When the run cannot begin, or the file not be closed. What goes wrong with a resource stands in the report.
+pub async fn run_sync<W: Future<Output = ()>>(
+    config: &Config,
+    ids: &[ResourceId],
+    watch: impl FnOnce(Vec<PlannedResource>) -> W,
+) -> Result<SyncReport, RunError> {
+    let mut signals = Signals::new()?;
+    let db = Arc::new(Db::open(&config.destination).await?);
+    let (plan, budgets) = match plan::plan(config, ids, &db).await {
+        Ok(made) => made,
+        Err(error) => {
+            close(db).await?;
+            return Err(error.into());
+        }
+    };
+    let stop = CancellationToken::new();
+    let watched = watch(plan.resources.clone());
+    let work = async {
+        let mut run = pin!(sync::sync(&plan, Arc::clone(&db), &stop));
+        let mut watched = pin!(watched);
+        let report = tokio::select! {
+            report = &mut run => report,
+            () = &mut watched => run.await,
+        };
+        if report.db_error.is_none()
+            && let Err(error) = budgets.close().await
+        {
+            tracing::warn!(%error, "store what is left of the budgets");
+        }
+        report
+    };
+    let report = match supervise(&mut signals, &stop, *config.pipeline.shutdown_grace, work).await {
+        Ended::Done(report) => report,
+        Ended::Cut => return Err(RunError::Cut),
+    };
+    drop((plan, budgets));
+    // After a failed write the WAL still holds the data: the next start replays it. Nothing more is written to it.
+    if report.db_error.is_none() {
+        close(db).await?;
+    }
+    Ok(report)
+}
+
+async fn close(db: Arc<Db>) -> Result<(), DbError> {
+    let Some(db) = Arc::into_inner(db) else {
+        tracing::debug!("the database is still in use; the end of the process closes it");
+        return Ok(());
+    };
+    tokio::time::timeout(CLOSE_TIMEOUT, db.close()).await.unwrap_or(Err(DbError::Timeout("close")))
+}

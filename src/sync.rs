@@ -1,0 +1,440 @@
+//! One run: resources are read side by side, their pages flow through one bounded channel into the processor, and
+//! what became of each resource comes back as a report. `sync` and every later way of running use this.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use tokio::sync::mpsc::{Sender, channel};
+use tokio_util::sync::CancellationToken;
+
+use crate::destination::{Counts, Db, DbError, Delivery, Ending, Outcome, RunKind, RunStart};
+use crate::exit::Exit;
+use crate::page::{ResourceId, Run, Slots, StopReason};
+use crate::processor::{self, OnError, PipelineOptions};
+use crate::progress::{Activity, ResourceProgress};
+use crate::rest::error::ErrorKind;
+use crate::source::cursor::{self, Stored};
+use crate::source::{self, Read, Resource, SourceError, SourceErrorKind, WalkError};
+use crate::tasks::{Panicked, TaskGroup};
+
+/// What to read, and how.
+#[derive(Debug)]
+pub struct SyncPlan {
+    /// The resources, in the order of the configuration.
+    pub resources: Vec<PlannedResource>,
+    /// How much at once.
+    pub pipeline: PipelineOptions,
+}
+
+/// A resource and what others see of its run.
+#[derive(Clone, Debug)]
+pub struct PlannedResource {
+    /// The resource.
+    pub resource: Arc<Resource>,
+    /// Its counters.
+    pub progress: Arc<ResourceProgress>,
+}
+
+/// What became of a run.
+#[derive(Debug)]
+pub struct SyncReport {
+    /// One for each resource of the plan, in its order.
+    pub resources: Vec<ResourceReport>,
+    /// The database failed: what was not committed by then is not stored.
+    pub db_error: Option<DbError>,
+}
+
+/// What became of one resource.
+#[derive(Clone, Debug)]
+pub struct ResourceReport {
+    /// The resource.
+    pub id: ResourceId,
+    /// Its table.
+    pub table: String,
+    /// How its run ended.
+    pub outcome: Outcome,
+    /// Why its read ended.
+    pub stop_reason: StopReason,
+    /// What became of its records in this run.
+    pub counts: Counts,
+    /// Pages committed in this run.
+    pub pages: u64,
+    /// Requests sent in this run.
+    pub requests: u64,
+    /// Requests sent again after a failure.
+    pub retries: u64,
+    /// Where an earlier run had stopped, when this one went on from there.
+    pub resumed_at: Option<String>,
+    /// Why an earlier, unfinished read was not gone on with.
+    pub started_over: Option<String>,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// What the exit code says of it; `None` when it is complete.
+    pub exit: Option<Exit>,
+}
+
+/// What every reader of a run shares.
+#[derive(Debug)]
+struct Shared {
+    db: Arc<Db>,
+    slots: Slots,
+    stop: CancellationToken,
+}
+
+/// How a reader ended, before the last of its pages is known to be stored.
+#[derive(Debug)]
+struct ReadEnd {
+    run: Option<Arc<Run>>,
+    outcome: Outcome,
+    stop_reason: StopReason,
+    resumed_at: Option<String>,
+    started_over: Option<String>,
+    error: Option<String>,
+    exit: Option<Exit>,
+    db_error: Option<DbError>,
+}
+
+/// Runs the plan until every resource has ended or `stop` is cancelled. What was received by then is committed.
+pub async fn sync(plan: &SyncPlan, db: Arc<Db>, stop: &CancellationToken) -> SyncReport {
+    let stop = stop.child_token();
+    let (sender, receiver) = channel(plan.pipeline.channel_pages as usize);
+    let shared =
+        Arc::new(Shared { db: Arc::clone(&db), slots: Slots::new(plan.pipeline.channel_bytes), stop: stop.clone() });
+    let stored: Arc<Mutex<HashMap<ResourceId, (Counts, u64)>>> = Arc::default();
+    let progress: HashMap<ResourceId, Arc<ResourceProgress>> =
+        plan.resources.iter().map(|planned| (planned.id().clone(), Arc::clone(&planned.progress))).collect();
+
+    let mut processor = TaskGroup::default();
+    processor.spawn((), {
+        let (stored, pipeline, stop) = (Arc::clone(&stored), plan.pipeline.clone(), stop.clone());
+        async move {
+            let result = processor::process(receiver, &db, &pipeline, |run, counts| {
+                let id = &run.target.id;
+                if let Some(progress) = progress.get(id) {
+                    progress.pages_committed.add(1);
+                    progress.records_committed.add(counts.received);
+                }
+                let mut stored = stored.lock().unwrap_or_else(PoisonError::into_inner);
+                let (sum, pages) = stored.entry(id.clone()).or_default();
+                sum.add(counts);
+                *pages += 1;
+            })
+            .await;
+            if result.is_err() {
+                stop.cancel();
+            }
+            result
+        }
+    });
+    let mut ends = read_all(plan, &shared, sender).await;
+    let mut db_error = match processor.next().await {
+        Some(((), Ok(result))) => result.err(),
+        Some(((), Err(Panicked(_)))) => Some(DbError::Panic("process")),
+        None => None,
+    };
+    let stored = stored.lock().unwrap_or_else(PoisonError::into_inner);
+    let resources = plan
+        .resources
+        .iter()
+        .map(|planned| {
+            let end = ends.remove(planned.id()).expect("every planned resource has ended");
+            report(planned, end, stored.get(planned.id()).copied().unwrap_or_default(), &mut db_error)
+        })
+        .collect();
+    SyncReport { resources, db_error }
+}
+
+impl PlannedResource {
+    /// The id of its resource.
+    #[must_use]
+    pub fn id(&self) -> &ResourceId {
+        &self.resource.target.id
+    }
+}
+
+/// Reads the resources, so many at a time, in the order of the plan.
+async fn read_all(plan: &SyncPlan, shared: &Arc<Shared>, sender: Sender<Delivery>) -> HashMap<ResourceId, ReadEnd> {
+    let mut waiting = plan.resources.iter();
+    let mut readers = TaskGroup::default();
+    let mut ends = HashMap::new();
+    loop {
+        while readers.len() < plan.pipeline.concurrency as usize
+            && let Some(planned) = waiting.next()
+        {
+            let reader = read_resource(Arc::clone(shared), planned.clone(), sender.clone());
+            readers.spawn((planned.id().clone(), Arc::clone(&planned.progress)), reader);
+        }
+        let Some(((id, progress), result)) = readers.next().await else { break };
+        progress.set(Activity::Ended);
+        let end = result.unwrap_or_else(|panic| ReadEnd::failed(None, panic.to_string(), Exit::Bug));
+        if end.db_error.is_some() || (end.outcome == Outcome::Failed && plan.pipeline.on_error == OnError::FailFast) {
+            shared.stop.cancel();
+        }
+        ends.insert(id, end);
+    }
+    ends
+}
+
+impl ReadEnd {
+    fn failed(run: Option<Arc<Run>>, error: String, exit: Exit) -> Self {
+        Self {
+            run,
+            outcome: Outcome::Failed,
+            stop_reason: StopReason::Error,
+            resumed_at: None,
+            started_over: None,
+            error: Some(error),
+            exit: Some(exit),
+            db_error: None,
+        }
+    }
+
+    fn interrupted(run: Option<Arc<Run>>) -> Self {
+        Self {
+            run,
+            outcome: Outcome::Incomplete,
+            stop_reason: StopReason::Interrupted,
+            resumed_at: None,
+            started_over: None,
+            error: None,
+            exit: Some(Exit::Stopped),
+            db_error: None,
+        }
+    }
+
+    fn from_db(error: DbError) -> Self {
+        match error {
+            error @ (DbError::IdentityChanged { .. } | DbError::TableTaken { .. }) => {
+                Self::failed(None, error.to_string(), Exit::Config)
+            }
+            error => Self { db_error: Some(error), ..Self::interrupted(None) },
+        }
+    }
+}
+
+/// Reads one resource, from where its last read stopped or from the beginning.
+async fn read_resource(shared: Arc<Shared>, planned: PlannedResource, sender: Sender<Delivery>) -> ReadEnd {
+    let mut given_up: Option<String> = None;
+    loop {
+        if shared.stop.is_cancelled() {
+            return ReadEnd::interrupted(None);
+        }
+        let (mut end, stale) = match read_once(&shared, &planned, &sender, given_up.as_deref()).await {
+            Ok(ended) => ended,
+            Err(error) => return ReadEnd::from_db(error),
+        };
+        match stale {
+            // A stored position that the API no longer takes is tried once; a new read has none.
+            Some(reason) if given_up.is_none() => given_up = Some(reason),
+            _ => {
+                if end.started_over.is_none() {
+                    end.started_over = given_up;
+                }
+                return end;
+            }
+        }
+    }
+}
+
+/// Reads a resource once. The second value says why the position that it started from is of no more use.
+async fn read_once(
+    shared: &Shared,
+    planned: &PlannedResource,
+    sender: &Sender<Delivery>,
+    given_up: Option<&str>,
+) -> Result<(ReadEnd, Option<String>), DbError> {
+    let resource = &planned.resource;
+    let mut start = start_of(shared, resource).await?;
+    if given_up.is_some() {
+        start.position = None;
+    }
+    let begun = shared
+        .db
+        .begin_run(RunStart {
+            kind: RunKind::Sync,
+            target: (*resource.target).clone(),
+            identity: resource.identity.clone(),
+            request_fingerprint: resource.request_fingerprint.clone(),
+            resume: start.position.is_some(),
+            gave_up: given_up.map(str::to_owned),
+        })
+        .await?;
+    let run =
+        Arc::new(Run::new(begun.run_id, begun.read_id, Arc::clone(&resource.target), shared.stop.child_token()));
+    let resumed_at = start.position.as_ref().map(source::describe);
+    if let Some(position) = &resumed_at {
+        tracing::info!(resource = %resource.target.id, %position, "goes on where the last run stopped");
+    }
+    if let Some(reason) = &start.started_over {
+        tracing::warn!(resource = %resource.target.id, %reason, "starts over");
+    }
+    let started_over = start.started_over.clone();
+    planned.progress.set(Activity::Reading);
+    let mut pages = pin!(source::pages(Read {
+        resource: Arc::clone(resource),
+        run: Arc::clone(&run),
+        start,
+        slots: shared.slots.clone(),
+        progress: Arc::clone(&planned.progress),
+    }));
+    let mut last = None;
+    let error = loop {
+        match pages.next().await {
+            Some(Ok(page)) => {
+                last = page.end;
+                if sender.send(Delivery::Page(Box::new(page))).await.is_err() {
+                    break None;
+                }
+            }
+            Some(Err(error)) => break Some(error),
+            None => break None,
+        }
+    };
+    if let Some(error) = error.as_ref().filter(|error| is_stale(error)) {
+        // Nothing of this run was stored. The next one takes its place, and says why.
+        let reason = format!("the API no longer takes its stored position ({})", error.kind);
+        return Ok((ReadEnd::interrupted(Some(run)), Some(reason)));
+    }
+    let abandon = error.as_ref().is_some_and(gives_up_position);
+    let mut end = end_of(&run, last, error);
+    end.resumed_at = resumed_at;
+    end.started_over = started_over;
+    let ending = Ending {
+        run,
+        outcome: end.outcome,
+        stop_reason: end.stop_reason,
+        error: end.error.clone(),
+        requests: planned.progress.requests.get(),
+        retries: planned.progress.retries.get(),
+        abandon,
+    };
+    if sender.send(Delivery::Ended(ending)).await.is_err() {
+        tracing::debug!("the processor has ended before the run's end could be entered");
+    }
+    Ok((end, None))
+}
+
+async fn start_of(shared: &Shared, resource: &Resource) -> Result<cursor::Start, DbError> {
+    let stored = shared.db.checkpoint(&resource.target.id).await?;
+    let stored = stored.map(|stored| Stored {
+        position: stored.position,
+        request_fingerprint: stored.request_fingerprint,
+        updated_at: stored.updated_at,
+        decided: stored.decided,
+    });
+    Ok(cursor::start(
+        stored.as_ref(),
+        &resource.request_fingerprint,
+        &resource.paginator,
+        resource.resume_within,
+        Timestamp::now(),
+    ))
+}
+
+/// Whether the position that an earlier run stored is refused by the API.
+fn is_stale(error: &SourceError) -> bool {
+    error.at_stored_position
+        && matches!(&error.kind, SourceErrorKind::Request(request) if request.is_position_rejected())
+}
+
+/// Whether the next run has to start over: the stored position leads nowhere.
+fn gives_up_position(error: &SourceError) -> bool {
+    match &error.kind {
+        SourceErrorKind::Request(request) => request.is_position_rejected() && !error.at_first_page,
+        SourceErrorKind::Walk(WalkError::Loop(_)) => true,
+        SourceErrorKind::Walk(WalkError::Paging(_)) => false,
+    }
+}
+
+fn end_of(run: &Arc<Run>, last: Option<StopReason>, error: Option<SourceError>) -> ReadEnd {
+    let run = Arc::clone(run);
+    let Some(error) = error else {
+        return match last {
+            Some(stop_reason) => {
+                let complete = stop_reason.is_complete();
+                let outcome = if complete { Outcome::Complete } else { Outcome::Incomplete };
+                let exit = (!complete).then_some(Exit::Stopped);
+                ReadEnd { outcome, stop_reason, exit, ..ReadEnd::interrupted(Some(run)) }
+            }
+            None => ReadEnd::interrupted(Some(run)),
+        };
+    };
+    let text = error.to_string();
+    let kind = match &error.kind {
+        SourceErrorKind::Request(request) => request.kind(),
+        SourceErrorKind::Walk(WalkError::Loop(_)) => {
+            let failed = ReadEnd::failed(Some(run), text, Exit::Unavailable);
+            return ReadEnd { stop_reason: StopReason::LoopDetected, ..failed };
+        }
+        SourceErrorKind::Walk(WalkError::Paging(_)) => ErrorKind::Unavailable,
+    };
+    match kind {
+        ErrorKind::Interrupted => ReadEnd::interrupted(Some(run)),
+        ErrorKind::RateLimited => ReadEnd { error: Some(text), ..ReadEnd::interrupted(Some(run)) },
+        ErrorKind::Unavailable => ReadEnd::failed(Some(run), text, Exit::Unavailable),
+        ErrorKind::Forbidden => ReadEnd::failed(Some(run), text, Exit::Forbidden),
+        ErrorKind::Storage => ReadEnd::failed(Some(run), text, Exit::Storage),
+        ErrorKind::Config => ReadEnd::failed(Some(run), text, Exit::Config),
+    }
+}
+
+fn report(
+    planned: &PlannedResource,
+    mut end: ReadEnd,
+    (counts, pages): (Counts, u64),
+    db_error: &mut Option<DbError>,
+) -> ResourceReport {
+    if let Some(error) = end.db_error.take() {
+        db_error.get_or_insert(error);
+    }
+    if let Some(reason) = end.run.as_deref().and_then(Run::broken) {
+        end = ReadEnd::failed(end.run.clone(), format!("{}: {reason}", planned.id()), Exit::Contract);
+    } else if db_error.is_some() && end.outcome == Outcome::Complete {
+        // Its last page may not have been stored.
+        end = ReadEnd::interrupted(end.run.clone());
+    }
+    ResourceReport {
+        id: planned.id().clone(),
+        table: planned.resource.target.table.clone(),
+        outcome: end.outcome,
+        stop_reason: end.stop_reason,
+        counts,
+        pages,
+        requests: planned.progress.requests.get(),
+        retries: planned.progress.retries.get(),
+        resumed_at: end.resumed_at,
+        started_over: end.started_over,
+        error: end.error,
+        exit: end.exit,
+    }
+}
+
+impl SyncReport {
+    /// What the process exits with; `None` when everything asked for is complete.
+    #[must_use]
+    pub fn exit(&self) -> Option<Exit> {
+        let db = self.db_error.as_ref().map(exit_of_db);
+        self.resources.iter().filter_map(|resource| resource.exit).chain(db).min()
+    }
+}
+
+/// What the process exits with when the database fails.
+#[must_use]
+pub fn exit_of_db(error: &DbError) -> Exit {
+    match error {
+        DbError::Held { .. } | DbError::Busy => Exit::Held,
+        DbError::IdentityChanged { .. } | DbError::TableTaken { .. } => Exit::Config,
+        DbError::OldSqlite(_) | DbError::Closed | DbError::Panic(_) => Exit::Bug,
+        DbError::NotOurs { .. }
+        | DbError::Newer { .. }
+        | DbError::Corrupt(_)
+        | DbError::Full
+        | DbError::ReadOnly(_)
+        | DbError::Io(_)
+        | DbError::Timeout(_)
+        | DbError::Sqlite(_) => Exit::Storage,
+    }
+}
