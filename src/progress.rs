@@ -72,3 +72,32 @@ impl ResourceProgress {
         self.activity.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
+
+/// Shows the waits of one step, and that reading goes on when they are over or cut short.
+#[derive(Debug)]
+pub struct Waiting<'a> {
+    progress: &'a ResourceProgress,
+    shown: bool,
+}
+
+impl<'a> Waiting<'a> {
+    /// Nothing is shown yet.
+    #[must_use]
+    pub fn new(progress: &'a ResourceProgress) -> Self {
+        Self { progress, shown: false }
+    }
+
+    /// The resource waits until then, for this reason.
+    pub fn show(&mut self, until: Timestamp, reason: &str) {
+        self.shown = true;
+        self.progress.set(Activity::Waiting { until, reason: reason.to_owned() });
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.shown {
+            self.progress.set(Activity::Reading);
+        }
+    }
+}

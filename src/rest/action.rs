@@ -1,8 +1,16 @@
 //! `response_actions`: what a response means where it differs from what its status code says.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use minijinja::value::Serde;
+use minijinja::{Environment, UndefinedBehavior, Value};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
-use std::borrow::Cow;
+
+use crate::rest::client::Received;
+use crate::rest::request::cut;
 
 /// One rule; the first that matches decides. All conditions that are given must hold.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -99,5 +107,171 @@ impl JsonSchema for StatusCodes {
                 ] } }
             ]
         })
+    }
+}
+
+/// A [`ResponseAction`] whose expression was found to be one.
+pub struct CompiledAction {
+    rule: ResponseAction,
+    when: Option<When>,
+}
+
+struct When {
+    environment: Environment<'static>,
+    expression: String,
+    reads_body: bool,
+}
+
+impl fmt::Debug for CompiledAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.rule, f)
+    }
+}
+
+impl CompiledAction {
+    /// # Errors
+    /// What is wrong with the rule.
+    pub fn new(rule: &ResponseAction) -> Result<Self, String> {
+        if rule.status_code.is_none() && rule.content.is_none() && rule.when.is_none() {
+            return Err("a response action needs `status_code`, `content` or `when`".to_owned());
+        }
+        if rule.action == Action::RefreshAuth {
+            return Err("`refresh_auth` is not built yet in this version of highwater".to_owned());
+        }
+        let when = rule.when.as_ref().map(|expression| When::new(expression)).transpose()?;
+        Ok(Self { rule: rule.clone(), when })
+    }
+}
+
+impl When {
+    fn new(expression: &str) -> Result<Self, String> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        let compiled = environment
+            .compile_expression(expression)
+            .map_err(|error| format!("`when` is not an expression: {error}"))?;
+        let names = compiled.undeclared_variables(false);
+        if let Some(name) = names.iter().find(|name| !["status", "headers", "body"].contains(&name.as_str())) {
+            return Err(format!("`when` knows `status`, `headers` and `body`, not `{name}`"));
+        }
+        let reads_body = names.contains("body");
+        Ok(Self { environment, expression: expression.to_owned(), reads_body })
+    }
+
+    fn holds(&self, received: &Received, body: &mut Option<Value>) -> Result<bool, String> {
+        let mut variables = BTreeMap::from([("status", Value::from(received.status)), ("headers", headers(received))]);
+        if self.reads_body {
+            variables.insert("body", body.get_or_insert_with(|| json(&received.body)).clone());
+        }
+        let result = self.environment.compile_expression(&self.expression).and_then(|when| when.eval(variables));
+        result.map(|value| value.is_true()).map_err(|error| cut(&error.to_string(), 200))
+    }
+}
+
+/// The first rule that matches, with its place in the list from 1. A field that is missing at the end of a path does
+/// not match; one in the middle of it is an error, to be guarded by `is defined`.
+pub(super) fn first_match(
+    actions: &[CompiledAction],
+    received: &Received,
+) -> Result<Option<(usize, Action)>, (usize, String)> {
+    let mut body = None;
+    for (place, CompiledAction { rule, when }) in (1..).zip(actions) {
+        let status_differs = rule.status_code.as_ref().is_some_and(|codes| !codes.contains(received.status));
+        let contains = |text: &String| String::from_utf8_lossy(&received.body).contains(text.as_str());
+        if status_differs || rule.content.as_ref().is_some_and(|text| !contains(text)) {
+            continue;
+        }
+        let holds = when.as_ref().map_or(Ok(true), |when| when.holds(received, &mut body));
+        if holds.map_err(|reason| (place, reason))? {
+            return Ok(Some((place, rule.action)));
+        }
+    }
+    Ok(None)
+}
+
+fn headers(received: &Received) -> Value {
+    let mut headers: BTreeMap<&str, String> = BTreeMap::new();
+    for (name, value) in &received.headers {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        headers
+            .entry(name.as_str())
+            .and_modify(|all| {
+                all.push_str(", ");
+                all.push_str(&value);
+            })
+            .or_insert_with(|| value.into_owned());
+    }
+    Value::from_pairs(headers)
+}
+
+fn json(body: &[u8]) -> Value {
+    let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
+    serde_json::from_slice::<serde_json::Value>(body).map_or(Value::UNDEFINED, |body| Value::from(Serde(body)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Action, CompiledAction, ResponseAction, first_match};
+    use crate::rest::client::Received;
+    use http::{HeaderMap, HeaderValue};
+
+    fn received(status: u16, body: &str) -> Received {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-kind", HeaderValue::from_static("a"));
+        headers.append("x-kind", HeaderValue::from_static("b"));
+        Received { status, headers, body: body.to_owned().into(), url: "https://a/".parse().unwrap(), framed: true }
+    }
+
+    fn compile(rule: serde_json::Value) -> Result<CompiledAction, String> {
+        CompiledAction::new(&serde_json::from_value::<ResponseAction>(rule).unwrap())
+    }
+
+    #[test]
+    fn the_first_rule_whose_conditions_all_hold_decides() {
+        let rules: Vec<CompiledAction> = [
+            serde_json::json!({"status_code": [404, 410], "action": "ignore"}),
+            serde_json::json!({"status_code": "5xx", "content": "maintenance", "action": "stop"}),
+            serde_json::json!({"when": "status == 200 and body.ok == false", "content": "slow", "action": "rate_limited"}),
+            serde_json::json!({"when": "headers['x-kind'] == 'a, b' and body is not defined", "status_code": 200, "action": "retry"}),
+            serde_json::json!({"status_code": 200, "when": "body.error", "action": "fail"}),
+        ]
+        .into_iter()
+        .map(|rule| compile(rule).unwrap())
+        .collect();
+        for (status, body, action) in [
+            (404, "", Some((1, Action::Ignore))),
+            (503, "down for maintenance", Some((2, Action::Stop))),
+            (503, "{}", None),
+            (200, r#"{"ok":false,"why":"slow down"}"#, Some((3, Action::RateLimited))),
+            (200, r#"{"ok":false}"#, None),
+            (200, "<html>", Some((4, Action::Retry))),
+            (200, "\u{feff}{\"error\":\"x\"}", Some((5, Action::Fail))),
+            (201, r#"{"error":"x"}"#, None),
+            (200, r#"{"items":[]}"#, None),
+        ] {
+            assert_eq!(first_match(&rules, &received(status, body)), Ok(action), "{status} {body}");
+        }
+        assert_eq!(first_match(&[], &received(500, "")), Ok(None));
+    }
+
+    #[test]
+    fn a_path_through_a_missing_field_is_an_error_that_names_the_rule() {
+        let rules = [compile(serde_json::json!({"when": "body.error.code == 5", "action": "fail"})).unwrap()];
+        assert_eq!(first_match(&rules, &received(200, "{}")).unwrap_err().0, 1);
+        let guarded = serde_json::json!({"when": "body.error is defined and body.error.code == 5", "action": "fail"});
+        assert_eq!(first_match(&[compile(guarded).unwrap()], &received(200, "{}")), Ok(None));
+    }
+
+    #[test]
+    fn rules_that_cannot_work_are_refused() {
+        for (rule, part) in [
+            (serde_json::json!({"action": "fail"}), "needs"),
+            (serde_json::json!({"when": "status ==", "action": "fail"}), "not an expression"),
+            (serde_json::json!({"when": "staus == 200", "action": "fail"}), "not `staus`"),
+            (serde_json::json!({"status_code": 401, "action": "refresh_auth"}), "not built yet"),
+        ] {
+            let error = compile(rule).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
     }
 }

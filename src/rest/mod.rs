@@ -10,10 +10,24 @@ use crate::template::Template;
 use crate::units::{ByteSize, Timespan};
 
 pub mod action;
+mod attempt;
 pub mod auth;
+mod body;
 pub mod budget;
+pub mod client;
+pub mod error;
+mod gcra;
+mod hints;
+pub mod link;
 pub mod paginator;
+mod redact;
+pub mod request;
 pub mod retry;
+mod transport;
+mod verdict;
+
+#[cfg(test)]
+mod tests;
 
 /// How to talk to an API.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

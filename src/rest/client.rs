@@ -1,0 +1,347 @@
+//! One logical request: budget, credentials, sending under time limits, what the answer means, and whether to try
+//! again. A page either comes back whole or as an error that says what to do; nothing in between.
+
+use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, Method};
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::progress::{ResourceProgress, Waiting};
+use crate::rest::ClientOptions;
+use crate::rest::action::CompiledAction;
+use crate::rest::auth::Credential;
+use crate::rest::budget::{Budget, Permit, Refused};
+use crate::rest::error::{ClientError, RequestError};
+use crate::rest::hints::{header_text, retry_after, server_now};
+use crate::rest::link::shown_host;
+use crate::rest::redact::Redactor;
+use crate::rest::request::{Common, Prepared, RequestParts, add_headers, redactor_for};
+use crate::rest::retry::{Next, Tally, random};
+use crate::rest::transport;
+use crate::rest::verdict::{Court, Failure};
+
+/// One API's client. Cheap to share behind an `Arc`; connections are pooled inside.
+pub struct Client {
+    pub(super) name: String,
+    pub(super) options: ClientOptions,
+    pub(super) http: reqwest::Client,
+    pub(super) host: String,
+    pub(super) credential: Credential,
+    /// Whether a connection was ever answered on, so that a reset may be a kept-alive one that the server closed.
+    pub(super) answered: AtomicBool,
+    common: Common,
+    budget: Arc<Budget>,
+}
+
+/// What to fetch, and whom to tell.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The request.
+    pub request: &'a RequestParts,
+    /// The resource's response actions, in order.
+    pub actions: &'a [CompiledAction],
+    /// Where waits and counts are shown.
+    pub progress: &'a ResourceProgress,
+    /// Ends every wait at once.
+    pub stop: &'a CancellationToken,
+}
+
+/// A response that arrived whole.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// The status code.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, decompressed.
+    pub body: Bytes,
+    /// Where it came from after redirects, without credentials.
+    pub url: Url,
+    /// Whether HTTP itself says where the body ends. One that ends with the connection may be cut off unnoticed,
+    /// unless its format proves that it is whole.
+    pub framed: bool,
+}
+
+/// What the caller says of a 2xx response that is not a page: HTML, cut-off JSON, an error envelope, a selector that
+/// matches nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// What is wrong with it.
+    pub reason: String,
+    /// Worth asking again, at most twice.
+    pub retry: bool,
+}
+
+/// How a request ended that did not fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome<T> {
+    /// What the caller made of the page.
+    Accepted(T),
+    /// A response action says: no rows here.
+    Ignored,
+    /// A response action says: the data ends here.
+    Stopped,
+}
+
+/// The result of a logical request.
+#[derive(Debug)]
+pub struct Fetched<T, S> {
+    /// What came of it.
+    pub value: Outcome<T>,
+    /// What was reserved for the page.
+    pub slot: S,
+    /// The last response.
+    pub received: Received,
+    /// Requests sent, redirects and failures included.
+    pub attempts: u32,
+    /// When the response was complete.
+    pub fetched_at: Timestamp,
+    /// How long the last attempt took.
+    pub duration: Duration,
+    /// The URL as it may be shown and stored: secrets masked, at most 2 kB.
+    pub shown_url: String,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("name", &self.name).field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client for `base_url`. The process has installed its TLS provider before.
+    ///
+    /// # Errors
+    /// When the options cannot work, or the machine has no certificates and `base_url` is https.
+    pub fn new(name: &str, options: &ClientOptions, budget: Arc<Budget>) -> Result<Self, ClientError> {
+        let unusable = |reason| ClientError::Unusable { client: name.to_owned(), reason };
+        let base = base_url(&options.base_url)
+            .map_err(|reason| ClientError::BaseUrl { client: name.to_owned(), reason: reason.to_owned() })?;
+        let credential = match &options.auth {
+            None => Credential::None,
+            Some(auth) => auth.credential().map_err(unusable)?,
+        };
+        let mut redactor = Redactor::default();
+        options.auth.iter().flat_map(|auth| auth.secrets()).for_each(|secret| redactor.learn(secret));
+        if let Credential::Query { name, .. } = &credential {
+            redactor.learn_parameter(name);
+        }
+        for (name, value) in options.params.iter().filter(|(_, value)| value.is_secret()) {
+            redactor.learn_template(value);
+            redactor.learn_parameter(name);
+        }
+        options.headers.values().for_each(|value| redactor.learn_template(value));
+        let pairs = |map: &indexmap::IndexMap<String, _>| map.clone().into_iter().collect::<Vec<_>>();
+        let mut headers = HeaderMap::new();
+        add_headers(&mut headers, &pairs(&options.headers)).map_err(unusable)?;
+        Ok(Self {
+            http: transport::build(name, base.scheme() == "https", options)?,
+            name: name.to_owned(),
+            host: shown_host(&base),
+            credential,
+            answered: AtomicBool::new(false),
+            common: Common { base, params: pairs(&options.params), headers, redactor },
+            options: options.clone(),
+            budget,
+        })
+    }
+
+    /// Where all its requests go.
+    #[must_use]
+    pub fn base_url(&self) -> &Url {
+        &self.common.base
+    }
+
+    /// A next link without the credentials that the server echoed into it, fit to be stored. They are put back when it
+    /// is requested.
+    #[must_use]
+    pub fn without_credentials(&self, request: &RequestParts, mut url: Url) -> Url {
+        redactor_for(&self.common, request).strip(&mut url);
+        url
+    }
+
+    /// Sends the request until it has an answer that counts, or none can be hoped for. `reserve` is awaited once,
+    /// after the first wait for the budget and before anything is sent; what it gives is kept over retries and handed
+    /// back. `accept` makes a value of a 2xx response or says why it is none.
+    ///
+    /// # Errors
+    /// Why there is no value. Dropping the call at any point loses nothing but the request in flight.
+    pub async fn fetch<T, S>(
+        &self,
+        call: Call<'_>,
+        reserve: impl Future<Output = S>,
+        mut accept: impl FnMut(&Received) -> Result<T, Rejected>,
+    ) -> Result<Fetched<T, S>, RequestError> {
+        let prepared = Prepared::new(&self.common, call.request).map_err(|reason| RequestError::Request { reason })?;
+        let run = self.run(&prepared, &call, reserve, &mut accept);
+        call.stop.run_until_cancelled(run).await.unwrap_or(Err(RequestError::Interrupted))
+    }
+
+    async fn run<T, S>(
+        &self,
+        prepared: &Prepared,
+        call: &Call<'_>,
+        reserve: impl Future<Output = S>,
+        accept: &mut impl FnMut(&Received) -> Result<T, Rejected>,
+    ) -> Result<Fetched<T, S>, RequestError> {
+        let mut tally = Tally::default();
+        let mut permit = self.permit(call, &mut tally).await?;
+        let mut reserve = pin!(reserve);
+        let slot = match futures::poll!(reserve.as_mut()) {
+            Poll::Ready(slot) => slot,
+            Poll::Pending => {
+                // Whoever waits for memory must not hold a place that a request with memory waits for.
+                drop(permit);
+                let slot = reserve.await;
+                permit = self.permit(call, &mut tally).await?;
+                slot
+            }
+        };
+        tally.excused = Duration::ZERO;
+        let first = Instant::now();
+        let mut gzip = true;
+        loop {
+            let began = Instant::now();
+            let failure = match self.attempt(prepared, call, permit, &mut tally, gzip).await {
+                Err(error) => Failure::from(error),
+                Ok(received) => match self.judge(prepared, call, &received, accept).await? {
+                    Err(failure) => failure,
+                    Ok(value) => {
+                        return Ok(Fetched {
+                            value,
+                            slot,
+                            received,
+                            attempts: tally.sent,
+                            fetched_at: Timestamp::now(),
+                            duration: began.elapsed(),
+                            shown_url: prepared.shown.clone(),
+                        });
+                    }
+                },
+            };
+            gzip &= !matches!(failure, Failure::Dubious(RequestError::Encoding { .. }));
+            self.before_next_try(prepared, call, &mut tally, failure, first.elapsed()).await?;
+            call.progress.retries.add(1);
+            permit = self.permit(call, &mut tally).await?;
+        }
+    }
+
+    async fn judge<T>(
+        &self,
+        prepared: &Prepared,
+        call: &Call<'_>,
+        received: &Received,
+        accept: &mut impl FnMut(&Received) -> Result<T, Rejected>,
+    ) -> Result<Result<Outcome<T>, Failure>, RequestError> {
+        let now = Timestamp::now();
+        let asked = header_text(&received.headers, RETRY_AFTER.as_str());
+        let court = Court {
+            host: &self.host,
+            credential: &self.credential,
+            redactor: &prepared.redactor,
+            actions: call.actions,
+            retry_after: asked.and_then(|value| retry_after(value, server_now(&received.headers), now)),
+            reset: self.budget.observe(&received.headers),
+            exhausted: self.budget.remaining(&received.headers) == Some(0),
+        };
+        if let Some(delay) = court.reset {
+            self.pause(delay, &format!("the request quota of {}", self.host)).await?;
+        }
+        Ok(court.judge(received, accept))
+    }
+
+    /// Waits as a failure demands, or hands it back when there is no use in another try.
+    async fn before_next_try(
+        &self,
+        prepared: &Prepared,
+        call: &Call<'_>,
+        tally: &mut Tally,
+        failure: Failure,
+        elapsed: Duration,
+    ) -> Result<(), RequestError> {
+        let patience = *self.options.retry.max_retry_after;
+        let (error, hint) = match failure {
+            Failure::Final(error) => return Err(error),
+            Failure::Wait { error, delay, reason } => {
+                self.pause(delay, &reason).await?;
+                if delay > patience {
+                    return Err(RequestError::RateLimited { until: later(delay) });
+                }
+                tracing::warn!(client = self.name, url = prepared.shown_path(), ?delay, "{reason}: waiting");
+                return if tally.may_wait() { Ok(()) } else { Err(error) };
+            }
+            Failure::Dubious(error) if !tally.may_be_rejected_again() => return Err(error),
+            Failure::Dubious(error) => (error, None),
+            Failure::Passing { error: RequestError::Reset { .. }, .. }
+                if prepared.method == Method::GET
+                    && self.answered.load(Ordering::Relaxed)
+                    && tally.may_resend_at_once() =>
+            {
+                return Ok(());
+            }
+            Failure::Passing { error, hint } => (error, hint),
+        };
+        if hint.is_some_and(|delay| delay > patience) {
+            return Err(error);
+        }
+        match tally.failed(&self.options.retry, elapsed, hint, random()) {
+            Next::GiveUp => Err(error),
+            Next::After(delay) => {
+                let reason = format!("{error}; attempt {} of {}", tally.failures(), self.options.retry.max_attempts);
+                tracing::warn!(client = self.name, url = prepared.shown_path(), ?delay, "{reason}: trying again");
+                let mut notice = Waiting::new(call.progress);
+                notice.show(later(delay), &reason);
+                tokio::time::sleep(delay).await;
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) async fn permit(&self, call: &Call<'_>, tally: &mut Tally) -> Result<Permit, RequestError> {
+        let began = Instant::now();
+        let mut notice = Waiting::new(call.progress);
+        let patience = *self.options.retry.max_retry_after;
+        let result = self.budget.acquire(patience, |until, reason| notice.show(until, reason)).await;
+        tally.excused += began.elapsed();
+        result.map_err(|refused| match refused {
+            Refused::PausedUntil(until) => RequestError::RateLimited { until },
+            Refused::Store(reason) => RequestError::Store { budget: self.budget.name().to_owned(), reason },
+        })
+    }
+
+    async fn pause(&self, delay: Duration, reason: &str) -> Result<(), RequestError> {
+        let paused = self.budget.pause(Instant::now() + delay, reason).await;
+        paused.map_err(|reason| RequestError::Store { budget: self.budget.name().to_owned(), reason })
+    }
+}
+
+fn later(delay: Duration) -> Timestamp {
+    jiff::SignedDuration::try_from(delay)
+        .ok()
+        .and_then(|delay| Timestamp::now().checked_add(delay).ok())
+        .unwrap_or(Timestamp::MAX)
+}
+
+fn base_url(text: &str) -> Result<Url, &'static str> {
+    let url = Url::parse(text).map_err(|_| "is not a URL; write it like \"https://api.example.com/v1/\"")?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("must begin with https:// or http://");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not carry a user name or a password; use `auth`");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("must not have a query or a fragment; use `params`");
+    }
+    Ok(url)
+}

@@ -1,0 +1,8 @@
+//! Whole requests over real sockets, against a server that says byte for byte what its script says.
+
+mod body;
+mod network;
+mod secrets;
+mod server;
+mod status;
+mod waiting;

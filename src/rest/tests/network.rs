@@ -1,0 +1,203 @@
+//! What the network does to a request.
+
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::server::{Reply, Server, Then, client, fetch, fetch_with, get, ok};
+use crate::progress::ResourceProgress;
+use crate::rest::client::Outcome;
+use crate::rest::error::{ErrorKind, Phase, RequestError};
+use tokio_util::sync::CancellationToken;
+
+#[tokio::test]
+async fn n01_a_refused_connection_is_tried_again_and_then_named() {
+    let port = {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        closed.local_addr().unwrap().port()
+    };
+    let client = client(&format!("http://127.0.0.1:{port}/"), json!({}));
+    let progress = ResourceProgress::default();
+    let error = fetch_with(&client, &get("x"), &[], &progress, &CancellationToken::new()).await.unwrap_err();
+    assert!(matches!(error, RequestError::Connect { .. }), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("refused"), "{error}");
+    assert_eq!((progress.requests.get(), progress.retries.get()), (6, 5));
+}
+
+#[tokio::test]
+async fn n02_connecting_has_a_limit_of_its_own() {
+    // A documentation address (RFC 5737): nothing answers there, and no test needs it to.
+    let client = client(
+        "http://192.0.2.1/",
+        json!({
+            "connect_timeout": "100ms",
+            "retry": { "max_attempts": 1 },
+        }),
+    );
+    match fetch(&client).await.unwrap_err() {
+        RequestError::Timeout { phase: Phase::Connect, .. } | RequestError::Connect { .. } => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn n03_a_reset_before_the_answer_is_tried_again() {
+    let server = Server::start(vec![Reply(Vec::new(), Then::Reset), Reply(Vec::new(), Then::Close), ok("[1]")]).await;
+    let page = fetch(&client(&server.url(), json!({}))).await.unwrap();
+    assert_eq!((page.value, page.attempts, page.slot), (Outcome::Accepted(json!([1])), 3, "slot"));
+}
+
+#[tokio::test]
+async fn n03_pooled_reset_costs_no_attempt() {
+    let script = vec![ok("[1]"), Reply(Vec::new(), Then::Reset), ok("[2]"), Reply(Vec::new(), Then::Reset)];
+    let server = Server::start(script).await;
+    let client = client(&server.url(), json!({ "retry": { "max_attempts": 1 } }));
+    fetch(&client).await.unwrap();
+    let page = fetch(&client).await.unwrap();
+    assert_eq!((page.value, page.attempts), (Outcome::Accepted(json!([2])), 2));
+    let error = fetch(&client).await.unwrap_err();
+    assert!(matches!(error, RequestError::Reset { .. }), "{error:?}");
+    assert_eq!(server.requests().len(), 5);
+}
+
+#[tokio::test]
+async fn n04_a_body_cut_anywhere_is_fetched_again() {
+    let whole = ok(r#"[{"id":1},{"id":2}]"#);
+    for then in [Then::Close, Then::Reset] {
+        for cut in 0..whole.0.len() {
+            let server = Server::start(vec![Reply(whole.0[..cut].to_vec(), then), whole.clone()]).await;
+            let page = fetch(&client(&server.url(), json!({}))).await;
+            let page = page.unwrap_or_else(|error| panic!("cut at {cut}, {then:?}: {error:?}"));
+            assert_eq!(page.value, Outcome::Accepted(json!([{"id":1},{"id":2}])), "cut at {cut}");
+            assert_eq!(page.attempts, 2, "cut at {cut}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn b01_a_chunked_body_without_its_end_is_cut_off() {
+    let script = Reply(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n[1]\r\n".to_vec(), Then::Close);
+    let server = Server::start(vec![script]).await;
+    let error = fetch(&client(&server.url(), json!({}))).await.unwrap_err();
+    assert!(matches!(error, RequestError::BodyCut { .. }), "{error:?}");
+    assert_eq!(server.requests().len(), 6);
+}
+
+#[tokio::test]
+async fn n05_silence_in_a_body_ends_at_the_read_timeout() {
+    let server =
+        Server::start(vec![Reply(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[1".to_vec(), Then::Stall)]).await;
+    let client = client(&server.url(), json!({ "read_timeout": "100ms", "retry": { "max_attempts": 1 } }));
+    let error = fetch(&client).await.unwrap_err();
+    assert!(matches!(error, RequestError::Timeout { phase: Phase::Silence, .. }), "{error:?}");
+    assert!(error.to_string().contains("read_timeout"), "{error}");
+}
+
+#[tokio::test]
+async fn n05_silence_before_the_headers_ends_at_the_total_timeout() {
+    let server = Server::start(vec![Reply(Vec::new(), Then::Stall)]).await;
+    let client =
+        client(&server.url(), json!({ "timeout": "100ms", "retry": { "max_attempts": 2, "initial_delay": "1ms" } }));
+    let error = fetch(&client).await.unwrap_err();
+    assert!(matches!(error, RequestError::Timeout { phase: Phase::Whole, .. }), "{error:?}");
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn n06_a_slow_drip_ends_at_the_total_timeout() {
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n ".to_vec();
+    let server = Server::start(vec![Reply(head, Then::Drip(Duration::from_millis(10)))]).await;
+    let limits = json!({ "timeout": "300ms", "read_timeout": "100ms", "retry": { "max_attempts": 1 } });
+    let began = Instant::now();
+    let error = fetch(&client(&server.url(), limits)).await.unwrap_err();
+    assert!(matches!(error, RequestError::Timeout { phase: Phase::Whole, .. }), "{error:?}");
+    assert!(began.elapsed() < Duration::from_secs(3));
+}
+
+/// What a client says that meets a server which sends these bytes first, and how often it asked.
+async fn https_meets(hello: impl Fn(Vec<u8>) -> Vec<u8> + Send + 'static) -> (RequestError, u64) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut client_hello = Vec::with_capacity(4096);
+            socket.read_buf(&mut client_hello).await.unwrap();
+            socket.write_all(&hello(client_hello)).await.unwrap();
+            // The client hangs up; how does not matter.
+            socket.read_to_end(&mut Vec::new()).await.ok();
+        }
+    });
+    let client = client(&format!("https://localhost:{port}/"), json!({}));
+    let progress = ResourceProgress::default();
+    let error = fetch_with(&client, &get("x"), &[], &progress, &CancellationToken::new()).await.unwrap_err();
+    (error, progress.requests.get())
+}
+
+#[tokio::test]
+async fn n11_a_certificate_that_nobody_vouches_for_fails_at_once_and_says_so() {
+    let certificate = CertificateDer::from_pem_slice(include_bytes!("self-signed.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("self-signed.key")).unwrap();
+    super::server::install_tls();
+    let config =
+        rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    let config = std::sync::Arc::new(config);
+    let (error, requests) = https_meets(move |client_hello| {
+        let mut server = rustls::ServerConnection::new(std::sync::Arc::clone(&config)).unwrap();
+        server.read_tls(&mut &client_hello[..]).unwrap();
+        server.process_new_packets().unwrap();
+        let mut hello = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut hello).unwrap();
+        }
+        hello
+    })
+    .await;
+    assert!(matches!(error, RequestError::Tls { .. }), "{error:?}");
+    assert!(error.to_string().contains("certificate"), "{error}");
+    assert_eq!(requests, 1);
+}
+
+#[tokio::test]
+async fn n12_a_port_without_tls_fails_at_once_and_says_so() {
+    let (error, requests) = https_meets(|_| b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()).await;
+    assert!(matches!(error, RequestError::Tls { .. }), "{error:?}");
+    assert!(error.to_string().contains("does not speak TLS"), "{error}");
+    assert_eq!(requests, 1);
+}
+
+#[tokio::test]
+async fn n16_what_is_not_http_is_tried_twice_more() {
+    for garbage in [
+        &b"SSH-2.0-OpenSSH_9.2\r\n\r\n"[..],
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n[1]x",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n[1]\r\n0\r\n\r\n",
+    ] {
+        let server = Server::start(vec![Reply(garbage.to_vec(), Then::Close)]).await;
+        let error = fetch(&client(&server.url(), json!({}))).await.unwrap_err();
+        assert!(matches!(error, RequestError::NotHttp { .. }), "{error:?}");
+        assert_eq!(server.requests().len(), 3, "{}", String::from_utf8_lossy(garbage));
+    }
+}
+
+#[tokio::test]
+async fn n17_endless_headers_end() {
+    let mut head = b"HTTP/1.1 200 OK\r\n".to_vec();
+    (0..200).for_each(|n| head.extend_from_slice(format!("X-{n}: 1\r\n").as_bytes()));
+    head.extend_from_slice(b"Content-Length: 2\r\n\r\n[]");
+    let server = Server::start(vec![Reply(head, Then::Close)]).await;
+    let error = fetch(&client(&server.url(), json!({}))).await.unwrap_err();
+    assert!(matches!(error, RequestError::NotHttp { .. }), "{error:?}");
+}
+
+#[test]
+fn the_future_of_a_fetch_can_move_between_threads() {
+    fn send<T: Send>(_: T) {}
+    let client = client("http://127.0.0.1:1/", json!({}));
+    send(fetch(&client));
+}
