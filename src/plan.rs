@@ -7,10 +7,10 @@ use crate::config::Config;
 use crate::destination::{Db, DbError, StoredBudget};
 use crate::page::ResourceId;
 use crate::progress::ResourceProgress;
-use crate::rest::budget::{Budget, BudgetState, RateLimit, SaveBudget};
+use crate::rest::budget::{Budget, BudgetState, SaveBudget};
 use crate::rest::client::Client;
 use crate::rest::error::ClientError;
-use crate::source::{Resource, SourceOptions};
+use crate::source::Resource;
 use crate::sync::{PlannedResource, SyncPlan};
 
 /// Why there is nothing to run.
@@ -92,7 +92,8 @@ pub async fn plan(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Result<(
     for id in ids {
         let source = &config.sources[&*id.source];
         if !clients.contains_key(&id.source) {
-            let (name, limit) = budget_of(config, &id.source, source);
+            let limit = source.client.rate_limit.as_ref();
+            let name = limit.and_then(|limit| limit.budget.clone()).unwrap_or_else(|| id.source.to_string());
             let budget = budgets.0.entry(name.clone()).or_insert_with(|| {
                 let state = saved
                     .get(&name)
@@ -109,16 +110,6 @@ pub async fn plan(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Result<(
             .push(PlannedResource { resource: Arc::new(resource), progress: Arc::new(ResourceProgress::default()) });
     }
     Ok((SyncPlan { resources, pipeline: config.pipeline.clone() }, budgets))
-}
-
-/// The name of a source's budget, and the limit that defines it: its own, or that of the source which shares it.
-fn budget_of<'c>(config: &'c Config, name: &str, source: &'c SourceOptions) -> (String, Option<&'c RateLimit>) {
-    let own = source.client.rate_limit.as_ref();
-    let shared = own.and_then(|limit| limit.budget.as_deref());
-    let Some(shared) = shared else { return (name.to_owned(), own) };
-    let defines = |limit: &&RateLimit| limit.budget.as_deref() == Some(shared) && !limit.is_reference();
-    let defined = config.sources.values().filter_map(|source| source.client.rate_limit.as_ref()).find(defines);
-    (shared.to_owned(), defined.or(own))
 }
 
 fn save_into(db: &Arc<Db>) -> SaveBudget {

@@ -17,11 +17,11 @@ use super::walk::{Walk, WalkError};
 use crate::decode;
 use crate::page::{Checkpoint, Page, Rows, Run, Slot, Slots, StopReason, Text, Value};
 use crate::progress::ResourceProgress;
-use crate::rest::client::{Fetched, Outcome, Received, Rejected};
+use crate::rest::client::{Call, Fetched, Outcome, Received, Rejected};
 use crate::rest::error::RequestError;
-use crate::rest::link::link_with_rel;
+use crate::rest::link::{link_with_rel, resolve_next};
 use crate::rest::paginator::{Evidence, Next, Paginator, Position, set_at, set_named};
-use crate::rest::request::Target as RequestTarget;
+use crate::rest::request::{RequestParts, Target as RequestTarget};
 
 /// What the first page of a read is taken to need, before one has come.
 const FIRST_PAGE_BYTES_ESTIMATE: u64 = 64 << 10;
@@ -187,12 +187,10 @@ async fn fetch(
         Err(error) => return (position, Err(error)),
     };
     let reserve = read.slots.take(estimate.load(Ordering::Relaxed));
-    let fetched = resource
-        .client
-        .fetch(&request, &resource.actions, reserve, &read.progress, &read.run.stop, |received| {
-            decode_page(received, &selector, &paginator)
-        })
-        .await;
+    let call =
+        Call { request: &request, actions: &resource.actions, progress: &read.progress, stop: &read.run.stop };
+    let fetched =
+        resource.client.fetch(call, reserve, |received| decode_page(received, &selector, &paginator)).await;
     (position, fetched)
 }
 
@@ -200,7 +198,7 @@ fn request_at(
     resource: &Resource,
     paginator: &Paginator,
     position: &Position,
-) -> Result<crate::rest::request::RequestParts, RequestError> {
+) -> Result<RequestParts, RequestError> {
     let unusable = |reason: String| RequestError::Request { reason };
     let mut request = resource.request.clone();
     let changes = paginator.changes(position);
@@ -214,7 +212,7 @@ fn request_at(
         set_at(request.json.get_or_insert(Json::Null), &path, value).map_err(|error| unusable(error.to_string()))?;
     }
     if let Some(link) = &changes.link {
-        let url = crate::rest::link::resolve_next(resource.client.base_url(), link)?;
+        let url = resolve_next(resource.client.base_url(), link)?;
         request.target = RequestTarget::Url(url);
     }
     Ok(request)
@@ -282,7 +280,11 @@ fn follow<'f>(
             }
         }
     };
-    let resolve = |link: &str| read.resource.client.relative_link(&received.url, link, &read.resource.request);
+    let resolve = |link: &str| {
+        let url = resolve_next(&received.url, link).map_err(|error| format!("the link to the next page: {error}"))?;
+        let url = read.resource.client.without_credentials(&read.resource.request, url);
+        Ok(url[url::Position::BeforePath..].to_owned())
+    };
     let link = |rel: &str| link_with_rel(&received.headers, rel);
     let evidence = Evidence {
         headers: &received.headers,
@@ -330,7 +332,7 @@ fn page(
     let json = |position: &Position| serde_json::to_string(position).expect("plain data is JSON");
     let bytes = fetched.received.body.len() as u64;
     estimate.store(bytes.max(1), Ordering::Relaxed);
-    let mut slot = fetched.reserved;
+    let mut slot = fetched.slot;
     read.slots.top_up(&mut slot, bytes);
     read.progress.pages_read.add(1);
     read.progress.bytes.add(bytes);
