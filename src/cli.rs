@@ -112,8 +112,11 @@ struct Console {
 pub fn run(cli: &Cli) -> ExitCode {
     let terminal = io::stderr().is_terminal();
     let plain_logs = cli.options.log_format == LogFormat::Text;
-    let target =
-        if terminal && plain_logs && !cli.options.quiet { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let target = if terminal && plain_logs && !cli.options.quiet {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
     let console = Console {
         bars: MultiProgress::with_draw_target(target),
         quiet: cli.options.quiet,
@@ -163,7 +166,10 @@ fn finish(ended: Verb) -> ExitCode {
 fn load(options: &Options, console: &Console) -> Result<Loaded, Failure> {
     let env = Env::from_process();
     let path = config::find(options.config.as_deref(), &env).map_err(|error| Failure::new(Exit::Config, error))?;
-    config::load(&path, &env).map_err(|report| Failure { exit: Exit::Config, text: report.render(console.colour) })
+    config::load(&path, &env).map_err(|report| Failure {
+        exit: Exit::Config,
+        text: if console.colour { report.with_colors() } else { report.to_string() },
+    })
 }
 
 /// Writes to standard output. A reader that has gone away ends nothing: the work is done all the same.
@@ -270,7 +276,13 @@ mod tests {
 
     #[test]
     fn numbers_are_written_for_people() {
-        assert_eq!((thousands(0), thousands(999), thousands(1_234_567)), ("0".into(), "999".into(), "1,234,567".into()));
-        assert_eq!((count(1, "page"), count(2, "page"), count(0, "retry")), ("1 page".into(), "2 pages".into(), "0 retries".into()));
+        assert_eq!(
+            (thousands(0), thousands(999), thousands(1_234_567)),
+            ("0".into(), "999".into(), "1,234,567".into())
+        );
+        assert_eq!(
+            (count(1, "page"), count(2, "page"), count(0, "retry")),
+            ("1 page".into(), "2 pages".into(), "0 retries".into())
+        );
     }
 }

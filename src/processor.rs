@@ -115,6 +115,5 @@ fn is_full(batch: &Batch, options: &PipelineOptions) -> bool {
 }
 
 fn is_due(batch: &Batch, options: &PipelineOptions, oldest: Instant, nothing_waits: bool) -> bool {
-    !batch.deliveries.is_empty()
-        && (nothing_waits || is_full(batch, options) || oldest.elapsed() >= *options.batch_age)
+    !batch.deliveries.is_empty() && (nothing_waits || is_full(batch, options) || oldest.elapsed() >= *options.batch_age)
 }

@@ -262,8 +262,7 @@ async fn read_once(
             gave_up: given_up.map(str::to_owned),
         })
         .await?;
-    let run =
-        Arc::new(Run::new(begun.run_id, begun.read_id, Arc::clone(&resource.target), shared.stop.child_token()));
+    let run = Arc::new(Run::new(begun.run_id, begun.read_id, Arc::clone(&resource.target), shared.stop.child_token()));
     let resumed_at = start.position.as_ref().map(source::describe);
     if let Some(position) = &resumed_at {
         tracing::info!(resource = %resource.target.id, %position, "goes on where the last run stopped");

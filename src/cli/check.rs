@@ -42,12 +42,15 @@ pub(super) fn run(args: &CheckArgs, options: &Options, console: &Console) -> Ver
 
 fn run_json(options: &Options) -> Verb {
     let env = Env::from_process();
-    let path = config::find(options.config.as_deref(), &env)
-        .map_err(|error| super::Failure::new(Exit::Config, error))?;
+    let path =
+        config::find(options.config.as_deref(), &env).map_err(|error| super::Failure::new(Exit::Config, error))?;
     let (problems, hints, exit) = match config::load(&path, &env) {
         Ok(loaded) => (json!([]), loaded.hints, None),
         Err(report) => (json!(report), Vec::new(), Some(Exit::Config)),
     };
-    print(&format!("{:#}\n", json!({"version": 1, "path": path, "valid": exit.is_none(), "problems": problems, "hints": hints})));
+    print(&format!(
+        "{:#}\n",
+        json!({"version": 1, "path": path, "valid": exit.is_none(), "problems": problems, "hints": hints})
+    ));
     Ok(exit)
 }

@@ -93,10 +93,9 @@ pub(super) async fn run(args: &DemoArgs, console: &Console) -> Verb {
 }
 
 fn configuration(path: &Path, address: SocketAddr) -> Result<Config, Failure> {
-    let mut env = Env::default();
-    env.set("HIGHWATER_SOURCES__PRACTICE__CLIENT__BASE_URL", &format!("http://{address}/v1/"));
-    let mut loaded = config::load_text("config.toml", SHIPPED_CONFIG, &env)
-        .map_err(|report| Failure::new(Exit::Bug, report))?;
+    let env = Env::with([("HIGHWATER_SOURCES__PRACTICE__CLIENT__BASE_URL", format!("http://{address}/v1/"))]);
+    let mut loaded =
+        config::load_text("config.toml", SHIPPED_CONFIG, &env).map_err(|report| Failure::new(Exit::Bug, report))?;
     loaded.config.destination.path = path.to_owned();
     Ok(loaded.config)
 }
@@ -139,7 +138,10 @@ async fn listen(unfinished: Option<u16>) -> Result<TcpListener, Failure> {
     };
     bound.map_err(|error| {
         let port = unfinished.unwrap_or(PORT);
-        Failure::new(Exit::Storage, format!("listen on port {port} of the interrupted demo: {error}; delete the file to start anew"))
+        Failure::new(
+            Exit::Storage,
+            format!("listen on port {port} of the interrupted demo: {error}; delete the file to start anew"),
+        )
     })
 }
 

@@ -35,9 +35,8 @@ pub(super) async fn run(args: &SyncArgs, options: &Options, console: &Console) -
     if ids.is_empty() {
         console.say("nothing to read: no resource is configured and enabled");
     }
-    let report = supervisor::run_sync(config, &ids, |planned| watch::watch(planned, console.clone()))
-        .await
-        .map_err(failure)?;
+    let report =
+        supervisor::run_sync(config, &ids, |planned| watch::watch(planned, console.clone())).await.map_err(failure)?;
     let path = &config.destination.path;
     if args.json {
         print(&format!("{:#}\n", as_json(&report, path)));
@@ -126,7 +125,8 @@ fn changes(counts: &Counts) -> String {
 fn closing(report: &SyncReport, path: &Path) -> String {
     let path = path.display();
     let Some(first) = report.resources.first() else { return String::new() };
-    let mut text = format!("The data is in {path}. Look at it: sqlite3 {path} 'SELECT * FROM \"{}\" LIMIT 5'\n", first.table);
+    let mut text =
+        format!("The data is in {path}. Look at it: sqlite3 {path} 'SELECT * FROM \"{}\" LIMIT 5'\n", first.table);
     let open: Vec<String> = report
         .resources
         .iter()

@@ -187,18 +187,12 @@ async fn fetch(
         Err(error) => return (position, Err(error)),
     };
     let reserve = read.slots.take(estimate.load(Ordering::Relaxed));
-    let call =
-        Call { request: &request, actions: &resource.actions, progress: &read.progress, stop: &read.run.stop };
-    let fetched =
-        resource.client.fetch(call, reserve, |received| decode_page(received, &selector, &paginator)).await;
+    let call = Call { request: &request, actions: &resource.actions, progress: &read.progress, stop: &read.run.stop };
+    let fetched = resource.client.fetch(call, reserve, |received| decode_page(received, &selector, &paginator)).await;
     (position, fetched)
 }
 
-fn request_at(
-    resource: &Resource,
-    paginator: &Paginator,
-    position: &Position,
-) -> Result<RequestParts, RequestError> {
+fn request_at(resource: &Resource, paginator: &Paginator, position: &Position) -> Result<RequestParts, RequestError> {
     let unusable = |reason: String| RequestError::Request { reason };
     let mut request = resource.request.clone();
     let changes = paginator.changes(position);

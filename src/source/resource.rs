@@ -48,7 +48,12 @@ impl Resource {
     ///
     /// # Errors
     /// When an expression or a selector cannot be compiled; loading the configuration has said so before.
-    pub fn new(id: &ResourceId, source: &SourceOptions, options: &ResourceOptions, client: Arc<Client>) -> Result<Self, String> {
+    pub fn new(
+        id: &ResourceId,
+        source: &SourceOptions,
+        options: &ResourceOptions,
+        client: Arc<Client>,
+    ) -> Result<Self, String> {
         let primary_key = options.primary_key.clone().map(|columns| columns.0).unwrap_or_default();
         let by_key = if primary_key.is_empty() { WriteDisposition::Append } else { WriteDisposition::Merge };
         let target = Target {
@@ -78,7 +83,12 @@ impl Resource {
             request,
             paginator,
             selector: Selector::parse(options.data_selector.as_deref())?,
-            actions: options.response_actions.iter().map(CompiledAction::new).collect::<Result<_, _>>().map_err(|error| error.to_string())?,
+            actions: options
+                .response_actions
+                .iter()
+                .map(CompiledAction::new)
+                .collect::<Result<_, _>>()
+                .map_err(|error| error.to_string())?,
             concurrency: options.concurrency.unwrap_or(1) as usize,
             resume_within: options.resume_within.unwrap_or(RESUME_WITHIN),
         })
@@ -99,7 +109,12 @@ fn shown(map: &IndexMap<String, Template>) -> Json {
     map.iter().map(|(name, value)| (name.clone(), Json::String(value.to_string()))).collect()
 }
 
-fn request_fingerprint(source: &SourceOptions, options: &ResourceOptions, request: &RequestParts, paginator: &Paginator) -> String {
+fn request_fingerprint(
+    source: &SourceOptions,
+    options: &ResourceOptions,
+    request: &RequestParts,
+    paginator: &Paginator,
+) -> String {
     let RequestTarget::Path(path) = &request.target else { return String::new() };
     json!({
         "base_url": source.client.base_url,

@@ -50,7 +50,7 @@ impl Selector {
 
 /// The records of a body.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Selected<'a> {
+pub(super) struct Selected<'a> {
     /// Texts of lists of records, or of single records.
     pub parts: Vec<&'a str>,
     /// The path that [`Selector::Find`] found.
@@ -59,7 +59,7 @@ pub struct Selected<'a> {
 
 /// A body that is JSON in its outermost layer.
 #[derive(Debug)]
-pub struct Body<'a> {
+pub(super) struct Body<'a> {
     raw: &'a str,
     entries: Vec<(String, &'a str)>,
 }
@@ -69,7 +69,7 @@ impl<'a> Body<'a> {
     ///
     /// # Errors
     /// When it is not JSON. The inside of a list is checked only when its records are decoded.
-    pub fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
+    pub(super) fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
         let raw = text.trim_ascii();
         if raw.starts_with('[') {
             return Ok(Self { raw, entries: Vec::new() });
@@ -83,28 +83,22 @@ impl<'a> Body<'a> {
 
     /// The text of the value at a dotted path. A key that has dots itself is found too.
     #[must_use]
-    pub fn at(&self, path: &str) -> Option<&'a str> {
+    pub(super) fn at(&self, path: &str) -> Option<&'a str> {
         if path.is_empty() { Some(self.raw) } else { at(&self.entries, path) }
     }
 
     /// The string, number, boolean or null at a dotted path.
     #[must_use]
-    pub fn scalar(&self, path: &str) -> Option<Json> {
+    pub(super) fn scalar(&self, path: &str) -> Option<Json> {
         let raw = self.at(path).filter(|raw| !raw.starts_with(['{', '[']))?;
         serde_json::from_str(raw).ok()
-    }
-
-    /// The whole body as a value, for the rare rule that looks at all of it.
-    #[must_use]
-    pub fn value(&self) -> Option<Json> {
-        serde_json::from_str(self.raw).ok()
     }
 
     /// The records.
     ///
     /// # Errors
     /// When there is nothing where they should be: then the body is no page of this resource.
-    pub fn select(&self, selector: &Selector) -> Result<Selected<'a>, String> {
+    pub(super) fn select(&self, selector: &Selector) -> Result<Selected<'a>, String> {
         match selector {
             Selector::Find => self.find(),
             Selector::Path(path) => self.at_path(path),

@@ -84,19 +84,16 @@ impl Walk {
     }
 
     /// What follows from the page at `position`, whose records are `records` as text.
-    pub(super) fn step(
-        &mut self,
-        position: &Position,
-        page: &Evidence<'_>,
-        records: Bytes,
-    ) -> Result<Next, WalkError> {
+    pub(super) fn step(&mut self, position: &Position, page: &Evidence<'_>, records: Bytes) -> Result<Next, WalkError> {
         let first = self.pages == 0;
         self.pages += 1;
         if first && !self.resumed {
             self.first_page_records = Some(page.records);
         }
         let page = &Evidence { first_page_records: self.first_page_records, ..page.copied() };
-        if self.undecided && let Paginator::Auto(options) = &self.paginator {
+        if self.undecided
+            && let Paginator::Auto(options) = &self.paginator
+        {
             self.paginator = decide(options, page)?;
             self.undecided = false;
         }
@@ -167,7 +164,7 @@ impl Walk {
         let mut known = self.turtle.sees(next) || position == next;
         if self.seen.len() < SEEN_MAX {
             self.seen.insert(hash(position));
-            known |= !self.seen.insert(hash(next)) ;
+            known |= !self.seen.insert(hash(next));
         }
         if known { Err(WalkError::Loop("a next page that this read has been at before".to_owned())) } else { Ok(()) }
     }
@@ -295,7 +292,8 @@ mod tests {
 
     #[test]
     fn pages_are_planned_ahead_only_as_far_as_the_total() {
-        let mut walk = Walk::new(serde_json::from_value(json!({"type": "page_number", "total_path": "n"})).unwrap(), false);
+        let mut walk =
+            Walk::new(serde_json::from_value(json!({"type": "page_number", "total_path": "n"})).unwrap(), false);
         assert_eq!(walk.plan_after(&Position::Page { page: 1 }), None, "the first page has not come");
         let evidence = Evidence {
             headers: &HeaderMap::new(),

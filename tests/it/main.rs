@@ -1,0 +1,16 @@
+//! The built binary against real sockets and real files, a file per promise.
+
+mod append_merge_replace;
+mod cli;
+mod config_errors;
+mod crash;
+mod database_file;
+mod pagination;
+mod quarantine;
+mod rate_limit;
+mod resume;
+mod retry;
+mod schema;
+mod shutdown;
+mod support;
+mod tidy;
