@@ -2,7 +2,7 @@
 //! and only on requests to the client's own origin.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::later::NotBuiltYet;
 use crate::secret::Secret;
@@ -18,7 +18,8 @@ pub enum Auth {
     },
     /// `Authorization: Basic …` (RFC 7617).
     HttpBasic {
-        /// The user name.
+        /// The user name; the one credential that may be written in the file.
+        #[schemars(extend("x-may-be-literal" = true))]
         username: Secret,
         /// The password; some APIs want it empty.
         #[serde(default)]
@@ -56,8 +57,8 @@ pub enum Auth {
     },
 }
 
-/// Where an [`Auth::ApiKey`] is put.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+/// Where an API key is put.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ApiKeyLocation {
     /// A request header.

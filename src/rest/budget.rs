@@ -1,7 +1,7 @@
 //! How many requests may be sent: a rate with bursts, a concurrency, and pauses that the server asks for.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::units::Timespan;
 
@@ -49,7 +49,7 @@ impl Default for RateLimit {
 }
 
 /// What the text of a `reset_header` means.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResetFormat {
     /// Seconds since 1970 (UTC).
