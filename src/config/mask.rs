@@ -1,0 +1,82 @@
+//! Which parts of the file may be secrets that somebody wrote there. Such a file is refused; the report that says so
+//! shows stars in their place, whatever else is wrong on the same line.
+
+use std::ops::Range;
+
+use super::path::Path;
+use super::tree::{Node, Place, Value};
+
+const WORDS: [&str; 10] =
+    ["token", "secret", "password", "passwd", "api_key", "api-key", "apikey", "authorization", "cookie", "credential"];
+
+/// Keys that hold such a word and yet name a place, not a secret.
+const HARMLESS_ENDS: [&str; 4] = ["_path", "_param", "_header", "_url"];
+
+/// The strings of the tree that may be secrets. Those with a placeholder only say where one is.
+pub(super) fn in_tree(tree: &Node) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    walk(tree, &Path::default(), &mut found);
+    found
+}
+
+fn walk(node: &Node, path: &Path, found: &mut Vec<Range<usize>>) {
+    match &node.value {
+        Value::Table(table) => table.iter().for_each(|(key, entry)| walk(&entry.node, &path.key(key), found)),
+        Value::List(list) => list.iter().enumerate().for_each(|(i, item)| walk(item, &path.index(i), found)),
+        _ if is_suspicious(path) => {
+            let has_placeholder = node.text().is_some_and(|text| text.contains("${"));
+            if let (false, Place::Span(span)) = (has_placeholder, &node.place) {
+                found.push(span.clone());
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_suspicious(path: &Path) -> bool {
+    let key = path.last_key().unwrap_or_default();
+    let in_auth = (0..path.steps().len()).any(|depth| path.key_at(depth) == Some("auth"));
+    in_auth && !["type", "name", "location", "username"].contains(&key) || names_a_secret(key)
+}
+
+fn names_a_secret(key: &str) -> bool {
+    let key = key.to_lowercase();
+    WORDS.iter().any(|word| key.contains(word)) && !HARMLESS_ENDS.iter().any(|end| key.ends_with(end))
+}
+
+/// For a file that is not TOML, where there is no tree to rely on: whatever follows a suspicious word and `=` or `:`,
+/// to the end of the line.
+pub(super) fn in_text(text: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let lower = line.to_ascii_lowercase();
+        let word = WORDS.iter().chain(&["auth"]).filter_map(|word| lower.find(word)).min();
+        if let Some(sign) = word.and_then(|at| Some(at + lower[at..].find(['=', ':'])?)) {
+            found.push(start + sign + 1..start + line.len());
+        }
+        start += line.len();
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{in_text, names_a_secret};
+
+    #[test]
+    fn a_key_is_suspicious_by_its_words() {
+        for (key, expected) in
+            [("token", true), ("X-Api-Key", true), ("client_secret", true), ("token_path", false), ("per_page", false)]
+        {
+            assert_eq!(names_a_secret(key), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_broken_line_hides_what_follows_the_word() {
+        let text = "a = 1\nauth = { type = \"bearer\", token = abc }\nb = \n";
+        let parts: Vec<_> = in_text(text).into_iter().map(|span| &text[span]).collect();
+        assert_eq!(parts, [" { type = \"bearer\", token = abc }\n"]);
+    }
+}

@@ -1,0 +1,40 @@
+//! Rules for `[pipeline]` and `[destination]`.
+
+use super::super::Config;
+use super::super::path::Path;
+use super::Rules;
+use crate::units::{ByteSize, Timespan};
+
+const KIB: ByteSize = ByteSize(1 << 10);
+const GIB: ByteSize = ByteSize(1 << 30);
+
+pub(super) fn check(config: &Config, rules: &mut Rules<'_>) {
+    let at = |key: &str| Path::of(&["pipeline", key]);
+    let pipeline = &config.pipeline;
+    // Below one mebibyte a single ordinary page would not pass.
+    size_within(rules, &at("channel_bytes"), pipeline.channel_bytes, ByteSize::mebi(1), ByteSize(64 << 30));
+    size_within(rules, &at("batch_bytes"), pipeline.batch_bytes, KIB, GIB);
+    if pipeline.batch_rows > 10_000_000 {
+        rules.refuse(&at("batch_rows"), "must be at most 10000000: a batch is one transaction");
+    }
+    if *pipeline.batch_age > *Timespan::secs(3600) {
+        rules.refuse(&at("batch_age"), "must be at most 1h: until then nothing of the batch is safe");
+    }
+    if pipeline.batch_age.is_zero() {
+        rules.refuse(&at("batch_age"), "must be more than 0s");
+    }
+    let path = Path::of(&["destination", "path"]);
+    let text = config.destination.path.to_string_lossy();
+    if text == ":memory:" || text.starts_with("file:") || text.ends_with('/') || text.contains('\0') {
+        rules.refuse(&path, "must be the path of a file");
+    }
+    if config.destination.busy_timeout.is_zero() {
+        rules.refuse(&Path::of(&["destination", "busy_timeout"]), "must be more than 0s");
+    }
+}
+
+pub(super) fn size_within(rules: &mut Rules<'_>, path: &Path, size: ByteSize, min: ByteSize, max: ByteSize) {
+    if size < min || size > max {
+        rules.refuse(path, format!("must be between {min} and {max}"));
+    }
+}

@@ -1,0 +1,118 @@
+//! Rules for `resources.NAME`: the request, the records, the table.
+
+use serde_json_path::JsonPath;
+use url::Url;
+
+use super::super::path::Path;
+use super::super::suggest::quoted;
+use super::{Rules, client, paginator, response_action};
+use crate::page::WriteDisposition;
+use crate::rest::ClientOptions;
+use crate::rest::paginator::Paginator;
+use crate::source::{Method, ResourceOptions};
+use crate::template::JsonTemplate;
+
+/// Parsing JSONPath costs stack for every level of nesting.
+const SELECTOR_BYTES_MAX: usize = 500;
+
+/// Each filter inside a filter doubles the time that parsing takes.
+const FILTERS_MAX: usize = 8;
+
+pub(super) fn check(
+    name: &str,
+    resource: &ResourceOptions,
+    client: &ClientOptions,
+    source: &Path,
+    rules: &mut Rules<'_>,
+) {
+    let path = source.key("resources").key(name);
+    check_url(name, resource, &client.base_url, &path, rules);
+    client::check_headers(&resource.headers, &path.key("headers"), rules);
+    check_selector(resource, &path, rules);
+    check_key(resource, &path, rules);
+    check_body(resource, client, source, &path, rules);
+    check_concurrency(resource, client, &path, rules);
+    response_action::check(&path.key("response_actions"), rules);
+    if let Some(options) = &resource.paginator {
+        paginator::check(options, &path.key("paginator"), rules);
+    }
+}
+
+fn check_url(name: &str, resource: &ResourceOptions, base_url: &str, path: &Path, rules: &mut Rules<'_>) {
+    let Ok(base) = client::base_url(base_url) else { return };
+    let text = resource.path.as_ref().map_or_else(|| name.to_owned(), |path| path.expose());
+    let path = path.key("path");
+    let is_full = text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("http")) && text.contains("://");
+    let joined = if is_full { text.clone() } else { format!("{base_url}{text}") };
+    let is_separated = is_full || text.is_empty() || base_url.ends_with('/') || text.starts_with(['/', '?']);
+    match Url::parse(&joined) {
+        _ if !is_separated => {
+            let help = "end `base_url` with `/`";
+            rules.refuse_with_help(&path, "is joined with `base_url` as text, and there is no `/` between them", help);
+        }
+        Ok(url) if url.origin() != base.origin() => {
+            rules.refuse(&path, "a full URL must be on the origin of `base_url`: credentials go nowhere else");
+        }
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            rules.refuse(&path, "must not hold a user name or a password: use `auth`");
+        }
+        Ok(url) if url.fragment().is_some() => rules.refuse(&path, "must not have a fragment (`#`)"),
+        Ok(_) => {}
+        Err(error) => rules.refuse(&path, format!("does not make a URL with `base_url`: {error}")),
+    }
+}
+
+fn check_selector(resource: &ResourceOptions, path: &Path, rules: &mut Rules<'_>) {
+    let Some(selector) = &resource.data_selector else { return };
+    let path = path.key("data_selector");
+    if !selector.starts_with('$') {
+        return paginator::check_dotted(&path, rules);
+    }
+    if selector.len() > SELECTOR_BYTES_MAX || selector.matches('?').count() > FILTERS_MAX {
+        let message = format!("must not be longer than {SELECTOR_BYTES_MAX} bytes or have more than {FILTERS_MAX} `?`");
+        return rules.refuse(&path, message);
+    }
+    if let Err(error) = JsonPath::parse(selector) {
+        let reason = if rules.is_written(&path) { format!(": {}", quoted(&error.to_string())) } else { String::new() };
+        rules.refuse(&path, format!("is not JSONPath (RFC 9535){reason}"));
+    }
+}
+
+fn check_key(resource: &ResourceOptions, path: &Path, rules: &mut Rules<'_>) {
+    if let Some(columns) = &resource.primary_key {
+        let key = path.key("primary_key");
+        if columns.0.iter().enumerate().any(|(i, column)| columns.0[..i].contains(column)) {
+            rules.refuse(&key, "names a column twice");
+        }
+    } else if resource.write_disposition == Some(WriteDisposition::Merge) {
+        let help = "set `primary_key`, or `write_disposition = \"append\"`";
+        rules.refuse_with_help(&path.key("write_disposition"), "`merge` needs a `primary_key`", help);
+    }
+}
+
+fn check_body(resource: &ResourceOptions, client: &ClientOptions, source: &Path, path: &Path, rules: &mut Rules<'_>) {
+    if resource.json.is_some() && resource.method == Method::Get {
+        rules.refuse_with_help(&path.key("json"), "a GET request has no body", "set `method = \"POST\"`");
+    }
+    let (paginator, place) = match (&resource.paginator, &client.paginator) {
+        (Some(own), _) => (own, path.key("paginator")),
+        (None, Some(shared)) => (shared, source.key("client").key("paginator")),
+        (None, None) => return,
+    };
+    let has_body = resource.method == Method::Post && matches!(resource.json, Some(JsonTemplate::Table(_)));
+    for key in paginator::body_keys(paginator).into_iter().filter(|_| !has_body) {
+        let message = format!("`{key}` needs `method = \"POST\"` and a `json` table, which {path} does not have");
+        rules.refuse(&place.key(key), message);
+    }
+}
+
+fn check_concurrency(resource: &ResourceOptions, client: &ClientOptions, path: &Path, rules: &mut Rules<'_>) {
+    if resource.concurrency.is_none_or(|pages| pages == 1) {
+        return;
+    }
+    let paginator = resource.paginator.as_ref().or(client.paginator.as_ref());
+    if !matches!(paginator, Some(Paginator::Offset(_) | Paginator::PageNumber(_))) {
+        let message = "more than one page in flight needs the paginator `offset` or `page_number`: only these know the next positions in advance";
+        rules.refuse(&path.key("concurrency"), message);
+    }
+}
