@@ -29,6 +29,8 @@ mod schema;
 mod secret_file;
 mod shape;
 mod suggest;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod typed;
 

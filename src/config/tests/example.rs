@@ -1,0 +1,131 @@
+//! The annotated example of the vocabulary, as far as it is built, and what becomes of `resource_defaults`.
+
+use super::{CLIENT, Env, load_text, loaded, problems};
+use crate::rest::paginator::Paginator;
+
+const EXAMPLE: &str = r#"
+#:schema ./config.schema.json
+[destination]
+path = "data/warehouse.db"
+
+[sources.github.client]
+base_url   = "https://api.github.com/"
+headers    = { Accept = "application/vnd.github+json" }
+auth       = { type = "bearer", token = "${env:GITHUB_TOKEN}" }
+paginator  = { type = "header_link" }
+rate_limit = { budget = "github", requests = 5000, per = "1h", burst = 50, remaining_header = "x-ratelimit-remaining", reset_header = "x-ratelimit-reset", reset_format = "epoch", reserve = 200 }
+[sources.github.resource_defaults]
+primary_key = "id"
+params      = { per_page = 100 }
+[sources.github.resources.issues]
+path        = "repos/tokio-rs/tokio/issues"
+params      = { state = "all", sort = "updated", direction = "asc" }
+[sources.github.resources.issue_comments]
+path                = "repos/tokio-rs/tokio/issues/comments"
+response_actions    = [{ status_code = [404, 410], action = "ignore" }]
+
+[sources.stripe.client]
+base_url  = "https://api.stripe.com/v1/"
+auth      = { type = "bearer", token = "${cred:stripe}" }
+paginator = { type = "cursor", cursor_from = "last_record.id", cursor_param = "starting_after", has_more_path = "has_more" }
+rate_limit = { requests = 25, per = "1s", concurrency = 4 }
+[sources.stripe.resources.charges]
+data_selector = "data"
+primary_key   = "id"
+params        = { limit = 100 }
+
+[sources.shop.client]
+base_url  = "https://shop.example.com/api/"
+auth      = { type = "api_key", name = "X-Api-Key", location = "header", api_key = "${env:SHOP_KEY}" }
+paginator = { type = "page_number", total_path = "meta.total_pages" }
+[sources.shop.resources.products]
+params            = { page_size = 250 }
+data_selector     = "products"
+write_disposition = "replace"
+concurrency       = 8
+"#;
+
+#[test]
+fn the_example_of_the_vocabulary_loads() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("stripe"), "sk_test\n").unwrap();
+    let credentials = dir.path().to_str().unwrap();
+    let env = Env::with([("GITHUB_TOKEN", "ghp"), ("SHOP_KEY", "key"), ("CREDENTIALS_DIRECTORY", credentials)]);
+    let loaded = load_text("config.toml", EXAMPLE, &env).unwrap_or_else(|report| panic!("{report}"));
+
+    let sources = &loaded.config.sources;
+    assert_eq!(sources.keys().collect::<Vec<_>>(), ["github", "stripe", "shop"], "the order of the file");
+    let issues = &sources["github"].resources["issues"];
+    let params: Vec<_> = issues.params.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(params, ["state=all", "sort=updated", "direction=asc", "per_page=100"]);
+    assert_eq!(issues.primary_key.as_ref().unwrap().0, ["id"]);
+    assert!(sources["github"].resource_defaults.is_none(), "handed down");
+    assert_eq!(loaded.hints.len(), 1, "{:?}", loaded.hints);
+    assert!(loaded.hints[0].contains("GITHUB_TOKEN, SHOP_KEY"), "{:?}", loaded.hints);
+}
+
+#[test]
+fn an_empty_file_is_a_configuration_with_nothing_to_read() {
+    let loaded = loaded("");
+    assert_eq!(loaded.config.pipeline.concurrency, 8);
+    assert_eq!(loaded.hints, ["nothing to read: no source is enabled and has a resource"]);
+}
+
+#[test]
+fn defaults_merge_into_tables_but_not_into_a_paginator_of_another_type() {
+    let text = format!(
+        r#"{CLIENT}
+        [sources.s.resource_defaults]
+        headers = {{ a = "1", b = "1" }}
+        params = {{ type = "x", n = 1 }}
+        paginator = {{ type = "offset", limit = 10, max_pages = 3 }}
+        [sources.s.resources.same]
+        headers = {{ b = "2" }}
+        params = {{ type = "y" }}
+        paginator = {{ limit = 20 }}
+        [sources.s.resources.other]
+        paginator = {{ type = "single_page" }}
+        "#
+    );
+    let config = loaded(&text).config;
+    let same = &config.sources["s"].resources["same"];
+    let headers: Vec<_> = same.headers.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(headers, ["b=2", "a=1"]);
+    assert_eq!(same.params["type"].to_string(), "y", "a parameter named `type` is no tag");
+    assert_eq!(same.params["n"].to_string(), "1");
+    let Some(Paginator::Offset(offset)) = &same.paginator else { panic!("{:?}", same.paginator) };
+    assert_eq!((offset.limit, offset.max_pages), (20, Some(3)));
+    let other = &config.sources["s"].resources["other"];
+    assert!(matches!(other.paginator, Some(Paginator::SinglePage(_))), "{:?}", other.paginator);
+}
+
+#[test]
+fn what_is_wrong_in_the_defaults_is_said_once_where_it_stands() {
+    let text = format!(
+        "{CLIENT}[sources.s.resource_defaults]\nconcurrency = 0\ntabel = \"x\"\npaginator = {{ max_pages = 0 }}\n[sources.s.resources.a]\n[sources.s.resources.b]\n"
+    );
+    let found = problems(super::load(&text));
+    assert_eq!(found.len(), 3, "{found:#?}");
+    assert!(found[0].starts_with("sources.s.resource_defaults.concurrency: must be at least 1"), "{found:#?}");
+    assert!(found[1].starts_with("sources.s.resource_defaults.tabel: unknown key `tabel`"), "{found:#?}");
+}
+
+#[test]
+fn words_of_other_tools_are_read_with_a_hint() {
+    let text = r#"
+        [sources.s.client]
+        url_base = "https://api.test/"
+        [sources.s.streams.a]
+        records_path = "data"
+    "#;
+    let loaded = loaded(text);
+    assert_eq!(loaded.config.sources["s"].resources["a"].data_selector.as_deref(), Some("data"));
+    assert_eq!(loaded.hints.len(), 3, "{:?}", loaded.hints);
+    assert!(loaded.hints.iter().any(|hint| hint == "sources.s.streams: `streams` is called `resources` here"));
+
+    let found = problems(super::load(&text.replace("url_base", "base_url = \"https://b.test/\"\nurl_base")));
+    assert_eq!(
+        found,
+        ["sources.s.client.url_base: `url_base` means `base_url`, which is set as well (keep `base_url`)"]
+    );
+}

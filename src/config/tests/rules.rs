@@ -1,0 +1,284 @@
+//! Every rule across keys has a case that breaks it.
+
+use super::{CLIENT, load, loaded, problems};
+
+/// Loads a client with these lines, and a resource `r` with those.
+fn broken(client: &str, resource: &str) -> Vec<String> {
+    problems(load(&text(client, resource)))
+}
+
+fn text(client: &str, resource: &str) -> String {
+    format!("{CLIENT}{client}\n[sources.s.resources.r]\n{resource}\n")
+}
+
+/// Each case breaks one rule, whose report starts like this.
+fn assert_all_broken(prefix: &str, cases: &[(&str, &str)], load: impl Fn(&str) -> Vec<String>) {
+    for (lines, expected) in cases {
+        let found = load(lines);
+        assert!(
+            found.len() == 1 && found[0].starts_with(&format!("{prefix}{expected}")),
+            "{lines}\nexpected {prefix}{expected}\nfound {found:#?}"
+        );
+    }
+}
+
+#[test]
+fn rules_for_a_client() {
+    let cases = [
+        ("headers = { \"a b\" = \"x\" }", "headers.\"a b\": is not a name of a header"),
+        ("headers = { a = \"x\", A = \"y\" }", "headers.A: is there twice"),
+        ("headers = { a = \"x\\ny\" }", "headers.a: holds characters"),
+        ("timeout = \"0s\"", "timeout: must be more than 0s"),
+        ("connect_timeout = \"0s\"", "connect_timeout: must be more than 0s"),
+        ("read_timeout = \"0ms\"", "read_timeout: must be more than 0s"),
+        ("max_page_bytes = \"1B\"", "max_page_bytes: must be between 1KiB and 1GiB"),
+        ("max_page_bytes = \"2GiB\"", "max_page_bytes: must be between 1KiB and 1GiB"),
+        ("retry = { initial_delay = \"2m\" }", "retry.initial_delay: must not be longer than `max_delay` (1m)"),
+        ("retry = { initial_delay = \"0s\" }", "retry.initial_delay: must be more than 0s"),
+        ("retry = { max_elapsed = \"0s\" }", "retry.max_elapsed: must be more than 0s"),
+        ("retry = { max_attempts = 0 }", "retry.max_attempts: must be at least 1"),
+        ("auth = { type = \"http_basic\", username = \"a:b\" }", "auth.username: must not hold a colon"),
+        ("auth = { type = \"bearer\", token = \"\" }", "auth.token: is empty"),
+        ("auth = { type = \"api_key\", name = \"a b\", api_key = \"${env:PATH:-}\" }", "auth."),
+        ("rate_limit = { requests = 1, per = \"0s\" }", "rate_limit.per: must be more than 0s"),
+        ("rate_limit = { requests = 0 }", "rate_limit.requests: must be at least 1"),
+        ("rate_limit = { concurrency = 1, per = \"1s\" }", "rate_limit.per: `per` means nothing without `requests`"),
+        ("rate_limit = { concurrency = 1, burst = 5 }", "rate_limit.burst: `burst` means nothing"),
+        (
+            "rate_limit = { remaining_header = \"a\" }",
+            "rate_limit.remaining_header: `remaining_header` means nothing without `reset_header`",
+        ),
+        ("rate_limit = { reset_format = \"delta\" }", "rate_limit.reset_format: `reset_format` means nothing"),
+        ("rate_limit = { reserve = 5 }", "rate_limit.reserve: `reserve` means nothing"),
+        ("rate_limit = { reset_header = \"a b\" }", "rate_limit.reset_header: is not a name of a header"),
+        ("rate_limit = { budget = \"none\" }", "rate_limit.budget: no source defines the budget `none`"),
+    ];
+    let one = |lines: &str| {
+        let mut found = broken(lines, "");
+        if lines.contains("a b\", api_key") {
+            assert_eq!(found.len(), 2, "{found:#?}");
+            found.truncate(1);
+        }
+        found
+    };
+    assert_all_broken("sources.s.client.", &cases, one);
+}
+
+#[test]
+fn rules_for_a_base_url() {
+    for (url, expected) in [
+        ("api.test", "is not a URL"),
+        ("", "must not be empty"),
+        ("ftp://api.test/", "must start with `https://`"),
+        ("https://u:p@api.test/", "must not hold a user name"),
+        ("https://api.test/?a=1", "must not have a query"),
+        ("https://api.test/#a", "must not have a query or a fragment"),
+    ] {
+        let found = problems(load(&format!("[sources.s.client]\nbase_url = \"{url}\"\n[sources.s.resources.r]\n")));
+        assert!(
+            found.len() == 1 && found[0].starts_with(&format!("sources.s.client.base_url: {expected}")),
+            "{found:#?}"
+        );
+    }
+    let auth = "auth = { type = \"http_basic\", username = \"u\" }";
+    for (url, hints) in
+        [("http://api.test/", 1), ("http://127.0.0.1:80/", 0), ("http://[::1]/", 0), ("https://api.test/", 0)]
+    {
+        let loaded = loaded(&format!("[sources.s.client]\nbase_url = \"{url}\"\n{auth}\n[sources.s.resources.r]\n"));
+        assert_eq!(loaded.hints.len(), hints, "{url} {:?}", loaded.hints);
+    }
+}
+
+#[test]
+fn rules_for_a_paginator() {
+    let cases = [
+        (
+            "type = \"cursor\", cursor_path = \"a\"",
+            ": one of `cursor_param`, `cursor_body_path`, `cursor_header` must say where the token goes",
+        ),
+        (
+            "type = \"cursor\", cursor_param = \"a\"",
+            ": one of `cursor_path`, `cursor_from` must say where the token is",
+        ),
+        (
+            "type = \"cursor\", cursor_path = \"a\", cursor_from = \"last_record.a\", cursor_param = \"a\"",
+            ".cursor_from: `cursor_from` and `cursor_path` exclude",
+        ),
+        (
+            "type = \"cursor\", cursor_path = \"a\", cursor_header = \"b\", cursor_param = \"a\"",
+            ".cursor_header: `cursor_header` and `cursor_param` exclude",
+        ),
+        (
+            "type = \"cursor\", cursor_from = \"first.a\", cursor_param = \"a\"",
+            ".cursor_from: must be `last_record.FIELD`",
+        ),
+        (
+            "type = \"cursor\", cursor_from = \"last_record.\", cursor_param = \"a\"",
+            ".cursor_from: must be `last_record.FIELD`",
+        ),
+        ("type = \"cursor\", cursor_path = \"a\", cursor_header = \"b c\"", ".cursor_header: is not a name"),
+        (
+            "type = \"cursor\", cursor_path = \"a\", cursor_body_path = \"b\"",
+            ".cursor_body_path: `cursor_body_path` needs `method = \"POST\"`",
+        ),
+        ("type = \"json_link\", next_url_path = \"$.next\"", ".next_url_path: is a dotted path here"),
+        ("type = \"json_link\", next_url_path = \"a..b\"", ".next_url_path: is a dotted path such as"),
+        ("type = \"json_link\"", ".next_url_path: the key `next_url_path` is missing"),
+        ("type = \"header_cursor\", header = \"a b\", cursor_param = \"c\"", ".header: is not a name"),
+        ("type = \"offset\", limit = 1, offset_param = \"a\", offset_body_path = \"b\"", ".offset_body_path: "),
+        (
+            "type = \"offset\", limit = 1, total_path = \"a\", total_header = \"b\"",
+            ".total_header: `total_header` and `total_path` exclude",
+        ),
+        ("type = \"offset\", limit = 0", ".limit: must be at least 1"),
+        ("type = \"page_number\", page_size = 5", ".page_size: `page_size` needs `page_size_param`"),
+        ("type = \"page_number\", page_size_param = \"a\"", ".page_size_param: `page_size_param` needs `page_size`"),
+        ("type = \"page_number\", page_body_path = \"a\"", ".page_body_path: `page_body_path` needs"),
+        ("max_pages = 5", ".type: the key `type` is missing"),
+    ];
+    let one = |lines: &str| {
+        let mut found = broken(&format!("paginator = {{ {lines} }}"), "");
+        if lines.contains("offset_param") {
+            assert_eq!(found.len(), 2, "the body as well: {found:#?}");
+            found.truncate(1);
+        }
+        found
+    };
+    assert_all_broken("sources.s.client.paginator", &cases, one);
+    loaded(&text(
+        "paginator = { type = \"cursor\", cursor_path = \"a\", cursor_body_path = \"b\" }",
+        "method = \"POST\"\njson = {}",
+    ));
+}
+
+#[test]
+fn rules_for_a_resource() {
+    let cases = [
+        ("write_disposition = \"merge\"", "write_disposition: `merge` needs a `primary_key`"),
+        ("primary_key = []", "primary_key: an empty list"),
+        ("primary_key = [\"a\", \"a\"]", "primary_key: names a column twice"),
+        ("primary_key = 5", "primary_key: expected a string or a list, found an integer"),
+        ("json = { a = 1 }", "json: a GET request has no body"),
+        ("concurrency = 2", "concurrency: more than one page in flight needs"),
+        ("concurrency = 2\npaginator = { type = \"header_link\" }", "concurrency: more than one page in flight needs"),
+        ("path = \"https://api.test.evil.com/x\"", "path: a full URL must be on the origin"),
+        ("path = \"HTTP://api.test/x\"", "path: a full URL must be on the origin"),
+        ("path = \"https://u:p@api.test/x\"", "path: must not hold a user name"),
+        ("path = \"x#y\"", "path: must not have a fragment"),
+        ("data_selector = \"$.[\"", "data_selector: is not JSONPath"),
+        ("data_selector = \"a..b\"", "data_selector: is a dotted path"),
+        ("data_selector = \"\"", "data_selector: must not be empty"),
+        ("headers = { \"a b\" = \"x\" }", "headers.\"a b\": is not a name"),
+        ("table = \"a b\"", "table: a table's name has letters"),
+        ("table = \"_HW_x\"", "table: a table's name cannot start with `_hw_`"),
+        ("table = \"sqlite_x\"", "table: a table's name cannot start with `sqlite_`"),
+        ("response_actions = [{ action = \"fail\" }]", "response_actions[0]: has no condition"),
+        (
+            "response_actions = [{ status_code = [], action = \"fail\" }]",
+            "response_actions[0].status_code: an empty list",
+        ),
+        (
+            "response_actions = [{ status_code = 42, action = \"fail\" }]",
+            "response_actions[0].status_code: must be at least 100",
+        ),
+        (
+            "response_actions = [{ status_code = \"4x\", action = \"fail\" }]",
+            "response_actions[0].status_code: \"4x\" is not a status code",
+        ),
+        ("response_actions = [{ status_code = 404 }]", "response_actions[0].action: the key `action` is missing"),
+        (
+            "response_actions = [{ when = \"status ==\", action = \"fail\" }]",
+            "response_actions[0].when: is not an expression",
+        ),
+        (
+            "response_actions = [{ when = \"bdy.x\", action = \"fail\" }]",
+            "response_actions[0].when: there is no `bdy` here (did you mean `body`?",
+        ),
+    ];
+    assert_all_broken("sources.s.resources.r.", &cases, |lines| broken("", lines));
+    for fine in [
+        "path = \"https://api.test/x?y=1\"",
+        "path = \"https://api.test:443/x\"",
+        "path = \"\"",
+        "data_selector = \"$.data[*]\"",
+        "write_disposition = \"replace\"",
+        "concurrency = 2\npaginator = { type = \"offset\", limit = 5 }",
+        "response_actions = [{ when = \"status in range(400, 405) and body.error is defined\", action = \"fail\" }]",
+    ] {
+        loaded(&text("", fine));
+    }
+}
+
+#[test]
+fn rules_for_names_and_tables() {
+    let names = [
+        ("[sources.\"a b\".client]\nbase_url = \"https://x.test/\"", "sources.\"a b\": a name has letters"),
+        (&format!("{CLIENT}[sources.s.resources.\"é\"]"), "sources.s.resources.\"é\": a name has letters"),
+        (
+            "[sources._hw.client]\nbase_url = \"https://x.test/\"\n[sources._hw.resources.x]",
+            "sources._hw.resources.x: a table's name cannot start with",
+        ),
+        (
+            &format!("{CLIENT}[sources.s.resources.a]\n[sources.s.resources.b]\ntable = \"S_A\""),
+            "sources.s.resources.b.table: the table `S_A` is also filled by sources.s.resources.a",
+        ),
+        (
+            "[sources.a_b.client]\nbase_url = \"https://x.test/\"\n[sources.a_b.resources.c]\n[sources.a.client]\nbase_url = \"https://x.test/\"\n[sources.a.resources.b_c]",
+            "sources.a.resources.b_c: the table `a_b_c` is also filled by",
+        ),
+        (
+            "[sources.s.client]\nbase_url = \"https://x.test\"\n[sources.s.resources.r]",
+            "sources.s.resources.r.path: is joined with `base_url` as text",
+        ),
+    ];
+    assert_all_broken("", &names, |text| problems(load(text)));
+}
+
+#[test]
+fn rules_for_the_pipeline_and_the_destination() {
+    let cases = [
+        ("[pipeline]\nchannel_bytes = \"1KiB\"", "pipeline.channel_bytes: must be between 1MiB"),
+        ("[pipeline]\nbatch_bytes = \"1B\"", "pipeline.batch_bytes: must be between 1KiB and 1GiB"),
+        ("[pipeline]\nbatch_rows = 0", "pipeline.batch_rows: must be at least 1"),
+        ("[pipeline]\nbatch_rows = 99999999", "pipeline.batch_rows: must be at most"),
+        ("[pipeline]\nbatch_age = \"2h\"", "pipeline.batch_age: must be at most 1h"),
+        ("[pipeline]\nbatch_age = \"0s\"", "pipeline.batch_age: must be more than 0s"),
+        ("[pipeline]\nbatch_age = \"5 minutes\"", "pipeline.batch_age: `5 minutes` is not a duration"),
+        ("[pipeline]\nbatch_age = 5", "pipeline.batch_age: expected a duration such as \"30s\", found an integer"),
+        ("[pipeline]\nchannel_bytes = \"8 mb\"", "pipeline.channel_bytes: `8 mb` is not a size"),
+        ("[pipeline]\nconcurrency = \"8\"", "pipeline.concurrency: expected a whole number, found a string"),
+        (
+            "[pipeline]\non_error = \"stop\"",
+            "pipeline.on_error: `stop` is not one of the accepted values (accepted: `continue`, `fail_fast`)",
+        ),
+        ("[destination]\npath = \":memory:\"", "destination.path: must be the path of a file"),
+        ("[destination]\npath = \"\"", "destination.path: must not be empty"),
+        ("[destination]\nbusy_timeout = \"0s\"", "destination.busy_timeout: must be more than 0s"),
+        ("pipeline = 5", "pipeline: expected a table, found an integer"),
+    ];
+    assert_all_broken("", &cases, |text| problems(load(text)));
+}
+
+#[test]
+fn a_budget_is_defined_once_and_referred_to_by_name() {
+    let two = |a: &str, b: &str| {
+        format!(
+            "[sources.a.client]\nbase_url = \"https://a.test/\"\nrate_limit = {a}\n[sources.b.client]\nbase_url = \"https://b.test/\"\nrate_limit = {b}\n"
+        )
+    };
+    let shared = "{ requests = 5, budget = \"x\" }";
+    let config = loaded(&two("{ budget = \"x\" }", shared)).config;
+    let limit = |name: &str| config.sources[name].client.rate_limit.clone().unwrap();
+    assert_eq!(limit("a"), limit("b"), "a reference has the settings that it refers to");
+    let by_source = loaded(&two("{ requests = 7 }", "{ budget = \"a\" }")).config;
+    assert_eq!(by_source.sources["b"].client.rate_limit.as_ref().unwrap().requests, Some(7));
+    loaded(&two(shared, shared));
+    let found = problems(load(&two(shared, "{ requests = 6, budget = \"x\" }")));
+    assert!(
+        found.len() == 1
+            && found[0].starts_with("sources.b.client.rate_limit.budget: the budget `x` has other settings"),
+        "{found:#?}"
+    );
+    let found = problems(load(&two(shared, "{ budget = \"y\" }")));
+    assert!(found.len() == 1 && found[0].contains("did you mean `x`?"), "{found:#?}");
+}
