@@ -4,12 +4,12 @@ use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::units::Timespan;
 
 /// Exponential backoff with full jitter; a server's `Retry-After` wins over it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetryOptions {
     /// Attempts per page, the first one included.
