@@ -18,6 +18,9 @@ use crate::page::{Rows, Target, Value, WriteDisposition};
 /// SQLite's own limit is 2,000.
 const COLUMNS_MAX: usize = 500;
 
+/// Said of a table that someone else has made.
+pub(super) const NOT_OURS: &str = "was not made by highwater; give the resource another `table`";
+
 /// The table in which the next generation of a replaced table grows.
 pub(super) fn staging_table(table: &str) -> String {
     format!("_hw_next_{table}")
@@ -186,7 +189,7 @@ impl Tables {
 
     /// Puts the generation that has grown in the staging table in the place of the table. Indexes and triggers
     /// that a user made on the table are made again on the new one.
-    pub(super) fn swap(&mut self, transaction: &Transaction<'_>, target: &Target) -> Result<(), DbError> {
+    pub(super) fn swap(&mut self, transaction: &Transaction<'_>, target: &Target) -> Result<(), PageError> {
         let staging = staging_table(&target.table);
         let exists = table_exists(transaction, &target.table)?;
         if !table_exists(transaction, &staging)? {
@@ -239,20 +242,32 @@ fn load(connection: &Connection, name: &str, target: &Target) -> Result<Option<T
     for found in statement.query_map([name], |row| row.get::<_, String>(0))? {
         table.names.insert(found?.to_ascii_lowercase());
     }
-    if columns.is_empty() || !table.names.contains("_page_id") {
-        return Err(DbError::TableTaken {
-            resource: target.id.to_string(),
-            table: name.to_owned(),
-            owner: "was not made by highwater".to_owned(),
-        });
+    let taken = |why: String| DbError::TableTaken { resource: target.id.to_string(), table: name.to_owned(), why };
+    if !table.names.contains("_page_id") {
+        return Err(taken(NOT_OURS.to_owned()));
     }
     table.has_extra = table.names.contains("_extra");
     for column in columns {
         table.push(column);
     }
     table.find_primary_key(target);
+    // A replaced table has the key that its next generation will have.
+    let is_replaced = target.disposition == WriteDisposition::Replace && name == target.table;
+    if !is_replaced && table.unique_columns(target) != unique_columns(connection, name)? {
+        return Err(taken(format!(
+            "was made with another primary_key or write_disposition; run `highwater reset --drop-rows {}` to read it \
+             from the start",
+            target.id
+        )));
+    }
     table.write_sql = write_sql(&table, target.disposition);
     Ok(Some(table))
+}
+
+/// The columns of the table's PRIMARY KEY, as the file says.
+fn unique_columns(connection: &Connection, table: &str) -> Result<Vec<String>, DbError> {
+    let mut statement = connection.prepare("SELECT name FROM pragma_table_info(?1) WHERE pk > 0 ORDER BY pk")?;
+    Ok(statement.query_map([table], |row| row.get(0))?.collect::<Result<_, _>>()?)
 }
 
 impl Table {
@@ -260,6 +275,14 @@ impl Table {
         self.by_key.insert(column.source_key.clone(), self.columns.len());
         self.names.insert(column.name.to_ascii_lowercase());
         self.columns.push(column);
+    }
+
+    /// The columns that no two rows share.
+    fn unique_columns(&self, target: &Target) -> Vec<String> {
+        if target.disposition == WriteDisposition::Append {
+            return Vec::new();
+        }
+        self.primary_key.iter().map(|column| self.columns[*column].name.clone()).collect()
     }
 
     fn find_primary_key(&mut self, target: &Target) {
@@ -368,7 +391,8 @@ fn add_column(transaction: &Connection, table: &mut Table, column: Column, page_
 fn record_column(transaction: &Connection, table: &str, column: &Column, page_id: i64) -> Result<(), DbError> {
     transaction
         .prepare_cached(
-            "INSERT INTO _hw_columns (\"table\", \"column\", source_key, type, first_page_id) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR REPLACE INTO _hw_columns (\"table\", \"column\", source_key, type, first_page_id)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
         .execute(params![table, column.name, column.source_key, column.column_type.as_str(), page_id])?;
     Ok(())
