@@ -9,7 +9,7 @@ use rusqlite::hooks::Action;
 use rusqlite::{Connection, Transaction, params};
 
 use super::DbError;
-use super::columns::{ColumnType, column_name, key_type, quote};
+use super::columns::{ColumnType, column_name, key_type, quote, takes_key};
 use super::history::table_exists;
 use super::write::PageError;
 use crate::page::{Rows, Target, Value, WriteDisposition};
@@ -80,8 +80,10 @@ impl Tables {
     pub(super) fn watch(&self, connection: &Connection) -> Result<(), DbError> {
         let watched = Arc::clone(&self.watched);
         connection.update_hook(Some(move |action: Action, _: &str, table: &str, _| {
-            // Triggers of the user can change other tables in the same statement.
-            if *watched.table.lock().unwrap_or_else(PoisonError::into_inner) == table {
+            // Triggers of the user can change other tables in the same statement, and this one after it.
+            if watched.action.load(Ordering::Relaxed) == NOTHING
+                && *watched.table.lock().unwrap_or_else(PoisonError::into_inner) == table
+            {
                 let seen = if action == Action::SQLITE_INSERT { INSERT } else { UPDATE };
                 watched.action.store(seen, Ordering::Relaxed);
             }
@@ -312,25 +314,28 @@ fn create(
         .iter()
         .map(|column| format!("{} {} NOT NULL", quote(&column.name), column.column_type.declared()))
         .collect();
-    if let [only] = definitions.as_mut_slice() {
+    definitions.push("\"_page_id\" INTEGER NOT NULL".to_owned());
+    match table.unique_columns(target).as_slice() {
+        [] => {}
         // An INTEGER PRIMARY KEY is the rowid itself: no second index.
-        only.push_str(" PRIMARY KEY");
-    } else if !definitions.is_empty() {
-        let names: Vec<_> = table.columns.iter().map(|column| quote(&column.name)).collect();
-        definitions.push(format!("PRIMARY KEY ({})", names.join(", ")));
+        [_] => definitions[0].push_str(" PRIMARY KEY"),
+        names => {
+            let names: Vec<_> = names.iter().map(|name| quote(name)).collect();
+            definitions.push(format!("PRIMARY KEY ({})", names.join(", ")));
+        }
     }
+    transaction.execute_batch(&format!("CREATE TABLE {} ({})", quote(name), definitions.join(", ")))?;
     let before = if name == target.table { None } else { tables.get(transaction, &target.table, target)?.cloned() };
-    let mut made = vec!["\"_page_id\" INTEGER NOT NULL".to_owned()];
-    let key_columns = definitions.len().min(table.columns.len());
-    made.splice(0..0, definitions.drain(..key_columns));
-    made.append(&mut definitions);
-    transaction.execute_batch(&format!("CREATE TABLE {} ({})", quote(name), made.join(", ")))?;
     for column in &table.columns {
         record_column(transaction, name, column, page_id)?;
     }
     for column in before.iter().flat_map(|before| &before.columns) {
         if !table.by_key.contains_key(&column.source_key) {
-            add_column(transaction, &mut table, column.clone(), page_id)?;
+            let mut column = column.clone();
+            if table.names.contains(&column.name.to_ascii_lowercase()) {
+                column.name = column_name(&column.source_key, &table.names);
+            }
+            add_column(transaction, &mut table, column, page_id)?;
         }
     }
     Ok(table)
@@ -341,13 +346,14 @@ fn key_column_type(rows: &Rows, key: &str) -> Result<ColumnType, PageError> {
     let mut found = None;
     for row in 0..rows.len() {
         let Some(column_type) = rows.get(row, key).and_then(key_type) else { continue };
-        match found {
-            None => found = Some(column_type),
-            Some(before) if before != column_type => return Err(PageError::key_type(key, before, column_type)),
-            Some(_) => {}
-        }
+        found = match found {
+            None => Some(column_type),
+            Some(before) if takes_key(before, column_type) => Some(before),
+            Some(before) if takes_key(column_type, before) => Some(column_type),
+            Some(before) => return Err(PageError::key_type(key, before, column_type)),
+        };
     }
-    found.ok_or_else(|| PageError::NoKeyedRecord)
+    found.ok_or(PageError::NoKeyedRecord)
 }
 
 /// Adds a column for each key that has none and a value that says its type. A field that has only ever been null
@@ -435,20 +441,26 @@ pub(super) fn key_values<'a>(
     values: &[Value<'a>],
 ) -> Result<Vec<Value<'a>>, KeyProblem> {
     let mut key = Vec::with_capacity(table.primary_key.len());
-    for column in &table.primary_key {
+    for (column, name) in table.primary_key.iter().zip(&target.primary_key) {
         let value = values[*column];
+        let column_type = table.columns[*column].column_type;
         match key_type(value) {
-            None if value == Value::Null => return Err(KeyProblem::Reject("key_missing")),
-            None => return Err(KeyProblem::Reject("key_not_scalar")),
-            Some(found) if found != table.columns[*column].column_type => {
-                let name = target.primary_key.first().map_or("", String::as_str);
-                let name = target.primary_key.get(key.len()).map_or(name, String::as_str);
-                return Err(KeyProblem::Fail(PageError::key_type(name, table.columns[*column].column_type, found)));
-            }
-            Some(_) => key.push(value),
+            None => return Err(KeyProblem::Reject(no_key(value))),
+            Some(found) if takes_key(column_type, found) => key.push(value),
+            Some(found) => return Err(KeyProblem::Fail(PageError::key_type(name, column_type, found))),
         }
     }
     Ok(key)
+}
+
+/// Why a record of a page on which none has the whole key is set aside.
+pub(super) fn why_keyless(rows: &Rows, row: usize, target: &Target) -> &'static str {
+    let mut key = target.primary_key.iter().map(|key| rows.get(row, key).unwrap_or(Value::Null));
+    key.find(|value| key_type(*value).is_none()).map_or("key_missing", no_key)
+}
+
+fn no_key(value: Value<'_>) -> &'static str {
+    if value == Value::Null { "key_missing" } else { "key_not_scalar" }
 }
 
 /// What is wrong with a row's key.

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Transaction, params};
 
 use super::columns::{ColumnType, bind, json_text, key_hash};
 use super::history::{now_text, time_text};
-use super::tables::{KeyProblem, RowChange, Tables, key_values, staging_table};
+use super::tables::{KeyProblem, RowChange, Tables, key_values, staging_table, why_keyless};
 use super::{DbError, sqlite};
 use crate::page::{Checkpoint, Page, Rows, Run, StopReason, Target, Value, WriteDisposition};
 
@@ -344,7 +344,8 @@ fn write_page(
             Ok(_) => write_rows(transaction, tables, &name, page, page_id, &mut counts)?,
             Err(PageError::NoKeyedRecord) => {
                 for row in 0..page.rows.len() {
-                    quarantine(transaction, page_id, target, "key_missing", &record_text(&page.rows, row))?;
+                    let reason = why_keyless(&page.rows, row, target);
+                    quarantine(transaction, page_id, target, reason, &record_text(&page.rows, row))?;
                     counts.quarantined += 1;
                 }
             }
@@ -451,6 +452,10 @@ fn write_rows(
             RowChange::Updated => counts.updated += 1,
             RowChange::Unchanged => counts.unchanged += 1,
         }
+    }
+    if target.disposition == WriteDisposition::Append {
+        // Every version of a record is kept, so none can take the place of another.
+        return Ok(());
     }
     tells_records_apart(target, &mut keys)
 }
