@@ -171,7 +171,15 @@ fn compare(file: &std::path::Path, name: &str, pages: &[Vec<Fields>]) -> Result<
                 (None, Some((column, declared))) => says(&row.get(column.as_str()).unwrap(), sent, declared),
                 (None, None) => sent == "null",
             };
-            prop_assert!(same, "{:?}: {} is {:?} in {:?}, extra {:?}", key, sent, columns.get(key), row, extra.get(key));
+            prop_assert!(
+                same,
+                "{:?}: {} is {:?} in {:?}, extra {:?}",
+                key,
+                sent,
+                columns.get(key),
+                row,
+                extra.get(key)
+            );
         }
         for (key, (column, _)) in columns.iter().filter(|(key, _)| *key != "n" && !fields.contains_key(*key)) {
             prop_assert_eq!(row.get::<_, Stored>(column.as_str()).unwrap(), Stored::Null, "{:?} was not sent", key);
