@@ -170,7 +170,8 @@ async fn read_all(plan: &SyncPlan, shared: &Arc<Shared>, sender: Sender<Delivery
         let Some(((id, progress), result)) = readers.next().await else { break };
         progress.set(Activity::Ended);
         let end = result.unwrap_or_else(|panic| ReadEnd::failed(None, panic.to_string(), Exit::Bug));
-        if end.db_error.is_some() || (end.outcome == Outcome::Failed && plan.pipeline.on_error == OnError::FailFast) {
+        let failed = end.outcome == Outcome::Failed || end.run.as_deref().is_some_and(|run| run.broken().is_some());
+        if end.db_error.is_some() || (failed && plan.pipeline.on_error == OnError::FailFast) {
             shared.stop.cancel();
         }
         ends.insert(id, end);
