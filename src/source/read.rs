@@ -206,7 +206,9 @@ fn request_at(resource: &Resource, paginator: &Paginator, position: &Position) -
         set_at(request.json.get_or_insert(Json::Null), &path, value).map_err(|error| unusable(error.to_string()))?;
     }
     if let Some(link) = &changes.link {
-        let url = resolve_next(resource.client.base_url(), link)?;
+        // Not joined as a relative link: its path may begin with two slashes.
+        let base = resource.client.base_url();
+        let url = resolve_next(base, &format!("{}{link}", base.origin().ascii_serialization()))?;
         request.target = RequestTarget::Url(url);
     }
     Ok(request)
