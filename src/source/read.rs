@@ -331,7 +331,6 @@ fn page(
     let mut slot = fetched.slot;
     read.slots.top_up(&mut slot, bytes);
     read.progress.pages_read.add(1);
-    read.progress.bytes.add(bytes);
     let rows = match fetched.value {
         Outcome::Accepted(decoded) => decoded.rows,
         Outcome::Ignored | Outcome::Stopped => Rows::default(),
