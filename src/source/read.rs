@@ -304,7 +304,10 @@ static EMPTY: std::sync::OnceLock<Decoded> = std::sync::OnceLock::new();
 
 /// What the first responses have decided, as it is stored.
 fn decided_by(resource: &Resource, walk: &Walk, selector: &Selector) -> Option<String> {
-    let paginator = matches!(resource.paginator, Paginator::Auto(_)).then(|| walk.paginator().clone());
+    // That a first page showed no sign of another one decides nothing for the day when there is one.
+    let paginator = matches!(resource.paginator, Paginator::Auto(_))
+        .then(|| walk.paginator().clone())
+        .filter(|decided| !matches!(decided, Paginator::SinglePage(_)));
     let data_selector = match (&resource.selector, selector) {
         (Selector::Find, Selector::Path(path)) => Some(path.clone()),
         _ => None,
