@@ -351,7 +351,7 @@ fn one_page_is_all_where_the_configuration_says_so() {
 /// Every kind that the first response can show, and what is stored of it.
 #[test]
 fn auto_decides_by_the_first_response_and_then_sticks_to_it() {
-    let kinds: [(&str, &[&str], Answers); 5] = [
+    let kinds: [(&str, &[&str], Answers); 4] = [
         (
             "header_link",
             &["/items", "/items?from=10", "/items?from=20"],
@@ -384,7 +384,6 @@ fn auto_decides_by_the_first_response_and_then_sticks_to_it() {
                 answer(json!({"data": page_from((page - 1) * SIZE), "meta": meta}))
             }),
         ),
-        ("single_page", &["/items"], Box::new(|_, _| answer(json!({"items": records(0..TOTAL), "total": TOTAL})))),
     ];
     for (kind, requests, answers) in kinds {
         // From the second run on, the first page also has the plainest sign of another kind.
@@ -414,6 +413,25 @@ fn auto_decides_by_the_first_response_and_then_sticks_to_it() {
         assert!(seen.iter().all(|line| !line.contains("wrong")), "{kind}: {seen:?}");
         assert_eq!(ids(&workspace), up_to(25), "{kind}");
     }
+}
+
+#[test]
+fn auto_looks_for_a_next_page_again_where_there_was_none_before() {
+    let grown = Arc::new(AtomicBool::new(false));
+    let has_grown = Arc::clone(&grown);
+    let api = Api::start(move |request, _| {
+        if has_grown.load(Ordering::Relaxed) {
+            linked(request, |_, from| format!("</items?from={from}>; rel=next"))
+        } else {
+            answer(json!(page_from(0)))
+        }
+    });
+    let workspace = Workspace::with_config(api.address, &config("", ""));
+    let report = workspace.sync(0);
+    assert_eq!(report["resources"][0]["stop_reason"], "single_page");
+    grown.store(true, Ordering::Relaxed);
+    workspace.sync(0);
+    assert_eq!(ids(&workspace), up_to(25));
 }
 
 #[test]
