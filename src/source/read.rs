@@ -205,7 +205,9 @@ fn request_at(resource: &Resource, paginator: &Paginator, position: &Position) -
         set_at(request.json.get_or_insert(Json::Null), &path, value).map_err(|error| unusable(error.to_string()))?;
     }
     if let Some(link) = &changes.link {
-        let url = resolve_next(resource.client.base_url(), link)?;
+        // Not joined as a relative link: its path may begin with two slashes.
+        let base = resource.client.base_url();
+        let url = resolve_next(base, &format!("{}{link}", base.origin().ascii_serialization()))?;
         request.target = RequestTarget::Url(url);
     }
     Ok(request)
@@ -308,10 +310,10 @@ fn say_decision(read: &Read, paginator: &Paginator, records: u64) {
 
 /// What the first responses have decided, as it is stored.
 fn decided_by(resource: &Resource, walk: &Walk, selector: &Selector) -> Option<String> {
-    // That one page was all is no decision to keep: there may be two the next time.
-    let keep =
-        matches!(resource.paginator, Paginator::Auto(_)) && !matches!(walk.paginator(), Paginator::SinglePage(_));
-    let paginator = keep.then(|| walk.paginator().clone());
+    // That a first page showed no sign of another one decides nothing for the day when there is one.
+    let paginator = matches!(resource.paginator, Paginator::Auto(_))
+        .then(|| walk.paginator().clone())
+        .filter(|decided| !matches!(decided, Paginator::SinglePage(_)));
     let data_selector = match (&resource.selector, selector) {
         (Selector::Find, Selector::Path(path)) => Some(path.clone()),
         _ => None,
@@ -338,7 +340,6 @@ fn page(
     let mut slot = fetched.slot;
     read.slots.top_up(&mut slot, bytes);
     read.progress.pages_read.add(1);
-    read.progress.bytes.add(bytes);
     let rows = match fetched.value {
         Outcome::Accepted(decoded) => decoded.rows,
         Outcome::Ignored | Outcome::Stopped => Rows::default(),
