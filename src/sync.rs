@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio_util::sync::CancellationToken;
 
@@ -155,19 +155,31 @@ impl PlannedResource {
     }
 }
 
+/// A reader that has to wait for longer than this gives its place to the next resource, so that one API's
+/// `Retry-After` does not starve the others.
+const LONG_WAIT: SignedDuration = SignedDuration::from_secs(2);
+
 /// Reads the resources, so many at a time, in the order of the plan.
 async fn read_all(plan: &SyncPlan, shared: &Arc<Shared>, sender: Sender<Delivery>) -> HashMap<ResourceId, ReadEnd> {
-    let mut waiting = plan.resources.iter();
+    let mut waiting = plan.resources.iter().peekable();
     let mut readers = TaskGroup::default();
     let mut ends = HashMap::new();
     loop {
-        while readers.len() < plan.pipeline.concurrency as usize
+        let busy = |readers: &TaskGroup<Reader, ReadEnd>| {
+            readers.keys().filter(|reader| !waits_long(&reader.progress.activity())).count()
+        };
+        while busy(&readers) < plan.pipeline.concurrency as usize
             && let Some(planned) = waiting.next()
         {
             let reader = read_resource(Arc::clone(shared), planned.clone(), sender.clone());
-            readers.spawn((planned.id().clone(), Arc::clone(&planned.progress)), reader);
+            readers.spawn(Reader { id: planned.id().clone(), progress: Arc::clone(&planned.progress) }, reader);
         }
-        let Some(((id, progress), result)) = readers.next().await else { break };
+        let ended = tokio::select! {
+            ended = readers.next() => ended,
+            // Only to look again who is waiting.
+            () = tokio::time::sleep(LONG_WAIT.unsigned_abs()), if waiting.peek().is_some() => continue,
+        };
+        let Some((Reader { id, progress }, result)) = ended else { break };
         progress.set(Activity::Ended);
         let end = result.unwrap_or_else(|panic| ReadEnd::failed(None, panic.to_string(), Exit::Bug));
         let failed = end.outcome == Outcome::Failed || end.run.as_deref().is_some_and(|run| run.broken().is_some());
@@ -177,6 +189,16 @@ async fn read_all(plan: &SyncPlan, shared: &Arc<Shared>, sender: Sender<Delivery
         ends.insert(id, end);
     }
     ends
+}
+
+/// Whose reader a task is.
+struct Reader {
+    id: ResourceId,
+    progress: Arc<ResourceProgress>,
+}
+
+fn waits_long(activity: &Activity) -> bool {
+    matches!(activity, Activity::Waiting { until, .. } if until.duration_since(Timestamp::now()) > LONG_WAIT)
 }
 
 impl ReadEnd {
