@@ -49,7 +49,7 @@ struct Options {
     /// Print errors only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Say more (-v: what is going on, -vv: every request)
+    /// Say more (-v: what is going on, -vv: every request, -vvv: everything)
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
     /// How log lines are written to standard error
@@ -202,7 +202,8 @@ fn start_logging(options: &Options, console: &Console) {
         (false, 0) => "warn",
         (false, 1) => "highwater=info,warn",
         (false, 2) => "highwater=debug,warn",
-        (false, _) => "trace",
+        // What the libraries below would say at `trace` is not ours to keep secrets out of.
+        (false, _) => "highwater=trace,info",
     };
     let filter = EnvFilter::builder().parse_lossy(std::env::var("HIGHWATER_LOG").unwrap_or_else(|_| level.to_owned()));
     let builder = tracing_subscriber::fmt()

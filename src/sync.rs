@@ -111,7 +111,9 @@ pub async fn sync(plan: &SyncPlan, db: Arc<Db>, stop: &CancellationToken) -> Syn
     processor.spawn((), {
         let (stored, pipeline, stop) = (Arc::clone(&stored), plan.pipeline.clone(), stop.clone());
         async move {
-            let result = processor::process(receiver, &db, &pipeline, |run, counts| {
+            // However it ends, by an error or by a panic too: nobody reads what nobody stores.
+            let _stop = stop.clone().drop_guard();
+            let note_stored = |run: &Run, counts: &Counts| {
                 let id = &run.target.id;
                 if let Some(progress) = progress.get(id) {
                     progress.pages_committed.add(1);
@@ -121,12 +123,14 @@ pub async fn sync(plan: &SyncPlan, db: Arc<Db>, stop: &CancellationToken) -> Syn
                 let (sum, pages) = stored.entry(id.clone()).or_default();
                 sum.add(counts);
                 *pages += 1;
-            })
-            .await;
-            if result.is_err() {
-                stop.cancel();
-            }
-            result
+            };
+            // Its reader may have ended well before: only here it shows that the resource failed.
+            let stop_siblings = |_: &Run| {
+                if pipeline.on_error == OnError::FailFast {
+                    stop.cancel();
+                }
+            };
+            processor::process(receiver, &db, &pipeline, note_stored, stop_siblings).await
         }
     });
     let mut ends = read_all(plan, &shared, sender).await;

@@ -6,8 +6,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Console, Failure, Options, Verb, count, load, print, thousands, watch};
+use crate::config::Config;
 use crate::destination::{Counts, Outcome};
 use crate::exit::Exit;
+use crate::page::ResourceId;
 use crate::plan::{self, PlanError};
 use crate::supervisor::{self, RunError};
 use crate::sync::{ResourceReport, SyncReport, exit_of_db};
@@ -31,7 +33,7 @@ pub(super) async fn run(args: &SyncArgs, options: &Options, console: &Console) -
         tracing::info!("{hint}");
     }
     let config = &loaded.config;
-    let ids = plan::select(config, &args.selection).map_err(|error| failure(error.into()))?;
+    let ids = select(config, &args.selection)?;
     if ids.is_empty() {
         console.say("nothing to read: no resource is configured and enabled");
     }
@@ -41,24 +43,37 @@ pub(super) async fn run(args: &SyncArgs, options: &Options, console: &Console) -
     if args.json {
         print(&format!("{:#}\n", as_json(&report, path)));
     } else if !console.quiet {
-        print(&summary(&report, path));
+        print(&summary(&report, path, &again(&report, options)));
     }
     Ok(report.exit())
+}
+
+/// The command that reads what this run did not complete.
+fn again(report: &SyncReport, options: &Options) -> String {
+    let config = options.config.as_ref().map(|path| format!(" --config {}", path.display())).unwrap_or_default();
+    let open = report.resources.iter().filter(|resource| resource.outcome != Outcome::Complete);
+    open.fold(format!("highwater{config} sync"), |command, resource| format!("{command} {}", resource.id))
+}
+
+/// The resources that the command line names.
+pub(super) fn select(config: &Config, selection: &[String]) -> Result<Vec<ResourceId>, Failure> {
+    plan::select(config, selection).map_err(|error| failure(error.into()))
 }
 
 /// An error that kept the run from beginning or ending, with its exit code.
 pub(super) fn failure(error: RunError) -> Failure {
     let exit = match &error {
         RunError::Plan(PlanError::Db(error)) | RunError::Db(error) => exit_of_db(error),
+        RunError::Plan(PlanError::Selection(_)) => Exit::Usage,
         RunError::Plan(_) => Exit::Config,
         RunError::Signals(_) => Exit::Storage,
-        RunError::Cut => Exit::Stopped,
+        RunError::Stopped | RunError::Cut => Exit::Stopped,
     };
     Failure::new(exit, error)
 }
 
-/// The last lines of a run, for a person.
-pub(super) fn summary(report: &SyncReport, path: &Path) -> String {
+/// The last lines of a run, for a person. `again` is the command that goes on with what is not complete.
+pub(super) fn summary(report: &SyncReport, path: &Path, again: &str) -> String {
     let rows: Vec<[String; 5]> = report.resources.iter().map(columns).collect();
     let widths: Vec<usize> =
         (0..5).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
@@ -91,7 +106,7 @@ pub(super) fn summary(report: &SyncReport, path: &Path) -> String {
             path.display()
         ));
     }
-    text.push_str(&closing(report, path));
+    text.push_str(&closing(report, path, again));
     text
 }
 
@@ -122,19 +137,13 @@ fn changes(counts: &Counts) -> String {
     if parts.is_empty() { "no records".to_owned() } else { parts.join(", ") }
 }
 
-fn closing(report: &SyncReport, path: &Path) -> String {
+fn closing(report: &SyncReport, path: &Path, again: &str) -> String {
     let path = path.display();
     let Some(first) = report.resources.first() else { return String::new() };
     let mut text =
         format!("The data is in {path}. Look at it: sqlite3 {path} 'SELECT * FROM \"{}\" LIMIT 5'\n", first.table);
-    let open: Vec<String> = report
-        .resources
-        .iter()
-        .filter(|resource| resource.outcome != Outcome::Complete)
-        .map(|resource| resource.id.to_string())
-        .collect();
-    if !open.is_empty() {
-        text.push_str(&format!("Not complete. To go on where it stopped: highwater sync {}\n", open.join(" ")));
+    if report.resources.iter().any(|resource| resource.outcome != Outcome::Complete) {
+        text.push_str(&format!("Not complete. To go on where it stopped: {again}\n"));
     }
     text
 }

@@ -15,6 +15,7 @@ mod columns;
 mod error;
 mod history;
 mod lock;
+mod meta;
 mod sqlite;
 mod tables;
 mod write;
