@@ -137,7 +137,7 @@ pub(super) const RESERVED: [&str; 4] = ["_page_id", "_extra", "_parent_id", "_li
 const NAME_BYTES_MAX: usize = 128;
 
 /// The column for a record key: the key itself, unless it is empty, too long, has a NUL, is one of ours, or is
-/// taken in lower or upper case. Then a part of its hash is added, the same for the same key at any time.
+/// taken in lower or upper case. Then a part of its hash is added.
 pub(super) fn column_name(key: &str, taken: &HashSet<String>) -> String {
     let mut name: String = key.replace('\0', "_");
     if name.len() > NAME_BYTES_MAX {
@@ -152,10 +152,14 @@ pub(super) fn column_name(key: &str, taken: &HashSet<String>) -> String {
         return name;
     }
     let suffixed = format!("{name}_{:08x}", stable_hash(key));
-    if taken.contains(&suffixed.to_ascii_lowercase()) {
-        return format!("{suffixed}_{}", taken.len());
+    // A server can know the hash. There are fewer names than numbers, so one of these is free.
+    let mut number = 1;
+    let mut free = suffixed.clone();
+    while taken.contains(&free.to_ascii_lowercase()) {
+        number += 1;
+        free = format!("{suffixed}_{number}");
     }
-    suffixed
+    free
 }
 
 fn stable_hash(key: &str) -> u32 {
