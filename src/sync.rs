@@ -278,17 +278,19 @@ async fn read_once(
     if given_up.is_some() {
         start.position = None;
     }
-    let begun = shared
-        .db
-        .begin_run(RunStart {
-            kind: RunKind::Sync,
-            target: (*resource.target).clone(),
-            identity: resource.identity.clone(),
-            request_fingerprint: resource.request_fingerprint.clone(),
-            resume: start.position.is_some(),
-            gave_up: given_up.map(str::to_owned),
-        })
-        .await?;
+    let begin = shared.db.begin_run(RunStart {
+        kind: RunKind::Sync,
+        target: (*resource.target).clone(),
+        identity: resource.identity.clone(),
+        request_fingerprint: resource.request_fingerprint.clone(),
+        resume: start.position.is_some(),
+        gave_up: given_up.map(str::to_owned),
+    });
+    // Another program may hold the file for long. A run that is entered all the same is closed by the next one.
+    let Some(begun) = shared.stop.run_until_cancelled(begin).await else {
+        return Ok((ReadEnd::interrupted(None), None));
+    };
+    let begun = begun?;
     let run = Arc::new(Run::new(begun.run_id, begun.read_id, Arc::clone(&resource.target), shared.stop.child_token()));
     let resumed_at = start.position.as_ref().map(source::describe);
     if let Some(position) = &resumed_at {
