@@ -158,6 +158,18 @@ fn an_absurd_retry_after_is_a_failure_like_others() {
 }
 
 #[test]
+fn a_retry_after_of_nothing_for_ever_ends_like_other_failures() {
+    for value in ["0", "0.0", "Sun, 01 Mar 2026 11:59:59 GMT"] {
+        let api = Api::start(move |_, _| {
+            respond(429, &[("retry-after", value), ("date", "Sun, 01 Mar 2026 12:00:00 GMT")], "")
+        });
+        let workspace = Workspace::with_config(api.address, &config("", ONE));
+        workspace.sync(75);
+        assert_eq!(api.seen().len(), 3, "{value}");
+    }
+}
+
+#[test]
 fn waits_that_the_server_asked_for_are_not_counted_as_tries() {
     let api = Api::start(|_, n| match n {
         0..5 => respond(429, &[("retry-after", "0.05")], ""),
@@ -226,6 +238,7 @@ fn a_body_that_did_not_come_whole_is_asked_for_again() {
     let zipped = gzip(body);
     let zip = |bytes: &[u8]| raw(&format!("Content-Encoding: gzip\r\nContent-Length: {}\r\n", bytes.len()), bytes);
     let whole = raw(&format!("Content-Length: {}\r\n", body.len()), body.as_bytes());
+    let chunked = format!("1c\r\n{body}\r\n0\r\n\r\n");
     let mut wrong_checksum = zipped.clone();
     let checksum = wrong_checksum.len() - 8;
     wrong_checksum[checksum] ^= 1;
@@ -237,7 +250,7 @@ fn a_body_that_did_not_come_whole_is_asked_for_again() {
         ("no body at all", raw("", b"")),
         ("closed before the head", Vec::new()),
         ("inside the head", b"HTTP/1.1 200 OK\r\nContent-Le".to_vec()),
-        ("two lengths", raw("Content-Length: 28\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n")),
+        ("two lengths", raw("Content-Length: 28\r\nTransfer-Encoding: chunked\r\n", chunked.as_bytes())),
         ("cut gzip", zip(&zipped[..zipped.len() - 9])),
         ("wrong checksum", zip(&wrong_checksum)),
         ("garbage behind gzip", zip(&[&zipped[..], b"garbage"].concat())),
