@@ -20,7 +20,7 @@ pub(super) enum ColumnType {
     Boolean,
     /// Objects and lists, as their JSON text.
     Json,
-    /// Numbers as exact text: only for keys that no 64-bit integer holds.
+    /// Numbers as exact text: only for keys, some of which no 64-bit integer holds.
     Number,
 }
 
@@ -84,6 +84,11 @@ pub(super) fn key_type(value: Value<'_>) -> Option<ColumnType> {
         Value::Number(_) => Some(ColumnType::Number),
         Value::Null | Value::Bool(_) | Value::Json(_) => None,
     }
+}
+
+/// Whether keys of type `found` can stand in a key column of type `column` without two keys becoming one, or one two.
+pub(super) fn takes_key(column: ColumnType, found: ColumnType) -> bool {
+    column == found || (column == ColumnType::Number && found == ColumnType::Integer)
 }
 
 /// Integers up to this size are the same number as a double (2^53).

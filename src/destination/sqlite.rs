@@ -144,18 +144,20 @@ enum Found {
 fn recognise(connection: &Connection, path: &Path) -> Result<Found, DbError> {
     let not_ours = |why: String| DbError::NotOurs { path: path.to_owned(), why };
     // The header comes first: of a file that is ours, damage is to be called damage.
-    let application_id: i64 = connection
-        .pragma_query_value(None, "application_id", |row| row.get(0))
-        .map_err(|error| match error.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase) => not_ours(error.to_string()),
-            _ => error.into(),
+    let application_id: i64 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(|error| {
+            match error.sqlite_error_code() {
+                Some(ErrorCode::NotADatabase) => not_ours(error.to_string()),
+                _ => error.into(),
+            }
         })?;
     if application_id != APPLICATION_ID {
-        let entries: i64 = connection
-            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-            .map_err(|error| match DbError::from(error) {
-                DbError::Corrupt(why) => not_ours(why),
-                other => other,
+        let entries: i64 =
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(|error| {
+                match DbError::from(error) {
+                    DbError::Corrupt(why) => not_ours(why),
+                    other => other,
+                }
             })?;
         if entries == 0 && application_id == 0 {
             return Ok(Found::Empty);
@@ -263,7 +265,9 @@ mod tests {
             })
             .await;
         assert!(matches!(panicked, Err(DbError::Panic("panic"))), "{panicked:?}");
-        let left = db.writer.call("look", |connection, _| Ok((connection.is_autocommit(), connection.table_exists(None, "t")?)));
+        let left = db
+            .writer
+            .call("look", |connection, _| Ok((connection.is_autocommit(), connection.table_exists(None, "t")?)));
         assert_eq!(left.await.unwrap(), (true, false));
         db.close().await.unwrap();
     }
