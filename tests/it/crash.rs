@@ -334,9 +334,9 @@ impl Judge {
 }
 
 fn check_runs(db: &Connection) {
-    let unbalanced = "SELECT count(*) FROM _hw_runs r WHERE received <> (SELECT coalesce(sum(received), 0)
-        FROM _hw_pages p WHERE p.run_id = r.run_id) OR pages <> (SELECT count(*) FROM _hw_pages p
-        WHERE p.run_id = r.run_id)";
+    let unbalanced = "SELECT count(*) FROM _hw_runs r
+        LEFT JOIN (SELECT run_id, count(*) pages, sum(received) received FROM _hw_pages GROUP BY run_id) p USING (run_id)
+        WHERE r.pages <> coalesce(p.pages, 0) OR r.received <> coalesce(p.received, 0)";
     assert_eq!(value::<u64>(db, unbalanced), 0, "runs and their pages disagree");
     let most =
         "SELECT coalesce(max(n), 0) FROM (SELECT count(*) n FROM _hw_runs WHERE outcome = 'running' GROUP BY resource)";
