@@ -79,6 +79,9 @@ enum Command {
     /// Serve the practice API that the shipped config.toml reads
     Practice(practice::PracticeArgs),
     /// Print the JSON Schema of config.toml, for editors
+    #[command(after_help = "Examples:\n  highwater schema > config.schema.json\n\n\
+        A config.toml beside it that begins with `#:schema ./config.schema.json` is then completed and checked while \
+        you write it.")]
     Schema,
 }
 
@@ -162,10 +165,17 @@ fn finish(ended: Verb) -> ExitCode {
     }
 }
 
+fn find(options: &Options, env: &Env) -> Result<PathBuf, Failure> {
+    config::find(options.config.as_deref(), env).map_err(|error| {
+        let next = "write one, or name yours with --config; `highwater demo` shows without one how it all works";
+        Failure::new(Exit::Config, format!("{error}; {next}"))
+    })
+}
+
 /// Finds and loads the configuration; every problem of it is in the failure.
 fn load(options: &Options, console: &Console) -> Result<Loaded, Failure> {
     let env = Env::from_process();
-    let path = config::find(options.config.as_deref(), &env).map_err(|error| Failure::new(Exit::Config, error))?;
+    let path = find(options, &env)?;
     config::load(&path, &env).map_err(|report| Failure {
         exit: Exit::Config,
         text: if console.colour { report.with_colors() } else { report.to_string() },

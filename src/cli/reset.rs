@@ -10,10 +10,9 @@ use crate::sync::exit_of_db;
 
 /// Arguments of `reset`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "The rows stay, and the next sync updates them, unless the resource has no primary key: then use \
-    --drop-rows, or its records come a second time."
-)]
+#[command(after_help = "Examples:\n  highwater reset github.issues\n  highwater reset github --drop-rows\n\n\
+    The rows stay, and the next sync updates them, unless the resource has no primary key: then use \
+    --drop-rows, or its records come a second time.")]
 pub(super) struct ResetArgs {
     /// What to reset: a source, or SOURCE.RESOURCE
     #[arg(value_name = "SOURCE[.RESOURCE]", required = true)]

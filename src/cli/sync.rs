@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 use serde_json::json;
 
-use super::{Console, Failure, Options, Verb, count, load, print, thousands, watch};
+use super::{Console, Failure, Options, Verb, complain, count, load, print, thousands, watch};
 use crate::config::Config;
 use crate::destination::{Counts, Outcome};
 use crate::exit::Exit;
@@ -35,14 +35,16 @@ pub(super) async fn run(args: &SyncArgs, options: &Options, console: &Console) -
     let config = &loaded.config;
     let ids = select(config, &args.selection)?;
     if ids.is_empty() {
-        console.say("nothing to read: no resource is configured and enabled");
+        console.say("nothing to read: the configuration has no resource in an enabled source");
     }
     let report =
         supervisor::run_sync(config, &ids, |planned| watch::watch(planned, console.clone())).await.map_err(failure)?;
     let path = &config.destination.path;
     if args.json {
         print(&format!("{:#}\n", as_json(&report, path)));
-    } else if !console.quiet {
+    } else if console.quiet {
+        errors(&report).for_each(|error| complain(&error));
+    } else {
         print(&summary(&report, path, &again(&report, options)));
     }
     Ok(report.exit())
@@ -92,11 +94,9 @@ pub(super) fn summary(report: &SyncReport, path: &Path, again: &str) -> String {
             text.push_str(&format!("{}: started over: {reason}\n", resource.id));
         }
     }
-    for error in report.resources.iter().filter_map(|resource| resource.error.as_ref()) {
-        text.push_str(&format!("error: {error}\n"));
-    }
-    if let Some(error) = &report.db_error {
-        text.push_str(&format!("error: {error}\n"));
+    for error in errors(report) {
+        text.push_str(&error);
+        text.push('\n');
     }
     let quarantined: u64 = report.resources.iter().map(|resource| resource.counts.quarantined).sum();
     if quarantined > 0 {
@@ -108,6 +108,12 @@ pub(super) fn summary(report: &SyncReport, path: &Path, again: &str) -> String {
     }
     text.push_str(&closing(report, path, again));
     text
+}
+
+/// What went wrong, a line each.
+fn errors(report: &SyncReport) -> impl Iterator<Item = String> {
+    let resources = report.resources.iter().filter_map(|resource| resource.error.clone());
+    resources.chain(report.db_error.as_ref().map(ToString::to_string)).map(|error| format!("error: {error}"))
 }
 
 fn columns(resource: &ResourceReport) -> [String; 5] {

@@ -341,8 +341,8 @@ impl Running {
         Self { child, stdout, lines, heard: String::new() }
     }
 
-    /// Waits until the process says a line with `text` in it.
-    pub(crate) fn wait_for(&mut self, text: &str) {
+    /// Waits until the process says a line with `text` in it, and returns the line.
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
         loop {
             let line = self.lines.recv_timeout(PATIENCE);
             let line = line.unwrap_or_else(|error| panic!("{error}: no {text:?} in:\n{}", self.heard));
@@ -350,7 +350,7 @@ impl Running {
             self.heard += &line;
             self.heard.push('\n');
             if found {
-                return;
+                return line;
             }
         }
     }
