@@ -3,6 +3,8 @@
 //!
 //! Figures are ratios of one run on one machine; the absolute times only show that they are in a sane range.
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
+
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

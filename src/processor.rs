@@ -68,7 +68,7 @@ pub enum OnError {
 /// Commits what arrives on `deliveries` until every sender is gone, and then what is left.
 ///
 /// One commit is under way at a time; while it is, the next batch fills. `stored` is called for every page that a
-/// commit has stored. Runs whose records broke their contract are broken off.
+/// commit has stored, `broken` for every run that was broken off because its records broke their contract.
 ///
 /// # Errors
 /// The first commit that fails ends the processor: what it held is not stored, and no reader can send any more.
@@ -77,6 +77,7 @@ pub async fn process(
     db: &Db,
     options: &PipelineOptions,
     mut stored: impl FnMut(&Run, &Counts),
+    mut broken: impl FnMut(&Run),
 ) -> Result<(), DbError> {
     let mut batch = Batch::default();
     let mut oldest = Instant::now();
@@ -94,6 +95,7 @@ pub async fn process(
                 }
                 for (run, reason) in committed.broken {
                     run.break_off(reason);
+                    broken(&run);
                 }
             }
             delivery = deliveries.recv(), if open && !is_full(&batch, options) => match delivery {

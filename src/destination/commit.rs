@@ -1,6 +1,7 @@
 //! One commit: pages, their rows, their ledger lines and their checkpoints, in one transaction.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use rusqlite::{Connection, Transaction, params};
@@ -81,27 +82,28 @@ fn run_work<'w>(
     work: &'w mut HashMap<i64, RunWork>,
     run: &Arc<Run>,
 ) -> Result<&'w mut RunWork, DbError> {
-    if !work.contains_key(&run.run_id) {
-        let before = transaction
-            .prepare_cached("SELECT received, quarantined FROM _hw_runs WHERE run_id = ?1")?
-            .query_row([run.run_id], |row| {
-                Ok(Counts { received: row.get(0)?, quarantined: row.get(1)?, ..Counts::default() })
-            })?;
-        let fresh = RunWork {
-            run: Arc::clone(run),
-            before,
-            counts: Counts::default(),
-            pages: 0,
-            bytes: 0,
-            requests: 0,
-            retries: 0,
-            checkpoint: None,
-            ended: None,
-            broken: None,
-        };
-        work.insert(run.run_id, fresh);
+    match work.entry(run.run_id) {
+        Entry::Occupied(known) => Ok(known.into_mut()),
+        Entry::Vacant(new) => {
+            let before = transaction
+                .prepare_cached("SELECT received, quarantined FROM _hw_runs WHERE run_id = ?1")?
+                .query_row([run.run_id], |row| {
+                    Ok(Counts { received: row.get(0)?, quarantined: row.get(1)?, ..Counts::default() })
+                })?;
+            Ok(new.insert(RunWork {
+                run: Arc::clone(run),
+                before,
+                counts: Counts::default(),
+                pages: 0,
+                bytes: 0,
+                requests: 0,
+                retries: 0,
+                checkpoint: None,
+                ended: None,
+                broken: None,
+            }))
+        }
     }
-    Ok(work.get_mut(&run.run_id).expect("inserted above"))
 }
 
 /// Stores one page inside a savepoint, so that a page that cannot be stored leaves the others of the batch alone.

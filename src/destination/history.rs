@@ -105,21 +105,6 @@ impl Db {
             .await
     }
 
-    /// What the resource's data depends on, as it was entered with its first run since it was reset.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub async fn identity(&self, id: &ResourceId) -> Result<Option<String>, DbError> {
-        let id = id.clone();
-        self.writer
-            .call("read identity", move |connection, _| {
-                let sql = "SELECT identity FROM _hw_resources WHERE source = ?1 AND resource = ?2";
-                let identity = connection.query_row(sql, (&*id.source, &*id.resource), |row| row.get(0)).optional()?;
-                Ok(identity.flatten())
-            })
-            .await
-    }
-
     /// Enters a run. A new read first takes back what an unfinished one left where that would be read twice: the
     /// rows of an append resource, and the generation that a replace resource had begun.
     ///

@@ -19,6 +19,7 @@ mod error;
 mod history;
 mod keys;
 mod lock;
+mod meta;
 mod rows;
 mod runs;
 mod schema;

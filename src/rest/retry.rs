@@ -207,6 +207,10 @@ mod tests {
         let mut tally = Tally { excused: Duration::from_secs(3600), ..Tally::default() };
         assert!(matches!(tally.failed(&options, Duration::from_secs(3601), None, 0.5), Next::After(_)));
 
+        let (mut tally, hour) = (Tally::default(), Duration::from_secs(3600));
+        assert_eq!(tally.failed(&options, Duration::ZERO, Some(hour), 0.5), Next::After(hour));
+        assert!(matches!(tally.failed(&options, hour, None, 0.5), Next::After(_)));
+
         let mut tally = Tally::default();
         assert_eq!((0..200).filter(|_| tally.may_wait()).count(), 100);
         assert_eq!((0..9).filter(|_| tally.may_be_rejected_again()).count(), 2);
