@@ -49,7 +49,7 @@ struct Options {
     /// Print errors only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Say more (-v: what is going on, -vv: every request)
+    /// Say more (-v: what is going on, -vv: every request, -vvv: everything)
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
     /// How log lines are written to standard error
@@ -79,6 +79,9 @@ enum Command {
     /// Serve the practice API that the shipped config.toml reads
     Practice(practice::PracticeArgs),
     /// Print the JSON Schema of config.toml, for editors
+    #[command(after_help = "Examples:\n  highwater schema > config.schema.json\n\n\
+        A config.toml beside it that begins with `#:schema ./config.schema.json` is then completed and checked while \
+        you write it.")]
     Schema,
 }
 
@@ -162,10 +165,17 @@ fn finish(ended: Verb) -> ExitCode {
     }
 }
 
+fn find(options: &Options, env: &Env) -> Result<PathBuf, Failure> {
+    config::find(options.config.as_deref(), env).map_err(|error| {
+        let next = "write one, or name yours with --config; `highwater demo` shows without one how it all works";
+        Failure::new(Exit::Config, format!("{error}; {next}"))
+    })
+}
+
 /// Finds and loads the configuration; every problem of it is in the failure.
 fn load(options: &Options, console: &Console) -> Result<Loaded, Failure> {
     let env = Env::from_process();
-    let path = config::find(options.config.as_deref(), &env).map_err(|error| Failure::new(Exit::Config, error))?;
+    let path = find(options, &env)?;
     config::load(&path, &env).map_err(|report| Failure {
         exit: Exit::Config,
         text: if console.colour { report.with_colors() } else { report.to_string() },
@@ -202,7 +212,8 @@ fn start_logging(options: &Options, console: &Console) {
         (false, 0) => "warn",
         (false, 1) => "highwater=info,warn",
         (false, 2) => "highwater=debug,warn",
-        (false, _) => "trace",
+        // What the libraries below would say at `trace` is not ours to keep secrets out of.
+        (false, _) => "highwater=trace,info",
     };
     let filter = EnvFilter::builder().parse_lossy(std::env::var("HIGHWATER_LOG").unwrap_or_else(|_| level.to_owned()));
     let builder = tracing_subscriber::fmt()

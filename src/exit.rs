@@ -3,6 +3,8 @@
 /// Why a process did not end with everything complete. The order is that of importance: of several the first counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Exit {
+    /// 2: the command line names something that is not there.
+    Usage,
     /// 78: the configuration is invalid, or a secret is missing.
     Config,
     /// 77: an API answered 401 or 403.
@@ -26,6 +28,7 @@ impl Exit {
     #[must_use]
     pub fn code(self) -> u8 {
         match self {
+            Self::Usage => 2,
             Self::Config => 78,
             Self::Forbidden => 77,
             Self::Contract => 65,

@@ -61,21 +61,49 @@ pub fn select(config: &Config, selection: &[String]) -> Result<Vec<ResourceId>, 
         options.resources.keys().map(move |resource| (options.enabled, ResourceId::new(source, resource)))
     });
     let all: Vec<(bool, ResourceId)> = all.collect();
-    for name in selection {
-        if !all.iter().any(|(_, id)| *id.source == **name || id.to_string() == *name) {
-            let names: Vec<String> = all.iter().map(|(_, id)| id.to_string()).collect();
-            return Err(PlanError::Selection(format!(
-                "no source or resource is called {name:?}; there is {}",
-                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-            )));
-        }
+    if let Some(name) = selection.iter().find(|name| !all.iter().any(|(_, id)| is_named(id, name))) {
+        return Err(PlanError::Selection(unknown(name, all.iter().map(|(_, id)| id))));
     }
-    let named = |id: &ResourceId| selection.iter().any(|name| *id.source == **name || id.to_string() == *name);
+    let named = |id: &ResourceId| selection.iter().any(|name| is_named(id, name));
     Ok(all
         .into_iter()
         .filter(|(enabled, id)| if selection.is_empty() { *enabled } else { named(id) })
         .map(|(_, id)| id)
         .collect())
+}
+
+fn is_named(id: &ResourceId, name: &str) -> bool {
+    *id.source == *name || id.to_string() == name
+}
+
+/// Says what there is instead, and what was probably meant.
+fn unknown<'a>(name: &str, ids: impl Iterator<Item = &'a ResourceId>) -> String {
+    /// So many names are a help; more of them are a wall.
+    const NAMES_SHOWN: usize = 20;
+    let mut names: Vec<String> = Vec::new();
+    for id in ids {
+        names.extend((!names.iter().any(|known| *known == *id.source)).then(|| id.source.to_string()));
+        names.push(id.to_string());
+    }
+    let slips_max = (name.chars().count() / 3).clamp(1, 3);
+    let slips = |other: &String| strsim::damerau_levenshtein(&name.to_lowercase(), &other.to_lowercase());
+    // `issues` for `github.issues` is no slip of the pen, but it is clear what is meant.
+    let whole = names.iter().find(|other| other.split_once('.').is_some_and(|(_, resource)| resource == name));
+    let near = names.iter().filter(|other| slips(other) <= slips_max).min_by_key(|other| slips(other));
+    let mut text = format!("no source or resource is called `{}`", name.escape_debug());
+    match whole.or(near) {
+        Some(meant) => text.push_str(&format!("; did you mean `{meant}`?")),
+        None if names.is_empty() => text.push_str("; none is configured"),
+        None => {
+            let more = names.len().saturating_sub(NAMES_SHOWN);
+            names.truncate(NAMES_SHOWN);
+            text.push_str(&format!("; there is {}", names.join(", ")));
+            if more > 0 {
+                text.push_str(&format!(" and {more} more"));
+            }
+        }
+    }
+    text
 }
 
 /// Puts the plan together: one client for each source, one budget for each name.
@@ -121,4 +149,24 @@ fn save_into(db: &Arc<Db>) -> SaveBudget {
             db.save_budget(stored).await.map_err(|error| error.to_string())
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unknown;
+    use crate::page::ResourceId;
+
+    #[test]
+    fn an_unknown_name_is_answered_with_what_was_meant_or_with_what_there_is() {
+        let ids = [ResourceId::new("github", "issues"), ResourceId::new("github", "pulls")];
+        for (typed, said) in [
+            ("githb", "did you mean `github`?"),
+            ("github.isues", "did you mean `github.issues`?"),
+            ("pulls", "did you mean `github.pulls`?"),
+            ("zebra", "there is github, github.issues, github.pulls"),
+        ] {
+            assert_eq!(unknown(typed, ids.iter()), format!("no source or resource is called `{typed}`; {said}"));
+        }
+        assert_eq!(unknown("x", [].iter()), "no source or resource is called `x`; none is configured");
+    }
 }

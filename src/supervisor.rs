@@ -100,13 +100,16 @@ pub enum RunError {
     /// The system does not hand over its signals.
     #[error("cannot listen for signals: {0}")]
     Signals(#[from] std::io::Error),
+    /// A signal came before the file was open.
+    #[error("stopped before anything was read; run again to begin")]
+    Stopped,
     /// A signal came twice, or the grace period was over.
-    #[error("stopped before everything received was stored; run again to go on")]
+    #[error("stopped before everything received was stored; what was committed is kept, run again to go on")]
     Cut,
 }
 
-/// Opens the file, runs one sync of `ids` under supervision, and closes the file again. `watch` is shown the plan
-/// while it runs, and is dropped with it.
+/// Opens the file, runs one sync of `ids`, and closes the file again, all of it under supervision. `watch` is shown
+/// the plan while it runs, and is dropped with it.
 ///
 /// # Errors
 /// When the run cannot begin, or the file not be closed. What goes wrong with a resource stands in the report.
@@ -116,7 +119,23 @@ pub async fn run_sync<W: Future<Output = ()>>(
     watch: impl FnOnce(Vec<PlannedResource>) -> W,
 ) -> Result<SyncReport, RunError> {
     let mut signals = Signals::new()?;
-    let db = Arc::new(Db::open(&config.destination).await?);
+    let stop = CancellationToken::new();
+    let work = open_run_close(config, ids, watch, &stop);
+    match supervise(&mut signals, &stop, *config.pipeline.shutdown_grace, work).await {
+        Ended::Done(result) => result,
+        Ended::Cut => Err(RunError::Cut),
+    }
+}
+
+async fn open_run_close<W: Future<Output = ()>>(
+    config: &Config,
+    ids: &[ResourceId],
+    watch: impl FnOnce(Vec<PlannedResource>) -> W,
+    stop: &CancellationToken,
+) -> Result<SyncReport, RunError> {
+    // Nothing was received before the file is open: the first signal need not wait for another program to let go of it.
+    let db = stop.run_until_cancelled(Db::open(&config.destination)).await.ok_or(RunError::Stopped)?;
+    let db = Arc::new(db?);
     let (plan, budgets) = match plan::plan(config, ids, &db).await {
         Ok(made) => made,
         Err(error) => {
@@ -124,26 +143,19 @@ pub async fn run_sync<W: Future<Output = ()>>(
             return Err(error.into());
         }
     };
-    let stop = CancellationToken::new();
-    let watched = watch(plan.resources.clone());
-    let work = async {
-        let mut run = pin!(sync::sync(&plan, Arc::clone(&db), &stop));
-        let mut watched = pin!(watched);
-        let report = tokio::select! {
+    let report = {
+        let mut run = pin!(sync::sync(&plan, Arc::clone(&db), stop));
+        let mut watched = pin!(watch(plan.resources.clone()));
+        tokio::select! {
             report = &mut run => report,
             () = &mut watched => run.await,
-        };
-        if report.db_error.is_none()
-            && let Err(error) = budgets.close().await
-        {
-            tracing::warn!(%error, "store what is left of the budgets");
         }
-        report
     };
-    let report = match supervise(&mut signals, &stop, *config.pipeline.shutdown_grace, work).await {
-        Ended::Done(report) => report,
-        Ended::Cut => return Err(RunError::Cut),
-    };
+    if report.db_error.is_none()
+        && let Err(error) = budgets.close().await
+    {
+        tracing::warn!(%error, "store what is left of the budgets");
+    }
     drop((plan, budgets));
     // After a failed write the WAL still holds the data: the next start replays it. Nothing more is written to it.
     if report.db_error.is_none() {

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Console, Options, Verb, count, load, print};
+use super::{Console, Options, Verb, count, find, load, print};
 use crate::config::{self, Env};
 use crate::exit::Exit;
 use crate::page::ResourceId;
@@ -11,7 +11,8 @@ use crate::source::table_name;
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
-#[command(after_help = "Every problem is reported with its place; exit code 78 when there is any.")]
+#[command(after_help = "Examples:\n  highwater check\n  highwater check --config other.toml --json\n\n\
+    Every problem is reported with its place; exit code 78 when there is any.")]
 pub(super) struct CheckArgs {
     /// Print the result as JSON
     #[arg(long)]
@@ -42,8 +43,7 @@ pub(super) fn run(args: &CheckArgs, options: &Options, console: &Console) -> Ver
 
 fn run_json(options: &Options) -> Verb {
     let env = Env::from_process();
-    let path =
-        config::find(options.config.as_deref(), &env).map_err(|error| super::Failure::new(Exit::Config, error))?;
+    let path = find(options, &env)?;
     let (problems, hints, exit) = match config::load(&path, &env) {
         Ok(loaded) => (json!([]), loaded.hints, None),
         Err(report) => (json!(report), Vec::new(), Some(Exit::Config)),

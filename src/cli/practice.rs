@@ -16,9 +16,10 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Arguments of `practice`.
 #[derive(Debug, Args)]
-#[command(after_help = "Then, in another terminal: highwater sync")]
+#[command(after_help = "Examples:\n  highwater practice\n  PRACTICE_TOKEN=tide highwater practice --large\n\n\
+    Then, in another terminal and in the folder of the shipped config.toml: highwater sync")]
 pub(super) struct PracticeArgs {
-    /// The loopback port to listen on
+    /// The loopback port to listen on; 0 takes a free one
     #[arg(long, default_value_t = PORT)]
     port: u16,
     /// Serve some 40,000 records instead of 3,000

@@ -2,19 +2,17 @@
 
 use clap::Args;
 
+use super::sync::select;
 use super::{Failure, Options, Verb, print};
 use crate::destination::Db;
-use crate::exit::Exit;
 use crate::page::ResourceId;
-use crate::plan;
 use crate::sync::exit_of_db;
 
 /// Arguments of `reset`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "The rows stay, and the next sync updates them, unless the resource has no primary key: then use \
-    --drop-rows, or its records come a second time."
-)]
+#[command(after_help = "Examples:\n  highwater reset github.issues\n  highwater reset github --drop-rows\n\n\
+    The rows stay, and the next sync updates them, unless the resource has no primary key: then use \
+    --drop-rows, or its records come a second time.")]
 pub(super) struct ResetArgs {
     /// What to reset: a source, or SOURCE.RESOURCE
     #[arg(value_name = "SOURCE[.RESOURCE]", required = true)]
@@ -27,7 +25,7 @@ pub(super) struct ResetArgs {
 pub(super) async fn run(args: &ResetArgs, options: &Options) -> Verb {
     let console = super::Console { bars: indicatif::MultiProgress::new(), quiet: options.quiet, colour: false };
     let loaded = super::load(options, &console)?;
-    let ids = plan::select(&loaded.config, &args.selection).map_err(|error| Failure::new(Exit::Config, error))?;
+    let ids = select(&loaded.config, &args.selection)?;
     let failed = |error| Failure::new(exit_of_db(&error), error);
     let db = Db::open(&loaded.config.destination).await.map_err(failed)?;
     for id in &ids {

@@ -5,9 +5,11 @@ use std::path::Path;
 use clap::Args;
 use serde_json::json;
 
-use super::{Console, Failure, Options, Verb, count, load, print, thousands, watch};
+use super::{Console, Failure, Options, Verb, complain, count, load, print, thousands, watch};
+use crate::config::Config;
 use crate::destination::{Counts, Outcome};
 use crate::exit::Exit;
+use crate::page::ResourceId;
 use crate::plan::{self, PlanError};
 use crate::supervisor::{self, RunError};
 use crate::sync::{ResourceReport, SyncReport, exit_of_db};
@@ -31,34 +33,49 @@ pub(super) async fn run(args: &SyncArgs, options: &Options, console: &Console) -
         tracing::info!("{hint}");
     }
     let config = &loaded.config;
-    let ids = plan::select(config, &args.selection).map_err(|error| failure(error.into()))?;
+    let ids = select(config, &args.selection)?;
     if ids.is_empty() {
-        console.say("nothing to read: no resource is configured and enabled");
+        console.say("nothing to read: the configuration has no resource in an enabled source");
     }
     let report =
         supervisor::run_sync(config, &ids, |planned| watch::watch(planned, console.clone())).await.map_err(failure)?;
     let path = &config.destination.path;
     if args.json {
         print(&format!("{:#}\n", as_json(&report, path)));
-    } else if !console.quiet {
-        print(&summary(&report, path));
+    } else if console.quiet {
+        errors(&report).for_each(|error| complain(&error));
+    } else {
+        print(&summary(&report, path, &again(&report, options)));
     }
     Ok(report.exit())
+}
+
+/// The command that reads what this run did not complete.
+fn again(report: &SyncReport, options: &Options) -> String {
+    let config = options.config.as_ref().map(|path| format!(" --config {}", path.display())).unwrap_or_default();
+    let open = report.resources.iter().filter(|resource| resource.outcome != Outcome::Complete);
+    open.fold(format!("highwater{config} sync"), |command, resource| format!("{command} {}", resource.id))
+}
+
+/// The resources that the command line names.
+pub(super) fn select(config: &Config, selection: &[String]) -> Result<Vec<ResourceId>, Failure> {
+    plan::select(config, selection).map_err(|error| failure(error.into()))
 }
 
 /// An error that kept the run from beginning or ending, with its exit code.
 pub(super) fn failure(error: RunError) -> Failure {
     let exit = match &error {
         RunError::Plan(PlanError::Db(error)) | RunError::Db(error) => exit_of_db(error),
+        RunError::Plan(PlanError::Selection(_)) => Exit::Usage,
         RunError::Plan(_) => Exit::Config,
         RunError::Signals(_) => Exit::Storage,
-        RunError::Cut => Exit::Stopped,
+        RunError::Stopped | RunError::Cut => Exit::Stopped,
     };
     Failure::new(exit, error)
 }
 
-/// The last lines of a run, for a person.
-pub(super) fn summary(report: &SyncReport, path: &Path) -> String {
+/// The last lines of a run, for a person. `again` is the command that goes on with what is not complete.
+pub(super) fn summary(report: &SyncReport, path: &Path, again: &str) -> String {
     let rows: Vec<[String; 5]> = report.resources.iter().map(columns).collect();
     let widths: Vec<usize> =
         (0..5).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
@@ -71,17 +88,15 @@ pub(super) fn summary(report: &SyncReport, path: &Path) -> String {
     }
     for resource in &report.resources {
         if let Some(position) = &resource.resumed_at {
-            text.push_str(&format!("{}: went on at {position}, where the run before had stopped\n", resource.id));
+            text.push_str(&format!("{}: went on at the {position}, where the run before had stopped\n", resource.id));
         }
         if let Some(reason) = &resource.started_over {
             text.push_str(&format!("{}: started over: {reason}\n", resource.id));
         }
     }
-    for error in report.resources.iter().filter_map(|resource| resource.error.as_ref()) {
-        text.push_str(&format!("error: {error}\n"));
-    }
-    if let Some(error) = &report.db_error {
-        text.push_str(&format!("error: {error}\n"));
+    for error in errors(report) {
+        text.push_str(&error);
+        text.push('\n');
     }
     let quarantined: u64 = report.resources.iter().map(|resource| resource.counts.quarantined).sum();
     if quarantined > 0 {
@@ -91,8 +106,14 @@ pub(super) fn summary(report: &SyncReport, path: &Path) -> String {
             path.display()
         ));
     }
-    text.push_str(&closing(report, path));
+    text.push_str(&closing(report, path, again));
     text
+}
+
+/// What went wrong, a line each.
+fn errors(report: &SyncReport) -> impl Iterator<Item = String> {
+    let resources = report.resources.iter().filter_map(|resource| resource.error.clone());
+    resources.chain(report.db_error.as_ref().map(ToString::to_string)).map(|error| format!("error: {error}"))
 }
 
 fn columns(resource: &ResourceReport) -> [String; 5] {
@@ -122,19 +143,13 @@ fn changes(counts: &Counts) -> String {
     if parts.is_empty() { "no records".to_owned() } else { parts.join(", ") }
 }
 
-fn closing(report: &SyncReport, path: &Path) -> String {
+fn closing(report: &SyncReport, path: &Path, again: &str) -> String {
     let path = path.display();
     let Some(first) = report.resources.first() else { return String::new() };
     let mut text =
         format!("The data is in {path}. Look at it: sqlite3 {path} 'SELECT * FROM \"{}\" LIMIT 5'\n", first.table);
-    let open: Vec<String> = report
-        .resources
-        .iter()
-        .filter(|resource| resource.outcome != Outcome::Complete)
-        .map(|resource| resource.id.to_string())
-        .collect();
-    if !open.is_empty() {
-        text.push_str(&format!("Not complete. To go on where it stopped: highwater sync {}\n", open.join(" ")));
+    if report.resources.iter().any(|resource| resource.outcome != Outcome::Complete) {
+        text.push_str(&format!("Not complete. To go on where it stopped: {again}\n"));
     }
     text
 }

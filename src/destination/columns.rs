@@ -20,7 +20,7 @@ pub(super) enum ColumnType {
     Boolean,
     /// Objects and lists, as their JSON text.
     Json,
-    /// Numbers as exact text: only for keys that no 64-bit integer holds.
+    /// Numbers as exact text: only for keys, some of which no 64-bit integer holds.
     Number,
 }
 
@@ -86,6 +86,11 @@ pub(super) fn key_type(value: Value<'_>) -> Option<ColumnType> {
     }
 }
 
+/// Whether keys of type `found` can stand in a key column of type `column` without two keys becoming one, or one two.
+pub(super) fn takes_key(column: ColumnType, found: ColumnType) -> bool {
+    column == found || (column == ColumnType::Number && found == ColumnType::Integer)
+}
+
 /// Integers up to this size are the same number as a double (2^53).
 const REAL_INTEGER_MAX: u64 = 1 << 53;
 
@@ -137,7 +142,7 @@ pub(super) const RESERVED: [&str; 4] = ["_page_id", "_extra", "_parent_id", "_li
 const NAME_BYTES_MAX: usize = 128;
 
 /// The column for a record key: the key itself, unless it is empty, too long, has a NUL, is one of ours, or is
-/// taken in lower or upper case. Then a part of its hash is added, the same for the same key at any time.
+/// taken in lower or upper case. Then a part of its hash is added.
 pub(super) fn column_name(key: &str, taken: &HashSet<String>) -> String {
     let mut name: String = key.replace('\0', "_");
     if name.len() > NAME_BYTES_MAX {
@@ -152,10 +157,14 @@ pub(super) fn column_name(key: &str, taken: &HashSet<String>) -> String {
         return name;
     }
     let suffixed = format!("{name}_{:08x}", stable_hash(key));
-    if taken.contains(&suffixed.to_ascii_lowercase()) {
-        return format!("{suffixed}_{}", taken.len());
+    // A server can know the hash. There are fewer names than numbers, so one of these is free.
+    let mut number = 1;
+    let mut free = suffixed.clone();
+    while taken.contains(&free.to_ascii_lowercase()) {
+        number += 1;
+        free = format!("{suffixed}_{number}");
     }
-    suffixed
+    free
 }
 
 fn stable_hash(key: &str) -> u32 {

@@ -29,7 +29,7 @@ pub struct ResponseAction {
     pub action: Action,
 }
 
-/// What a matching [`ResponseAction`] makes of a response.
+/// What a matching rule makes of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
@@ -104,7 +104,7 @@ impl JsonSchema for StatusCodes {
                 { "type": "array", "items": { "anyOf": [
                     { "type": "integer", "minimum": 100, "maximum": 999 },
                     { "type": "string", "pattern": "^[1-9]([0-9][0-9]|[xX][xX])$" }
-                ] } }
+                ] }, "minItems": 1 }
             ]
         })
     }

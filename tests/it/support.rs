@@ -309,3 +309,79 @@ impl Drop for PracticeServer {
         self.stop.cancel();
     }
 }
+
+/// A process whose words on standard error are heard while it runs.
+pub(crate) struct Running {
+    child: Child,
+    stdout: std::thread::JoinHandle<String>,
+    lines: std::sync::mpsc::Receiver<String>,
+    heard: String,
+}
+
+impl Running {
+    #[expect(clippy::disallowed_methods, reason = "the threads end with the pipes of the child, which is awaited")]
+    pub(crate) fn start(mut command: Command) -> Self {
+        use std::io::{BufRead, BufReader, Read};
+        let mut child = command.spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        let stdout = std::thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).unwrap();
+            text
+        });
+        let (sender, lines) = std::sync::mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stderr.lines() {
+                if sender.send(line.unwrap()).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, stdout, lines, heard: String::new() }
+    }
+
+    /// Waits until the process says a line with `text` in it, and returns the line.
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|error| panic!("{error}: no {text:?} in:\n{}", self.heard));
+            let found = line.contains(text);
+            self.heard += &line;
+            self.heard.push('\n');
+            if found {
+                return line;
+            }
+        }
+    }
+
+    pub(crate) fn signal(&self, number: rustix::process::Signal) {
+        signal(&self.child, number);
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) fn finish(mut self) -> Finished {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            if Instant::now() > deadline {
+                self.child.kill().unwrap();
+                panic!("it did not end by itself; it said:\n{}", self.heard);
+            }
+            std::thread::park_timeout(Duration::from_millis(1));
+        };
+        for line in self.lines {
+            self.heard += &line;
+            self.heard.push('\n');
+        }
+        Finished { code: status.code(), stdout: self.stdout.join().unwrap(), stderr: self.heard }
+    }
+}
+
+/// A 200 whose body never ends.
+pub(crate) fn endless() -> Response {
+    let silence = futures::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+    respond(200, &[("content-type", "application/json")], Body::from_stream(silence))
+}

@@ -137,6 +137,21 @@ impl Paginator {
         limits!(HeaderLink, JsonLink, HeaderCursor, Cursor, Offset, PageNumber, Auto)
     }
 
+    /// The word for it in the configuration.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::SinglePage(_) => "single_page",
+            Self::HeaderLink(_) => "header_link",
+            Self::JsonLink(_) => "json_link",
+            Self::HeaderCursor(_) => "header_cursor",
+            Self::Cursor(_) => "cursor",
+            Self::Offset(_) => "offset",
+            Self::PageNumber(_) => "page_number",
+            Self::Auto(_) => "auto",
+        }
+    }
+
     /// The position of the first request.
     #[must_use]
     pub fn first(&self) -> Position {
