@@ -230,6 +230,7 @@ fn what_users_made_on_a_replaced_table_survives_the_swap() {
         .execute_batch(
             "CREATE INDEX by_name ON shop_items (name);
              CREATE UNIQUE INDEX \"odd \"\" name\" ON SHOP_ITEMS (name COLLATE NOCASE) WHERE id > 0;
+             CREATE INDEX sloppy ON shop_items (name) WHERE name <> \"none\";
              CREATE TABLE log (id INTEGER);
              CREATE TRIGGER on_new AFTER INSERT ON shop_items BEGIN INSERT INTO log VALUES (new.id); END;
              CREATE VIEW names AS SELECT name FROM shop_items;
