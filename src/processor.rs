@@ -6,7 +6,7 @@ use std::pin::pin;
 use futures::FutureExt;
 use futures::future::{Fuse, FusedFuture};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 
@@ -26,12 +26,12 @@ pub struct PipelineOptions {
     pub channel_pages: u32,
     /// Bytes of pages that may be on their way between the first request for them and their commit.
     pub channel_bytes: ByteSize,
-    /// A batch is committed when it holds this many rows,
+    /// A batch is committed when it holds this many rows.
     #[schemars(range(min = 1))]
     pub batch_rows: u64,
-    /// or this many bytes of pages,
+    /// A batch is committed when it holds this many bytes of pages.
     pub batch_bytes: ByteSize,
-    /// or when its oldest page waits this long, or when nothing else waits.
+    /// A batch is committed when its oldest page waits this long, or as soon as nothing else waits.
     pub batch_age: Timespan,
     /// What a failing resource means for the others.
     pub on_error: OnError,
@@ -55,7 +55,7 @@ impl Default for PipelineOptions {
 }
 
 /// What a failing resource means for the others of the same run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
     /// They go on.

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio_util::sync::CancellationToken;
 
@@ -159,27 +159,50 @@ impl PlannedResource {
     }
 }
 
+/// A reader that has to wait for longer than this gives its place to the next resource, so that one API's
+/// `Retry-After` does not starve the others.
+const LONG_WAIT: SignedDuration = SignedDuration::from_secs(2);
+
 /// Reads the resources, so many at a time, in the order of the plan.
 async fn read_all(plan: &SyncPlan, shared: &Arc<Shared>, sender: Sender<Delivery>) -> HashMap<ResourceId, ReadEnd> {
-    let mut waiting = plan.resources.iter();
+    let mut waiting = plan.resources.iter().peekable();
     let mut readers = TaskGroup::default();
     let mut ends = HashMap::new();
     loop {
-        while readers.len() < plan.pipeline.concurrency as usize
+        let busy = |readers: &TaskGroup<Reader, ReadEnd>| {
+            readers.keys().filter(|reader| !waits_long(&reader.progress.activity())).count()
+        };
+        while busy(&readers) < plan.pipeline.concurrency as usize
             && let Some(planned) = waiting.next()
         {
             let reader = read_resource(Arc::clone(shared), planned.clone(), sender.clone());
-            readers.spawn((planned.id().clone(), Arc::clone(&planned.progress)), reader);
+            readers.spawn(Reader { id: planned.id().clone(), progress: Arc::clone(&planned.progress) }, reader);
         }
-        let Some(((id, progress), result)) = readers.next().await else { break };
+        let ended = tokio::select! {
+            ended = readers.next() => ended,
+            // Only to look again who is waiting.
+            () = tokio::time::sleep(LONG_WAIT.unsigned_abs()), if waiting.peek().is_some() => continue,
+        };
+        let Some((Reader { id, progress }, result)) = ended else { break };
         progress.set(Activity::Ended);
         let end = result.unwrap_or_else(|panic| ReadEnd::failed(None, panic.to_string(), Exit::Bug));
-        if end.db_error.is_some() || (end.outcome == Outcome::Failed && plan.pipeline.on_error == OnError::FailFast) {
+        let failed = end.outcome == Outcome::Failed || end.run.as_deref().is_some_and(|run| run.broken().is_some());
+        if end.db_error.is_some() || (failed && plan.pipeline.on_error == OnError::FailFast) {
             shared.stop.cancel();
         }
         ends.insert(id, end);
     }
     ends
+}
+
+/// Whose reader a task is.
+struct Reader {
+    id: ResourceId,
+    progress: Arc<ResourceProgress>,
+}
+
+fn waits_long(activity: &Activity) -> bool {
+    matches!(activity, Activity::Waiting { until, .. } if until.duration_since(Timestamp::now()) > LONG_WAIT)
 }
 
 impl ReadEnd {
@@ -255,17 +278,19 @@ async fn read_once(
     if given_up.is_some() {
         start.position = None;
     }
-    let begun = shared
-        .db
-        .begin_run(RunStart {
-            kind: RunKind::Sync,
-            target: (*resource.target).clone(),
-            identity: resource.identity.clone(),
-            request_fingerprint: resource.request_fingerprint.clone(),
-            resume: start.position.is_some(),
-            gave_up: given_up.map(str::to_owned),
-        })
-        .await?;
+    let begin = shared.db.begin_run(RunStart {
+        kind: RunKind::Sync,
+        target: (*resource.target).clone(),
+        identity: resource.identity.clone(),
+        request_fingerprint: resource.request_fingerprint.clone(),
+        resume: start.position.is_some(),
+        gave_up: given_up.map(str::to_owned),
+    });
+    // Another program may hold the file for long. A run that is entered all the same is closed by the next one.
+    let Some(begun) = shared.stop.run_until_cancelled(begin).await else {
+        return Ok((ReadEnd::interrupted(None), None));
+    };
+    let begun = begun?;
     let run = Arc::new(Run::new(begun.run_id, begun.read_id, Arc::clone(&resource.target), shared.stop.child_token()));
     let resumed_at = start.position.as_ref().map(source::describe);
     if let Some(position) = &resumed_at {

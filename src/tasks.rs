@@ -30,16 +30,9 @@ impl<K, T: Send + 'static> TaskGroup<K, T> {
         self.keys.insert(handle.id(), key);
     }
 
-    /// How many have not been awaited yet.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.tasks.len()
-    }
-
-    /// Whether all have been awaited.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
+    /// The keys of those that have not been awaited yet.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        self.keys.values()
     }
 
     /// The next task that ends, or `None` when there is none left. Cancel-safe.

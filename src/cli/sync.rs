@@ -88,7 +88,7 @@ pub(super) fn summary(report: &SyncReport, path: &Path, again: &str) -> String {
     }
     for resource in &report.resources {
         if let Some(position) = &resource.resumed_at {
-            text.push_str(&format!("{}: went on at {position}, where the run before had stopped\n", resource.id));
+            text.push_str(&format!("{}: went on at the {position}, where the run before had stopped\n", resource.id));
         }
         if let Some(reason) = &resource.started_over {
             text.push_str(&format!("{}: started over: {reason}\n", resource.id));

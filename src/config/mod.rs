@@ -106,9 +106,22 @@ pub fn load_text(name: &str, text: &str, env: &Env) -> Result<Loaded, Report> {
     if let Some(config) = &mut config {
         rules::check(config, &tree, &mut findings);
     }
+    if let Some(config) = &mut config {
+        in_state_directory(&mut config.destination.path, env);
+    }
     match config {
         Some(config) if findings.problems.is_empty() => Ok(Loaded { config, path: name.into(), hints: findings.hints }),
         _ => Err(findings.into_report(name, text)),
+    }
+}
+
+/// A relative database belongs into the service's own folder, where systemd gives one (systemd.exec(5)); of several
+/// the first counts.
+fn in_state_directory(path: &mut PathBuf, env: &Env) {
+    let first = env.var("STATE_DIRECTORY").and_then(|folders| folders.split(':').next());
+    if let Some(folder) = first {
+        // Joining keeps an absolute path as it is.
+        *path = Path::new(folder).join(&*path);
     }
 }
 

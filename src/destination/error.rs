@@ -63,15 +63,15 @@ pub enum DbError {
         /// What changed, from what to what.
         what: String,
     },
-    /// The table belongs to someone else.
-    #[error("{resource}: table {table} {owner}; give the resource another `table`")]
+    /// The table cannot be written by this resource.
+    #[error("{resource}: table {table} {why}")]
     TableTaken {
         /// `SOURCE.RESOURCE`.
         resource: String,
         /// The table.
         table: String,
-        /// Whose it is.
-        owner: String,
+        /// Whose it is or what it is, and what to do.
+        why: String,
     },
     /// The thread that writes the file is gone.
     #[error("the database thread ended unexpectedly")]

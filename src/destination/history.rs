@@ -4,24 +4,24 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::columns::quote;
-use super::tables::{Tables, staging_table};
+use super::tables::{NOT_OURS, Tables, staging_table};
 use super::{Db, DbError, sqlite};
 use crate::page::{ResourceId, StopReason, Target, WriteDisposition};
 
-/// Tables of the bookkeeping. `IF NOT EXISTS`, so that opening a file twice changes nothing.
+/// Tables of the bookkeeping.
 pub(super) const SCHEMA: &str = r#"
-CREATE TABLE IF NOT EXISTS _hw_meta (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS _hw_resources (
+CREATE TABLE _hw_meta (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRICT;
+CREATE TABLE _hw_resources (
   source TEXT NOT NULL, resource TEXT NOT NULL, "table" TEXT NOT NULL UNIQUE COLLATE NOCASE,
-  identity TEXT NOT NULL, decided TEXT, first_seen_at TEXT NOT NULL,
+  identity TEXT, decided TEXT, first_seen_at TEXT NOT NULL,
   PRIMARY KEY (source, resource)) STRICT;
-CREATE TABLE IF NOT EXISTS _hw_checkpoints (
+CREATE TABLE _hw_checkpoints (
   source TEXT NOT NULL, resource TEXT NOT NULL, partition TEXT NOT NULL,
   state TEXT NOT NULL CHECK (state IN ('reading', 'complete', 'abandoned')),
   position TEXT, cursor TEXT, read_id INTEGER NOT NULL, run_id INTEGER NOT NULL,
   request_fingerprint TEXT NOT NULL, updated_at TEXT NOT NULL,
   PRIMARY KEY (source, resource, partition)) STRICT;
-CREATE TABLE IF NOT EXISTS _hw_runs (
+CREATE TABLE _hw_runs (
   run_id INTEGER PRIMARY KEY NOT NULL,
   kind TEXT NOT NULL CHECK (kind IN ('sync', 'backfill', 'scheduled')),
   source TEXT NOT NULL, resource TEXT NOT NULL, read_id INTEGER NOT NULL,
@@ -33,8 +33,8 @@ CREATE TABLE IF NOT EXISTS _hw_runs (
   unchanged INTEGER NOT NULL DEFAULT 0, filtered INTEGER NOT NULL DEFAULT 0, quarantined INTEGER NOT NULL DEFAULT 0,
   bytes INTEGER NOT NULL DEFAULT 0, error TEXT,
   CHECK (received = inserted + updated + unchanged + filtered + quarantined)) STRICT;
-CREATE INDEX IF NOT EXISTS _hw_runs_of_resource ON _hw_runs (source, resource, run_id);
-CREATE TABLE IF NOT EXISTS _hw_pages (
+CREATE INDEX _hw_runs_of_resource ON _hw_runs (source, resource, run_id);
+CREATE TABLE _hw_pages (
   page_id INTEGER PRIMARY KEY NOT NULL, run_id INTEGER NOT NULL, read_id INTEGER NOT NULL,
   source TEXT NOT NULL, resource TEXT NOT NULL, partition TEXT NOT NULL, position TEXT NOT NULL,
   url TEXT NOT NULL, status INTEGER NOT NULL, fetched_at TEXT NOT NULL, duration_ms INTEGER NOT NULL,
@@ -42,13 +42,13 @@ CREATE TABLE IF NOT EXISTS _hw_pages (
   received INTEGER NOT NULL, inserted INTEGER NOT NULL, updated INTEGER NOT NULL, unchanged INTEGER NOT NULL,
   filtered INTEGER NOT NULL, quarantined INTEGER NOT NULL,
   CHECK (received = inserted + updated + unchanged + filtered + quarantined)) STRICT;
-CREATE TABLE IF NOT EXISTS _hw_columns (
+CREATE TABLE _hw_columns (
   "table" TEXT NOT NULL, "column" TEXT NOT NULL, source_key TEXT NOT NULL, type TEXT NOT NULL,
   first_page_id INTEGER NOT NULL, PRIMARY KEY ("table", "column")) STRICT;
-CREATE TABLE IF NOT EXISTS _hw_quarantine (
+CREATE TABLE _hw_quarantine (
   quarantine_id INTEGER PRIMARY KEY NOT NULL, page_id INTEGER NOT NULL, source TEXT NOT NULL, resource TEXT NOT NULL,
   reason TEXT NOT NULL, record TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS _hw_budgets (
+CREATE TABLE _hw_budgets (
   budget TEXT PRIMARY KEY NOT NULL, tat_ms INTEGER NOT NULL, not_before_ms INTEGER NOT NULL,
   updated_at TEXT NOT NULL) STRICT;
 "#;
@@ -237,6 +237,8 @@ fn begin_run(connection: &Connection, tables: &mut Tables, start: &RunStart) -> 
         ],
     )?;
     claim(&transaction, start, &now)?;
+    // A table that cannot be written is refused now, and not with its first page.
+    tables.get(&transaction, &start.target.table, &start.target)?;
     let unfinished: Option<i64> = transaction
         .query_row(
             "SELECT read_id FROM _hw_checkpoints
@@ -275,39 +277,41 @@ fn begin_run(connection: &Connection, tables: &mut Tables, start: &RunStart) -> 
 /// Enters the resource, or checks that it still is what its data came from.
 fn claim(transaction: &Transaction<'_>, start: &RunStart, now: &str) -> Result<(), DbError> {
     let target = &start.target;
-    let known: Option<(String, String)> = transaction
+    let known: Option<(String, Option<String>)> = transaction
         .query_row(
             "SELECT \"table\", identity FROM _hw_resources WHERE source = ?1 AND resource = ?2",
             (&*target.id.source, &*target.id.resource),
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .optional()?;
-    let changed = |what: String| DbError::IdentityChanged { resource: target.id.to_string(), what };
-    match known {
-        Some((table, _)) if !table.eq_ignore_ascii_case(&target.table) => {
-            Err(changed(format!("its table changed from {table} to {}", target.table)))
+    let changed = |what: String| Err(DbError::IdentityChanged { resource: target.id.to_string(), what });
+    match &known {
+        Some((table, Some(_))) if *table != target.table => {
+            return changed(format!("its table changed from {table} to {}", target.table));
         }
-        Some((_, identity)) if identity != start.identity => Err(changed(identity_change(&identity, &start.identity))),
-        Some(_) => Ok(()),
-        None => {
-            if let Some(owner) = table_owner(transaction, &target.table)? {
+        Some((_, Some(identity))) if *identity == start.identity => return Ok(()),
+        Some((_, Some(identity))) => return changed(identity_change(identity, &start.identity)),
+        Some((table, None)) if *table == target.table => {}
+        Some((_, None)) | None => {
+            if let Some(why) = why_taken(transaction, &target.table)? {
                 let resource = target.id.to_string();
-                return Err(DbError::TableTaken { resource, table: target.table.clone(), owner });
+                return Err(DbError::TableTaken { resource, table: target.table.clone(), why });
             }
-            transaction.execute(
-                "INSERT INTO _hw_resources (source, resource, \"table\", identity, first_seen_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![&*target.id.source, &*target.id.resource, target.table, start.identity, now],
-            )?;
-            Ok(())
         }
     }
+    transaction.execute(
+        "INSERT INTO _hw_resources (source, resource, \"table\", identity, first_seen_at) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (source, resource) DO UPDATE SET \"table\" = excluded.\"table\", identity = excluded.identity",
+        params![&*target.id.source, &*target.id.resource, target.table, start.identity, now],
+    )?;
+    Ok(())
 }
 
-fn table_owner(transaction: &Transaction<'_>, table: &str) -> Result<Option<String>, DbError> {
+/// Why a resource that has no table yet cannot have this one.
+fn why_taken(transaction: &Transaction<'_>, table: &str) -> Result<Option<String>, DbError> {
     let resource = transaction
         .query_row(
-            "SELECT 'belongs to ' || source || '.' || resource FROM _hw_resources WHERE \"table\" = ?1",
+            "SELECT 'belongs to ' || source || '.' || resource || '; give this one another `table`' FROM _hw_resources WHERE \"table\" = ?1",
             [table],
             |row| row.get(0),
         )
@@ -323,7 +327,7 @@ fn table_owner(transaction: &Transaction<'_>, table: &str) -> Result<Option<Stri
         [table],
         |row| row.get(0),
     )?;
-    Ok((exists && !ours).then(|| "was not made by highwater".to_owned()))
+    Ok((exists && !ours).then(|| NOT_OURS.to_owned()))
 }
 
 /// Names the keys of two identities, both JSON objects, in which they differ.
@@ -387,11 +391,15 @@ fn reset(connection: &Connection, tables: &mut Tables, id: &ResourceId, drop_row
         .optional()?;
     let Some(table) = table else { return Ok(false) };
     tables.drop_table(&transaction, &staging_table(&table))?;
-    if drop_rows {
+    let forget = if drop_rows {
         tables.drop_table(&transaction, &table)?;
-    }
+        "DELETE FROM _hw_resources WHERE source = ?1 AND resource = ?2"
+    } else {
+        // The table still belongs to the resource: it must be found by a reset that drops it.
+        "UPDATE _hw_resources SET identity = NULL, decided = NULL WHERE source = ?1 AND resource = ?2"
+    };
+    transaction.execute(forget, key)?;
     transaction.execute("DELETE FROM _hw_checkpoints WHERE source = ?1 AND resource = ?2", key)?;
-    transaction.execute("DELETE FROM _hw_resources WHERE source = ?1 AND resource = ?2", key)?;
     transaction.commit()?;
     Ok(true)
 }

@@ -6,14 +6,15 @@ use super::{Db, DbError, sqlite};
 use crate::page::ResourceId;
 
 impl Db {
-    /// Every resource that was ever read into the file, with what its data depends on as a JSON object.
+    /// Every resource that was ever read into the file, with what its data depends on as a JSON object (empty
+    /// after a reset).
     ///
     /// # Errors
     /// When the file cannot be read.
     pub async fn resources(&self) -> Result<Vec<(ResourceId, String)>, DbError> {
         self.writer
             .call("read resources", |connection, _| {
-                let sql = "SELECT source, resource, identity FROM _hw_resources ORDER BY rowid";
+                let sql = "SELECT source, resource, coalesce(identity, '{}') FROM _hw_resources ORDER BY rowid";
                 let mut statement = connection.prepare(sql)?;
                 let rows = statement.query_map([], |row| {
                     let (source, resource): (String, String) = (row.get(0)?, row.get(1)?);

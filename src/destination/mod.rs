@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::units::Timespan;
 
@@ -47,7 +47,7 @@ impl Default for DestinationOptions {
 }
 
 /// What a committed page survives (SQLite's `PRAGMA synchronous`, in WAL mode).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Synchronous {
     /// A power cut.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::tables::Tables;
 use super::{DbError, DestinationOptions, Synchronous};
@@ -47,9 +47,15 @@ impl Writer {
         let options = options.clone();
         writer
             .call("open", move |connection, tables| {
-                recognise(connection, &options.path)?;
+                connection.busy_timeout(*options.busy_timeout)?;
+                // Until the file is known to be ours, not even its WAL is moved into it.
+                connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+                let found = recognise(connection, &options.path)?;
+                connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
                 configure(connection, &options)?;
-                create_schema(connection)?;
+                if found == Found::Empty {
+                    create_schema(connection)?;
+                }
                 tables.watch(connection)?;
                 Ok(())
             })
@@ -125,22 +131,38 @@ pub(super) fn begin(connection: &Connection) -> Result<Transaction<'_>, DbError>
     }
 }
 
+/// What a file is that may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// A new file, or one without anything in it.
+    Empty,
+    /// A database of this version.
+    Ours,
+}
+
 /// Refuses files that are not ours before anything is written to them.
-fn recognise(connection: &Connection, path: &Path) -> Result<(), DbError> {
-    let tables: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(|error| {
-            match DbError::from(error) {
-                DbError::Corrupt(why) => DbError::NotOurs { path: path.to_owned(), why },
-                other => other,
+fn recognise(connection: &Connection, path: &Path) -> Result<Found, DbError> {
+    let not_ours = |why: String| DbError::NotOurs { path: path.to_owned(), why };
+    // The header comes first: of a file that is ours, damage is to be called damage.
+    let application_id: i64 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(|error| {
+            match error.sqlite_error_code() {
+                Some(ErrorCode::NotADatabase) => not_ours(error.to_string()),
+                _ => error.into(),
             }
         })?;
-    let application_id: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     if application_id != APPLICATION_ID {
-        if tables == 0 && application_id == 0 {
-            return Ok(());
+        let entries: i64 =
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(|error| {
+                match DbError::from(error) {
+                    DbError::Corrupt(why) => not_ours(why),
+                    other => other,
+                }
+            })?;
+        if entries == 0 && application_id == 0 {
+            return Ok(Found::Empty);
         }
-        let why = format!("it is a SQLite file of another program, with {tables} tables and indexes");
-        return Err(DbError::NotOurs { path: path.to_owned(), why });
+        return Err(not_ours(format!("it is a SQLite file of another program, with {entries} tables and indexes")));
     }
     let found: i64 = connection
         .query_row("SELECT value FROM _hw_meta WHERE key = 'schema_version'", [], |row| row.get::<_, String>(0))
@@ -149,11 +171,10 @@ fn recognise(connection: &Connection, path: &Path) -> Result<(), DbError> {
     if found > SCHEMA_VERSION {
         return Err(DbError::Newer { path: path.to_owned(), found, known: SCHEMA_VERSION });
     }
-    Ok(())
+    Ok(Found::Ours)
 }
 
 fn configure(connection: &Connection, options: &DestinationOptions) -> Result<(), DbError> {
-    connection.busy_timeout(*options.busy_timeout)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     // The swap of a replaced table must not be stopped by a view that names it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_LEGACY_ALTER_TABLE, true)?;
@@ -172,7 +193,8 @@ fn configure(connection: &Connection, options: &DestinationOptions) -> Result<()
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-    connection.pragma_update(None, "foreign_keys", true)?;
+    // Foreign keys can only be a user's, on our tables: what we write must not stop at them, nor delete by them.
+    connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     Ok(())
@@ -183,9 +205,70 @@ fn create_schema(connection: &mut Connection) -> Result<(), DbError> {
     transaction.execute_batch(super::history::SCHEMA)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.execute(
-        "INSERT INTO _hw_meta (key, value) VALUES ('schema_version', ?1), ('created_by', ?2) ON CONFLICT DO NOTHING",
+        "INSERT INTO _hw_meta (key, value) VALUES ('schema_version', ?1), ('created_by', ?2)",
         (SCHEMA_VERSION.to_string(), concat!("highwater ", env!("CARGO_PKG_VERSION"))),
     )?;
     transaction.commit()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::destination::Db;
+
+    /// What a `PRAGMA` says on the writer's own connection.
+    async fn pragma(db: &Db, name: &'static str) -> String {
+        let read = move |connection: &mut Connection, _: &mut Tables| {
+            let value = connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0))?;
+            Ok(match value {
+                rusqlite::types::Value::Integer(value) => value.to_string(),
+                rusqlite::types::Value::Text(value) => value,
+                other => format!("{other:?}"),
+            })
+        };
+        db.writer.call("pragma", read).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_connection_that_writes_is_set_up_for_what_is_promised() {
+        let folder = tempfile::tempdir().unwrap();
+        for (synchronous, level) in [(Synchronous::Full, "2"), (Synchronous::Normal, "1")] {
+            let path = folder.path().join("x.db");
+            let db = Db::open(&DestinationOptions { path, synchronous, ..Default::default() }).await.unwrap();
+            for (name, value) in [
+                ("journal_mode", "wal"),
+                ("synchronous", level),
+                ("wal_autocheckpoint", "0"),
+                ("foreign_keys", "0"),
+                ("busy_timeout", "5000"),
+                ("trusted_schema", "0"),
+                ("application_id", "1752659058"),
+            ] {
+                assert_eq!(pragma(&db, name).await, value, "{name}");
+            }
+            db.close().await.unwrap();
+        }
+        assert!(rusqlite::version_number() >= SQLITE_VERSION_MIN, "{}", rusqlite::version());
+    }
+
+    #[tokio::test]
+    async fn a_panic_on_the_database_thread_rolls_back_and_the_next_call_works() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        let db = Db::open(&DestinationOptions { path, ..Default::default() }).await.unwrap();
+        let panicked: Result<(), _> = db
+            .writer
+            .call("panic", |connection, _| {
+                connection.execute_batch("BEGIN IMMEDIATE; CREATE TABLE t (a)")?;
+                panic!("on purpose")
+            })
+            .await;
+        assert!(matches!(panicked, Err(DbError::Panic("panic"))), "{panicked:?}");
+        let left = db
+            .writer
+            .call("look", |connection, _| Ok((connection.is_autocommit(), connection.table_exists(None, "t")?)));
+        assert_eq!(left.await.unwrap(), (true, false));
+        db.close().await.unwrap();
+    }
 }

@@ -9,7 +9,7 @@ use rusqlite::hooks::Action;
 use rusqlite::{Connection, Transaction, params};
 
 use super::DbError;
-use super::columns::{ColumnType, column_name, key_type, quote};
+use super::columns::{ColumnType, column_name, key_type, quote, takes_key};
 use super::history::table_exists;
 use super::write::PageError;
 use crate::page::{Rows, Target, Value, WriteDisposition};
@@ -17,6 +17,9 @@ use crate::page::{Rows, Target, Value, WriteDisposition};
 /// More columns than this would make every row slow to read; what further keys hold goes to `_extra`.
 /// SQLite's own limit is 2,000.
 const COLUMNS_MAX: usize = 500;
+
+/// Said of a table that someone else has made.
+pub(super) const NOT_OURS: &str = "was not made by highwater; give the resource another `table`";
 
 /// The table in which the next generation of a replaced table grows.
 pub(super) fn staging_table(table: &str) -> String {
@@ -77,8 +80,10 @@ impl Tables {
     pub(super) fn watch(&self, connection: &Connection) -> Result<(), DbError> {
         let watched = Arc::clone(&self.watched);
         connection.update_hook(Some(move |action: Action, _: &str, table: &str, _| {
-            // Triggers of the user can change other tables in the same statement.
-            if *watched.table.lock().unwrap_or_else(PoisonError::into_inner) == table {
+            // Triggers of the user can change other tables in the same statement, and this one after it.
+            if watched.action.load(Ordering::Relaxed) == NOTHING
+                && *watched.table.lock().unwrap_or_else(PoisonError::into_inner) == table
+            {
                 let seen = if action == Action::SQLITE_INSERT { INSERT } else { UPDATE };
                 watched.action.store(seen, Ordering::Relaxed);
             }
@@ -186,7 +191,7 @@ impl Tables {
 
     /// Puts the generation that has grown in the staging table in the place of the table. Indexes and triggers
     /// that a user made on the table are made again on the new one.
-    pub(super) fn swap(&mut self, transaction: &Transaction<'_>, target: &Target) -> Result<(), DbError> {
+    pub(super) fn swap(&mut self, transaction: &Transaction<'_>, target: &Target) -> Result<(), PageError> {
         let staging = staging_table(&target.table);
         let exists = table_exists(transaction, &target.table)?;
         if !table_exists(transaction, &staging)? {
@@ -239,20 +244,32 @@ fn load(connection: &Connection, name: &str, target: &Target) -> Result<Option<T
     for found in statement.query_map([name], |row| row.get::<_, String>(0))? {
         table.names.insert(found?.to_ascii_lowercase());
     }
-    if columns.is_empty() || !table.names.contains("_page_id") {
-        return Err(DbError::TableTaken {
-            resource: target.id.to_string(),
-            table: name.to_owned(),
-            owner: "was not made by highwater".to_owned(),
-        });
+    let taken = |why: String| DbError::TableTaken { resource: target.id.to_string(), table: name.to_owned(), why };
+    if !table.names.contains("_page_id") {
+        return Err(taken(NOT_OURS.to_owned()));
     }
     table.has_extra = table.names.contains("_extra");
     for column in columns {
         table.push(column);
     }
     table.find_primary_key(target);
+    // A replaced table has the key that its next generation will have.
+    let is_replaced = target.disposition == WriteDisposition::Replace && name == target.table;
+    if !is_replaced && table.unique_columns(target) != unique_columns(connection, name)? {
+        return Err(taken(format!(
+            "was made with another primary_key or write_disposition; run `highwater reset --drop-rows {}` to read it \
+             from the start",
+            target.id
+        )));
+    }
     table.write_sql = write_sql(&table, target.disposition);
     Ok(Some(table))
+}
+
+/// The columns of the table's PRIMARY KEY, as the file says.
+fn unique_columns(connection: &Connection, table: &str) -> Result<Vec<String>, DbError> {
+    let mut statement = connection.prepare("SELECT name FROM pragma_table_info(?1) WHERE pk > 0 ORDER BY pk")?;
+    Ok(statement.query_map([table], |row| row.get(0))?.collect::<Result<_, _>>()?)
 }
 
 impl Table {
@@ -260,6 +277,14 @@ impl Table {
         self.by_key.insert(column.source_key.clone(), self.columns.len());
         self.names.insert(column.name.to_ascii_lowercase());
         self.columns.push(column);
+    }
+
+    /// The columns that no two rows share.
+    fn unique_columns(&self, target: &Target) -> Vec<String> {
+        if target.disposition == WriteDisposition::Append {
+            return Vec::new();
+        }
+        self.primary_key.iter().map(|column| self.columns[*column].name.clone()).collect()
     }
 
     fn find_primary_key(&mut self, target: &Target) {
@@ -289,25 +314,28 @@ fn create(
         .iter()
         .map(|column| format!("{} {} NOT NULL", quote(&column.name), column.column_type.declared()))
         .collect();
-    if let [only] = definitions.as_mut_slice() {
+    definitions.push("\"_page_id\" INTEGER NOT NULL".to_owned());
+    match table.unique_columns(target).as_slice() {
+        [] => {}
         // An INTEGER PRIMARY KEY is the rowid itself: no second index.
-        only.push_str(" PRIMARY KEY");
-    } else if !definitions.is_empty() {
-        let names: Vec<_> = table.columns.iter().map(|column| quote(&column.name)).collect();
-        definitions.push(format!("PRIMARY KEY ({})", names.join(", ")));
+        [_] => definitions[0].push_str(" PRIMARY KEY"),
+        names => {
+            let names: Vec<_> = names.iter().map(|name| quote(name)).collect();
+            definitions.push(format!("PRIMARY KEY ({})", names.join(", ")));
+        }
     }
+    transaction.execute_batch(&format!("CREATE TABLE {} ({})", quote(name), definitions.join(", ")))?;
     let before = if name == target.table { None } else { tables.get(transaction, &target.table, target)?.cloned() };
-    let mut made = vec!["\"_page_id\" INTEGER NOT NULL".to_owned()];
-    let key_columns = definitions.len().min(table.columns.len());
-    made.splice(0..0, definitions.drain(..key_columns));
-    made.append(&mut definitions);
-    transaction.execute_batch(&format!("CREATE TABLE {} ({})", quote(name), made.join(", ")))?;
     for column in &table.columns {
         record_column(transaction, name, column, page_id)?;
     }
     for column in before.iter().flat_map(|before| &before.columns) {
         if !table.by_key.contains_key(&column.source_key) {
-            add_column(transaction, &mut table, column.clone(), page_id)?;
+            let mut column = column.clone();
+            if table.names.contains(&column.name.to_ascii_lowercase()) {
+                column.name = column_name(&column.source_key, &table.names);
+            }
+            add_column(transaction, &mut table, column, page_id)?;
         }
     }
     Ok(table)
@@ -318,13 +346,14 @@ fn key_column_type(rows: &Rows, key: &str) -> Result<ColumnType, PageError> {
     let mut found = None;
     for row in 0..rows.len() {
         let Some(column_type) = rows.get(row, key).and_then(key_type) else { continue };
-        match found {
-            None => found = Some(column_type),
-            Some(before) if before != column_type => return Err(PageError::key_type(key, before, column_type)),
-            Some(_) => {}
-        }
+        found = match found {
+            None => Some(column_type),
+            Some(before) if takes_key(before, column_type) => Some(before),
+            Some(before) if takes_key(column_type, before) => Some(column_type),
+            Some(before) => return Err(PageError::key_type(key, before, column_type)),
+        };
     }
-    found.ok_or_else(|| PageError::NoKeyedRecord)
+    found.ok_or(PageError::NoKeyedRecord)
 }
 
 /// Adds a column for each key that has none and a value that says its type. A field that has only ever been null
@@ -368,7 +397,8 @@ fn add_column(transaction: &Connection, table: &mut Table, column: Column, page_
 fn record_column(transaction: &Connection, table: &str, column: &Column, page_id: i64) -> Result<(), DbError> {
     transaction
         .prepare_cached(
-            "INSERT INTO _hw_columns (\"table\", \"column\", source_key, type, first_page_id) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR REPLACE INTO _hw_columns (\"table\", \"column\", source_key, type, first_page_id)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
         .execute(params![table, column.name, column.source_key, column.column_type.as_str(), page_id])?;
     Ok(())
@@ -411,20 +441,26 @@ pub(super) fn key_values<'a>(
     values: &[Value<'a>],
 ) -> Result<Vec<Value<'a>>, KeyProblem> {
     let mut key = Vec::with_capacity(table.primary_key.len());
-    for column in &table.primary_key {
+    for (column, name) in table.primary_key.iter().zip(&target.primary_key) {
         let value = values[*column];
+        let column_type = table.columns[*column].column_type;
         match key_type(value) {
-            None if value == Value::Null => return Err(KeyProblem::Reject("key_missing")),
-            None => return Err(KeyProblem::Reject("key_not_scalar")),
-            Some(found) if found != table.columns[*column].column_type => {
-                let name = target.primary_key.first().map_or("", String::as_str);
-                let name = target.primary_key.get(key.len()).map_or(name, String::as_str);
-                return Err(KeyProblem::Fail(PageError::key_type(name, table.columns[*column].column_type, found)));
-            }
-            Some(_) => key.push(value),
+            None => return Err(KeyProblem::Reject(no_key(value))),
+            Some(found) if takes_key(column_type, found) => key.push(value),
+            Some(found) => return Err(KeyProblem::Fail(PageError::key_type(name, column_type, found))),
         }
     }
     Ok(key)
+}
+
+/// Why a record of a page on which none has the whole key is set aside.
+pub(super) fn why_keyless(rows: &Rows, row: usize, target: &Target) -> &'static str {
+    let mut key = target.primary_key.iter().map(|key| rows.get(row, key).unwrap_or(Value::Null));
+    key.find(|value| key_type(*value).is_none()).map_or("key_missing", no_key)
+}
+
+fn no_key(value: Value<'_>) -> &'static str {
+    if value == Value::Null { "key_missing" } else { "key_not_scalar" }
 }
 
 /// What is wrong with a row's key.

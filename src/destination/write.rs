@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::{Connection, ErrorCode, Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
 use super::columns::{ColumnType, bind, json_text, key_hash};
 use super::history::{now_text, time_text};
-use super::tables::{KeyProblem, RowChange, Tables, key_values, staging_table};
+use super::tables::{KeyProblem, RowChange, Tables, key_values, staging_table, why_keyless};
 use super::{DbError, sqlite};
 use crate::page::{Checkpoint, Page, Rows, Run, StopReason, Target, Value, WriteDisposition};
 
@@ -145,7 +145,7 @@ pub(super) enum PageError {
     NoKeyedRecord,
     /// The database failed.
     #[error(transparent)]
-    Db(#[from] DbError),
+    Db(DbError),
 }
 
 impl PageError {
@@ -159,13 +159,21 @@ impl PageError {
     }
 }
 
+impl From<DbError> for PageError {
+    /// A table of data belongs to the user as well, with indexes and triggers of any kind: what SQLite refuses
+    /// there without anything being wrong with the file concerns this resource alone.
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Sqlite(error) => Self::Contract(format!("the database refused it: {error}")),
+            error @ (DbError::TableTaken { .. } | DbError::IdentityChanged { .. }) => Self::Contract(error.to_string()),
+            error => Self::Db(error),
+        }
+    }
+}
+
 impl From<rusqlite::Error> for PageError {
     fn from(error: rusqlite::Error) -> Self {
-        // Constraints on our tables can only come from an index or a trigger that a user made.
-        if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) {
-            return Self::Contract(format!("the database refused a row: {error}"));
-        }
-        Self::Db(error.into())
+        DbError::from(error).into()
     }
 }
 
@@ -261,8 +269,8 @@ fn store_page(
     run: &mut RunWork,
 ) -> Result<Option<Counts>, DbError> {
     transaction.prepare_cached("SAVEPOINT page")?.execute([])?;
-    let counts = match write_page(transaction, tables, page, page_id) {
-        Ok(counts) => counts,
+    let (counts, broken) = match try_page(transaction, tables, page, page_id, run) {
+        Ok(stored) => stored,
         Err(PageError::Db(error)) => return Err(error),
         Err(error @ (PageError::Contract(_) | PageError::NoKeyedRecord)) => {
             transaction.execute_batch("ROLLBACK TO page; RELEASE page")?;
@@ -271,26 +279,42 @@ fn store_page(
             return Ok(None);
         }
     };
+    transaction.prepare_cached("RELEASE page")?.execute([])?;
     run.counts.add(&counts);
     run.pages += 1;
     run.bytes += page.bytes;
     run.requests += page.requests;
     run.retries += page.requests.saturating_sub(1);
     run.checkpoint = Some(page.checkpoint.clone());
-    run.broken = too_many_quarantined(run);
-    if run.broken.is_none() {
-        run.ended = page.end;
-        if page.end.is_some_and(StopReason::is_complete) && page.run.target.disposition == WriteDisposition::Replace {
-            tables.swap(transaction, &page.run.target)?;
-        }
-    }
-    transaction.prepare_cached("RELEASE page")?.execute([])?;
+    run.ended = page.end.filter(|_| broken.is_none());
+    run.broken = broken;
     Ok(Some(counts))
 }
 
-fn too_many_quarantined(run: &RunWork) -> Option<String> {
-    let quarantined = run.before.quarantined + run.counts.quarantined;
-    let received = run.before.received + run.counts.received;
+/// Writes a page and, where it is the last one, brings its generation to light. Also says why the run must not go
+/// on, although the page is stored.
+fn try_page(
+    transaction: &Transaction<'_>,
+    tables: &mut Tables,
+    page: &Page,
+    page_id: i64,
+    run: &RunWork,
+) -> Result<(Counts, Option<String>), PageError> {
+    let counts = write_page(transaction, tables, page, page_id)?;
+    let broken = too_many_quarantined(run, &counts);
+    let target = &page.run.target;
+    if broken.is_none()
+        && page.end.is_some_and(StopReason::is_complete)
+        && target.disposition == WriteDisposition::Replace
+    {
+        tables.swap(transaction, target)?;
+    }
+    Ok((counts, broken))
+}
+
+fn too_many_quarantined(run: &RunWork, page: &Counts) -> Option<String> {
+    let quarantined = run.before.quarantined + run.counts.quarantined + page.quarantined;
+    let received = run.before.received + run.counts.received + page.received;
     (quarantined >= QUARANTINED_MIN && quarantined * QUARANTINED_ONE_IN > received).then(|| {
         format!(
             "{quarantined} of {received} records could not be stored; look at them with \
@@ -320,13 +344,21 @@ fn write_page(
             Ok(_) => write_rows(transaction, tables, &name, page, page_id, &mut counts)?,
             Err(PageError::NoKeyedRecord) => {
                 for row in 0..page.rows.len() {
-                    quarantine(transaction, page_id, target, "key_missing", &record_text(&page.rows, row))?;
+                    let reason = why_keyless(&page.rows, row, target);
+                    quarantine(transaction, page_id, target, reason, &record_text(&page.rows, row))?;
                     counts.quarantined += 1;
                 }
             }
             Err(error) => return Err(error),
         }
     }
+    enter_page(transaction, page, page_id, &counts).map_err(PageError::Db)?;
+    Ok(counts)
+}
+
+/// The page's line in the ledger.
+fn enter_page(transaction: &Transaction<'_>, page: &Page, page_id: i64, counts: &Counts) -> Result<(), DbError> {
+    let target = &page.run.target;
     transaction
         .prepare_cached(
             "INSERT INTO _hw_pages (page_id, run_id, read_id, source, resource, partition, position, url, status,
@@ -354,7 +386,7 @@ fn write_page(
             counts.filtered,
             counts.quarantined,
         ])?;
-    Ok(counts)
+    Ok(())
 }
 
 fn write_rows(
@@ -421,6 +453,10 @@ fn write_rows(
             RowChange::Unchanged => counts.unchanged += 1,
         }
     }
+    if target.disposition == WriteDisposition::Append {
+        // Every version of a record is kept, so none can take the place of another.
+        return Ok(());
+    }
     tells_records_apart(target, &mut keys)
 }
 
@@ -455,13 +491,12 @@ fn quarantine(
     target: &Target,
     reason: &str,
     record: &str,
-) -> rusqlite::Result<()> {
-    transaction
-        .prepare_cached(
-            "INSERT INTO _hw_quarantine (page_id, source, resource, reason, record) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute(params![page_id, &*target.id.source, &*target.id.resource, reason, record])?;
-    Ok(())
+) -> Result<(), PageError> {
+    let sql = "INSERT INTO _hw_quarantine (page_id, source, resource, reason, record) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let line = params![page_id, &*target.id.source, &*target.id.resource, reason, record];
+    let inserted = transaction.prepare_cached(sql).and_then(|mut statement| statement.execute(line));
+    // The table is ours alone: an error in it is one of the file.
+    inserted.map(drop).map_err(|error| PageError::Db(error.into()))
 }
 
 fn record_text(rows: &Rows, row: usize) -> String {

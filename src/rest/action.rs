@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use minijinja::value::Serde;
-use minijinja::{Environment, UndefinedBehavior, Value};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
@@ -29,7 +29,7 @@ pub struct ResponseAction {
     pub action: Action,
 }
 
-/// What a matching [`ResponseAction`] makes of a response.
+/// What a matching rule makes of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
@@ -104,7 +104,7 @@ impl JsonSchema for StatusCodes {
                 { "type": "array", "items": { "anyOf": [
                     { "type": "integer", "minimum": 100, "maximum": 999 },
                     { "type": "string", "pattern": "^[1-9]([0-9][0-9]|[xX][xX])$" }
-                ] } }
+                ] }, "minItems": 1 }
             ]
         })
     }
@@ -164,12 +164,17 @@ impl When {
             variables.insert("body", body.get_or_insert_with(|| json(&received.body)).clone());
         }
         let result = self.environment.compile_expression(&self.expression).and_then(|when| when.eval(variables));
-        result.map(|value| value.is_true()).map_err(|error| cut(&error.to_string(), 200))
+        result.map(|value| value.is_true()).map_err(|error| match error.kind() {
+            ErrorKind::UndefinedError => {
+                "it uses a field that this response does not have; guard it: `body.ok is defined and …`".to_owned()
+            }
+            _ => cut(&error.to_string(), 200),
+        })
     }
 }
 
-/// The first rule that matches, with its place in the list from 1. A field that is missing at the end of a path does
-/// not match; one in the middle of it is an error, to be guarded by `is defined`.
+/// The first rule that matches, with its place in the list from 1. A missing field is an error, to be guarded by
+/// `is defined`, unless it is all that an expression asks for: a guess could end a read that is not at its end.
 pub(super) fn first_match(
     actions: &[CompiledAction],
     received: &Received,

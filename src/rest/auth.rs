@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::later::NotBuiltYet;
@@ -23,7 +23,8 @@ pub enum Auth {
     },
     /// `Authorization: Basic …` (RFC 7617).
     HttpBasic {
-        /// The user name.
+        /// The user name; the one credential that may be written in the file.
+        #[schemars(extend("x-may-be-literal" = true))]
         username: Secret,
         /// The password; some APIs want it empty.
         #[serde(default)]
@@ -61,8 +62,8 @@ pub enum Auth {
     },
 }
 
-/// Where an [`Auth::ApiKey`] is put.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+/// Where an API key is put.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ApiKeyLocation {
     /// A request header.

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use http::HeaderMap;
 use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
@@ -61,7 +61,7 @@ impl Default for RateLimit {
 }
 
 /// What the text of a `reset_header` means.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResetFormat {
     /// Seconds since 1970 (UTC).

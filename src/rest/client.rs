@@ -57,7 +57,7 @@ pub struct Call<'a> {
 }
 
 /// A response that arrived whole.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Received {
     /// The status code.
     pub status: u16,
@@ -110,6 +110,15 @@ pub struct Fetched<T, S> {
     pub duration: Duration,
     /// The URL as it may be shown and stored: secrets masked, at most 2 kB.
     pub shown_url: String,
+}
+
+impl fmt::Debug for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Received")
+            .field("status", &self.status)
+            .field("bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Client {

@@ -3,7 +3,7 @@
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::later::NotBuiltYet;
 use crate::template::Template;
@@ -33,7 +33,7 @@ mod tests;
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientOptions {
-    /// Joined with a resource's `path` as text.
+    /// Joined with a resource's `path` as text, so it mostly ends with `/`: `https://api.example.com/v1/`.
     pub base_url: String,
     /// Headers of every request.
     #[serde(default)]
@@ -74,7 +74,7 @@ pub struct ClientOptions {
 }
 
 /// Which redirects a client follows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Redirects {
     /// Those that stay on the scheme, host and port of `base_url`.

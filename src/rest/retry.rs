@@ -4,12 +4,12 @@ use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::units::Timespan;
 
 /// Exponential backoff with full jitter; a server's `Retry-After` wins over it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetryOptions {
     /// Attempts per page, the first one included.
@@ -206,6 +206,10 @@ mod tests {
         assert_eq!(tally.failed(&options, Duration::from_secs(10), None, 0.5), Next::GiveUp);
         let mut tally = Tally { excused: Duration::from_secs(3600), ..Tally::default() };
         assert!(matches!(tally.failed(&options, Duration::from_secs(3601), None, 0.5), Next::After(_)));
+
+        let (mut tally, hour) = (Tally::default(), Duration::from_secs(3600));
+        assert_eq!(tally.failed(&options, Duration::ZERO, Some(hour), 0.5), Next::After(hour));
+        assert!(matches!(tally.failed(&options, hour, None, 0.5), Next::After(_)));
 
         let mut tally = Tally::default();
         assert_eq!((0..200).filter(|_| tally.may_wait()).count(), 100);

@@ -3,6 +3,6 @@
 mod body;
 mod network;
 mod secrets;
-mod server;
+pub(super) mod server;
 mod status;
 mod waiting;

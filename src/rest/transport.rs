@@ -148,3 +148,20 @@ fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
 fn last(error: &(dyn Error + 'static)) -> String {
     sources(error).last().map(ToString::to_string).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{During, request_error};
+    use crate::rest::tests::server::options;
+    use reqwest::ResponseBuilderExt;
+
+    #[test]
+    fn an_error_of_the_library_loses_its_url() {
+        let url = "https://a/x?key=canary".parse().unwrap();
+        let response = http::Response::builder().status(500).url(url).body("").unwrap();
+        let error = reqwest::Response::from(response).error_for_status().unwrap_err();
+        assert!(error.to_string().contains("canary"));
+        let error = request_error(error, During::Body, "a", &options("https://a/", serde_json::json!({})));
+        assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+    }
+}

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_stream::try_stream;
-use bytes::Bytes;
 use futures::stream::{FuturesOrdered, Stream, StreamExt};
 use serde_json::Value as Json;
 
@@ -104,13 +103,17 @@ pub fn pages(read: Read) -> impl Stream<Item = Result<Page, SourceError>> + Send
                 kind,
             };
             let fetched = fetched.map_err(|error| place(error.into()))?;
-            let (decoded, next) = match follow(&mut walk, &read, &position, &fetched) {
-                Ok(found) => found,
-                Err(error) => Err(place(error.into()))?,
+            let next = match &fetched.value {
+                Outcome::Accepted(decoded) => {
+                    if let (Some(path), Selector::Find) = (&decoded.found_at, &selector) {
+                        selector = Selector::Path(path.clone());
+                    }
+                    follow(&mut walk, &read, &position, decoded, &fetched.received)
+                }
+                // `ignore` and `stop` both end this slice of the resource here.
+                Outcome::Ignored | Outcome::Stopped => Ok(Next::End(StopReason::StoppedByAction)),
             };
-            if let Some(path) = decoded.found_at.as_ref().filter(|_| matches!(selector, Selector::Find)) {
-                selector = Selector::Path(path.clone());
-            }
+            let next = next.map_err(|error| place(error.into()))?;
             let page_limit = walk.is_full();
             let end = match &next {
                 Next::End(reason) => Some(*reason),
@@ -163,10 +166,6 @@ struct Decoded {
 }
 
 impl Decoded {
-    fn empty() -> Self {
-        Self { rows: Rows::default(), text: Text::default(), records: None, scalars: Vec::new(), found_at: None }
-    }
-
     fn scalar(&self, path: &str) -> Option<Json> {
         self.scalars.iter().find(|(known, _)| known == path).map(|(_, value)| value.clone())
     }
@@ -206,7 +205,9 @@ fn request_at(resource: &Resource, paginator: &Paginator, position: &Position) -
         set_at(request.json.get_or_insert(Json::Null), &path, value).map_err(|error| unusable(error.to_string()))?;
     }
     if let Some(link) = &changes.link {
-        let url = resolve_next(resource.client.base_url(), link)?;
+        // Not joined as a relative link: its path may begin with two slashes.
+        let base = resource.client.base_url();
+        let url = resolve_next(base, &format!("{}{link}", base.origin().ascii_serialization()))?;
         request.target = RequestTarget::Url(url);
     }
     Ok(request)
@@ -247,18 +248,14 @@ fn decode_page(received: &Received, selector: &Selector, paginator: &Paginator) 
     Ok(Decoded { rows, text, records, scalars, found_at })
 }
 
-/// What follows from a fetched page.
-fn follow<'f>(
+/// What follows from a page.
+fn follow(
     walk: &mut Walk,
     read: &Read,
     position: &Position,
-    fetched: &'f Fetched<Decoded, Slot>,
-) -> Result<(&'f Decoded, Next), WalkError> {
-    let Outcome::Accepted(decoded) = &fetched.value else {
-        // `ignore` and `stop` both end this slice of the resource here.
-        return Ok((EMPTY.get_or_init(Decoded::empty), Next::End(StopReason::StoppedByAction)));
-    };
-    let received = &fetched.received;
+    decoded: &Decoded,
+    received: &Received,
+) -> Result<Next, WalkError> {
     // The first page is looked at as a whole: `auto` decides by it, and a wrong paginator shows there.
     let body = if walk.is_first() { Body::parse(decoded.text.as_str()).ok() } else { None };
     let scalar = |path: &str| match &body {
@@ -289,20 +286,34 @@ fn follow<'f>(
         resolve: &resolve,
         link: &link,
     };
-    let body_bytes = Bytes::copy_from_slice(&[]);
-    let records = match &decoded.records {
-        Some(range) => decoded.text.slice(range.clone()),
-        None if decoded.rows.is_empty() => body_bytes,
-        None => received.body.clone(),
-    };
-    walk.step(position, &evidence, records).map(|next| (decoded, next))
+    let records = decoded.records.clone().map_or_else(|| received.body.clone(), |range| decoded.text.slice(range));
+    let undecided = walk.is_first() && matches!(walk.paginator(), Paginator::Auto(_));
+    let next = walk.step(position, &evidence, records)?;
+    if undecided {
+        say_decision(read, walk.paginator(), decoded.rows.received());
+    }
+    Ok(next)
 }
 
-static EMPTY: std::sync::OnceLock<Decoded> = std::sync::OnceLock::new();
+/// `auto` says what it found; and where it found nothing on a page that looks full, that there may be more.
+fn say_decision(read: &Read, paginator: &Paginator, records: u64) {
+    let resource = &read.resource.target.id;
+    tracing::info!(%resource, paginator = paginator.kind(), "paginator = auto has decided");
+    if matches!(paginator, Paginator::SinglePage(_)) && records >= 10 && records.is_multiple_of(10) {
+        tracing::warn!(
+            %resource,
+            records,
+            "paginator = auto found no sign of a second page, but the first looks full; set `paginator` if there is more"
+        );
+    }
+}
 
 /// What the first responses have decided, as it is stored.
 fn decided_by(resource: &Resource, walk: &Walk, selector: &Selector) -> Option<String> {
-    let paginator = matches!(resource.paginator, Paginator::Auto(_)).then(|| walk.paginator().clone());
+    // That a first page showed no sign of another one decides nothing for the day when there is one.
+    let paginator = matches!(resource.paginator, Paginator::Auto(_))
+        .then(|| walk.paginator().clone())
+        .filter(|decided| !matches!(decided, Paginator::SinglePage(_)));
     let data_selector = match (&resource.selector, selector) {
         (Selector::Find, Selector::Path(path)) => Some(path.clone()),
         _ => None,
@@ -329,7 +340,6 @@ fn page(
     let mut slot = fetched.slot;
     read.slots.top_up(&mut slot, bytes);
     read.progress.pages_read.add(1);
-    read.progress.bytes.add(bytes);
     let rows = match fetched.value {
         Outcome::Accepted(decoded) => decoded.rows,
         Outcome::Ignored | Outcome::Stopped => Rows::default(),

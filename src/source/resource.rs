@@ -122,6 +122,8 @@ fn request_fingerprint(
         "method": request.method.as_str(),
         "client_params": shown(&source.client.params),
         "params": shown(&options.params),
+        "client_headers": shown(&source.client.headers),
+        "headers": shown(&options.headers),
         "json": options.json.as_ref().map(JsonTemplate::masked),
         "paginator": paginator,
         "data_selector": options.data_selector,

@@ -97,6 +97,8 @@ impl Walk {
             self.paginator = decide(options, page)?;
             self.undecided = false;
         }
+        // `auto` asks for nothing in particular first, which is the first page of whatever it turns out to be.
+        let position = &if *position == (Position::First {}) { self.paginator.first() } else { position.clone() };
         self.total = self.paginator.total(page).or(self.total);
         self.check_same_page(page, records)?;
         let next = self.paginator.next(position, page)?;

@@ -1,10 +1,12 @@
 //! The built binary against real sockets and real files, a file per promise.
 
+mod any_record;
 mod append_merge_replace;
 mod cli;
 mod config_errors;
 mod crash;
 mod database_file;
+mod pages;
 mod pagination;
 mod quarantine;
 mod rate_limit;

@@ -174,14 +174,22 @@ impl Api {
         latency: Duration,
         answer: impl Fn(&Seen, usize) -> Response + Send + Sync + 'static,
     ) -> Self {
+        Self::start_paced(move |_| latency, answer)
+    }
+
+    /// The same, with a delay of its own before each answer.
+    pub(crate) fn start_paced(
+        latency: impl Fn(&Seen) -> Duration + Send + Sync + 'static,
+        answer: impl Fn(&Seen, usize) -> Response + Send + Sync + 'static,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
-        let answer = Arc::new(answer);
+        let (latency, answer) = (Arc::new(latency), Arc::new(answer));
         let log = Arc::clone(&seen);
         let app = axum::Router::new().fallback(move |request: Request| {
-            let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
+            let (log, latency, answer) = (Arc::clone(&log), Arc::clone(&latency), Arc::clone(&answer));
             async move {
                 let (parts, body) = request.into_parts();
                 let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
@@ -197,7 +205,7 @@ impl Api {
                     log.push(request.clone());
                     log.len() - 1
                 };
-                tokio::time::sleep(latency).await;
+                tokio::time::sleep(latency(&request)).await;
                 answer(&request, number)
             }
         });

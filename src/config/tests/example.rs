@@ -129,3 +129,17 @@ fn words_of_other_tools_are_read_with_a_hint() {
         ["sources.s.client.url_base: `url_base` means `base_url`, which is set as well (keep `base_url`)"]
     );
 }
+
+#[test]
+fn a_relative_database_belongs_into_the_service_s_own_folder() {
+    for (path, folders, expected) in [
+        ("", "/var/lib/highwater", "/var/lib/highwater/highwater.db"),
+        ("path = 'data/x.db'", "/var/lib/highwater:/var/lib/other", "/var/lib/highwater/data/x.db"),
+        ("path = '/srv/x.db'", "/var/lib/highwater", "/srv/x.db"),
+        ("path = 'x.db'", "", "x.db"),
+    ] {
+        let text = format!("[destination]\n{path}\n{CLIENT}");
+        let loaded = load_text("config.toml", &text, &Env::with([("STATE_DIRECTORY", folders)])).unwrap();
+        assert_eq!(loaded.config.destination.path.to_str(), Some(expected), "{path} {folders}");
+    }
+}

@@ -116,6 +116,19 @@ async fn a_dropped_waiter_neither_blocks_the_line_nor_lets_more_through() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_timer_that_fires_late_costs_the_next_request_less_than_its_lateness() {
+    let (budget, _) = budget(&rate(100, 1), None);
+    drop(budget.acquire(HOUR, |_, _| ()).await.unwrap());
+    let start = Instant::now();
+    let mut waiter = std::pin::pin!(budget.acquire(HOUR, |_, _| ()));
+    assert!(futures::poll!(waiter.as_mut()).is_pending());
+    tokio::time::advance(Duration::from_millis(30)).await;
+    drop(waiter.await);
+    drop(budget.acquire(HOUR, |_, _| ()).await);
+    assert_eq!(start.elapsed().as_millis(), 31);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restart_at_any_moment_allows_nothing_extra() {
     for requests_before in 1..30 {
         let (first, saved) = budget(&rate(10, 1), None);
@@ -159,7 +172,7 @@ async fn h01_a_pause_holds_everyone_and_is_stored_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_that_comes_while_others_wait_is_seen_by_them() {
-    let (budget, _) = budget(&rate(1, 1), None);
+    let (budget, _) = budget(&RateLimit { per: Timespan(HOUR), ..rate(1, 1) }, None);
     drop(budget.acquire(HOUR, |_, _| ()).await.unwrap());
     let mut tasks = JoinSet::new();
     for _ in 0..3 {

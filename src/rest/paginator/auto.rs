@@ -45,6 +45,22 @@ const TOTAL_PAGES_PATHS: [(&str, &str); 8] = [
     ("pagination.pages", "pagination.page"),
 ];
 
+/// Where bodies carry the number of records on all pages.
+const TOTAL_RECORDS_PATHS: [&str; 12] = [
+    "total",
+    "count",
+    "total_count",
+    "totalCount",
+    "total_results",
+    "totalResults",
+    "@odata.count",
+    "meta.total",
+    "meta.total_count",
+    "pagination.total",
+    "pagination.total_count",
+    "paging.total",
+];
+
 /// Where bodies say that there is more.
 const HAS_MORE_PATHS: [&str; 5] = ["has_more", "hasMore", "meta.has_more", "pagination.has_more", "has_next"];
 
@@ -99,6 +115,18 @@ pub fn decide(options: &Auto, page: &Evidence<'_>) -> Result<Paginator, PagingEr
     if let (Paginator::SinglePage(_), Some(path)) = (&decided, more) {
         return Err(PagingError(format!(
             "the response says at {path:?} that there is more, but not where; set `paginator`"
+        )));
+    }
+    let total = |path: &str| (page.scalar)(path).and_then(|value| value.as_u64());
+    let announced = TOTAL_RECORDS_PATHS.iter().find_map(|path| Some((path, total(path)?)));
+    if let (Paginator::SinglePage(_), Some((path, total))) = (&decided, announced)
+        && page.records > 0
+        && total > page.records
+    {
+        return Err(PagingError(format!(
+            "the response says at {path:?} that there are {total} records and has {}, but not where the others are; set \
+             `paginator`, or {{ type = \"single_page\" }} if one page is all",
+            page.records
         )));
     }
     inherit(&mut decided, options);

@@ -137,6 +137,21 @@ impl Paginator {
         limits!(HeaderLink, JsonLink, HeaderCursor, Cursor, Offset, PageNumber, Auto)
     }
 
+    /// The word for it in the configuration.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::SinglePage(_) => "single_page",
+            Self::HeaderLink(_) => "header_link",
+            Self::JsonLink(_) => "json_link",
+            Self::HeaderCursor(_) => "header_cursor",
+            Self::Cursor(_) => "cursor",
+            Self::Offset(_) => "offset",
+            Self::PageNumber(_) => "page_number",
+            Self::Auto(_) => "auto",
+        }
+    }
+
     /// The position of the first request.
     #[must_use]
     pub fn first(&self) -> Position {
@@ -252,7 +267,11 @@ impl Paginator {
         if has_more == Some(false) {
             return Ok(Next::End(StopReason::HasMoreFalse));
         }
-        if limits.stop_on_short_page && self.is_short(page) {
+        if limits.stop_on_short_page
+            && self.is_short(page)
+            && has_more != Some(true)
+            && !self.announces_more(position, page)
+        {
             return Ok(Next::End(StopReason::ShortPage));
         }
         let found = match (self, position) {
@@ -300,6 +319,20 @@ impl Paginator {
             }
             found => Ok(found),
         }
+    }
+
+    /// Whether an announced total lies behind the page at `position`.
+    fn announces_more(&self, position: &Position, page: &Evidence<'_>) -> bool {
+        let reached = match (self, position) {
+            (Self::Offset(options), Position::Offset { offset, .. }) => {
+                offset.saturating_sub(options.initial_offset).saturating_add(page.records)
+            }
+            (Self::PageNumber(options), Position::Page { page: number }) => {
+                number.saturating_sub(options.base_page).saturating_add(1)
+            }
+            _ => return false,
+        };
+        self.total(page).is_some_and(|total| reached < total)
     }
 
     fn is_short(&self, page: &Evidence<'_>) -> bool {

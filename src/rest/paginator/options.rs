@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 /// How an API is paged. The options never change while reading; where the read stands is a [`super::Position`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schemars(description = "How an API is paged.")]
 pub enum Paginator {
     /// One request has everything.
     SinglePage(SinglePage),

@@ -83,9 +83,12 @@ async fn an_encoding_that_was_not_asked_for_is_no_page() {
 #[tokio::test]
 async fn the_status_counts_even_where_the_error_body_is_broken_or_huge() {
     let cut = Reply(b"HTTP/1.1 404 X\r\nContent-Length: 99\r\n\r\n{\"mess".to_vec(), Then::Close);
-    for broken in [cut, reply(404, GZIP, b"no gzip"), reply(404, "", vec![b' '; 1 << 20])] {
+    let mut endless = b"HTTP/1.1 404 X\r\nContent-Length: 100000000\r\n\r\n".to_vec();
+    endless.extend(std::iter::repeat_n(b' ', 1 << 20));
+    for broken in [cut, Reply(endless, Then::Stall), reply(404, GZIP, b"no gzip"), reply(404, "", vec![b' '; 1 << 20])]
+    {
         let server = Server::start(vec![broken]).await;
-        let error = fetch(&client(&server.url(), json!({}))).await.unwrap_err();
+        let error = fetch(&client(&server.url(), json!({ "read_timeout": "9s", "timeout": "3s" }))).await.unwrap_err();
         assert!(matches!(error, RequestError::Status { status: 404, message: None, .. }), "{error:?}");
     }
 }

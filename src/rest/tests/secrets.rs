@@ -103,6 +103,17 @@ async fn p06_a_next_link_that_echoes_the_key_is_stored_without_it_and_sent_with_
 }
 
 #[tokio::test]
+async fn h15_a_redirect_that_echoes_the_key_gets_it_once() {
+    let location = format!("Location: other?x=1&key={CANARY_ENCODED}\r\n");
+    let server = Server::start(vec![reply(302, &location, ""), ok("[]")]).await;
+    let auth = json!({ "auth": { "type": "api_key", "name": "key", "api_key": CANARY, "location": "query" } });
+    let client = client(&server.url(), auth);
+    let page = fetch_with(&client, &get("items"), &[], &ResourceProgress::default(), &CancellationToken::new()).await;
+    assert_eq!(page.unwrap().received.url.query(), Some("x=1"));
+    assert!(server.requests()[1].starts_with(&format!("GET /v1/other?x=1&key={CANARY_ENCODED} HTTP/1.1")));
+}
+
+#[tokio::test]
 async fn p05_a_url_on_another_origin_gets_nothing() {
     let evil = Server::start(vec![ok("[]")]).await;
     let client = client("http://127.0.0.1:9/", json!({ "auth": { "type": "bearer", "token": CANARY } }));

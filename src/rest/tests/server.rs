@@ -137,7 +137,7 @@ pub(super) fn store() -> (SaveBudget, Arc<Mutex<Vec<BudgetState>>>) {
 }
 
 /// Options with delays of milliseconds; `extra` is laid over them.
-pub(super) fn options(base_url: &str, extra: Value) -> ClientOptions {
+pub(in crate::rest) fn options(base_url: &str, extra: Value) -> ClientOptions {
     let mut options = json!({
         "base_url": base_url,
         "retry": { "initial_delay": "1ms", "max_delay": "5ms" },

@@ -11,6 +11,7 @@ use super::server::{Reply, Server, actions, client, client_with, fetch, fetch_wi
 use crate::progress::ResourceProgress;
 use crate::rest::client::Outcome;
 use crate::rest::error::{ErrorKind, RequestError};
+use crate::rest::request::RequestParts;
 
 #[tokio::test]
 async fn h01_a_429_with_retry_after_is_waited_for_and_charges_no_attempt() {
@@ -144,14 +145,14 @@ async fn h15_redirects_stay_on_the_origin_or_fail() {
     assert!(matches!(error, RequestError::Redirect { .. }), "{error:?}");
     assert_eq!(circle.requests().len(), 6);
 
-    let server = Server::start(vec![to("other")]).await;
-    let error = fetch(&client(&server.url(), json!({ "redirects": "none" }))).await.unwrap_err();
-    assert!(matches!(error, RequestError::Redirect { .. }), "{error:?}");
-    let mut post = get("items");
-    (post.method, post.json) = (Method::POST, Some(json!({})));
-    let client = client(&server.url(), json!({}));
-    let error = fetch_with(&client, &post, &[], &ResourceProgress::default(), &CancellationToken::new()).await;
-    assert!(matches!(error.unwrap_err(), RequestError::Redirect { .. }));
+    for (method, extra) in [(Method::GET, json!({ "redirects": "none" })), (Method::POST, json!({}))] {
+        let server = Server::start(vec![to("other")]).await;
+        let request = RequestParts { method, ..get("items") };
+        let client = client(&server.url(), extra);
+        let page = fetch_with(&client, &request, &[], &ResourceProgress::default(), &CancellationToken::new()).await;
+        assert!(matches!(page.unwrap_err(), RequestError::Redirect { .. }));
+        assert_eq!(server.requests().len(), 1);
+    }
 }
 
 #[tokio::test]
