@@ -1,8 +1,8 @@
 //! Which type a column gets, which values it can hold unchanged, and what it is called. Pure rules.
 //!
-//! Data tables have SQLite's column affinities: the declared type tells tools what to expect, and SQLite converts
-//! a value on its way in where that loses nothing. A value that would be changed by it is a misfit; it is kept as
-//! its own JSON text in the `_extra` column (SQLite, "Datatypes In SQLite", §3.1 and §3.4).
+//! A column holds one kind of value: numbers, or strings, or truth values, or nested JSON. The declared type tells
+//! tools what to expect. A value of another kind, and a number that the column's affinity would change (SQLite,
+//! "Datatypes In SQLite", §3.1 and §3.4), is a misfit: it is kept as its own JSON text in the `_extra` column.
 
 use std::collections::HashSet;
 
@@ -19,7 +19,7 @@ pub(super) enum ColumnType {
     Boolean,
     /// Objects and lists, as their JSON text.
     Json,
-    /// Numbers as exact text: only for keys, some of which no 64-bit integer holds.
+    /// Numbers as exact text: some of the first ones fit neither a 64-bit integer nor a double.
     Number,
 }
 
@@ -59,17 +59,19 @@ impl ColumnType {
             Value::Bool(_) => Some(Self::Boolean),
             Value::Integer(..) => Some(Self::Integer),
             Value::Real(..) => Some(Self::Real),
-            Value::Text(_) | Value::Number(_) => Some(Self::Text),
+            Value::Text(_) => Some(Self::Text),
+            Value::Number(_) => Some(Self::Number),
             Value::Json(_) => Some(Self::Json),
         }
     }
 
-    /// The type for a column whose first page has values of both types.
+    /// The type for a column whose first page has values of both types. Of two kinds the first one stays.
     pub(super) fn join(self, other: Self) -> Self {
+        use ColumnType::{Integer, Number, Real};
         match (self, other) {
-            (same, other) if same == other => same,
-            (Self::Integer, Self::Real) | (Self::Real, Self::Integer) => Self::Real,
-            _ => Self::Text,
+            (Integer, Real) | (Real, Integer) => Real,
+            (Integer | Real, Number) | (Number, Integer | Real) => Number,
+            (first, _) => first,
         }
     }
 }
@@ -79,30 +81,17 @@ const REAL_INTEGER_MAX: u64 = 1 << 53;
 
 /// What is bound for `value` in a column of type `column`; `None` for a misfit.
 pub(super) fn bind(column: ColumnType, value: Value<'_>) -> Option<ValueRef<'_>> {
-    use ColumnType::{Boolean, Integer, Real};
+    use ColumnType::{Boolean, Integer, Json, Number, Real, Text};
     Some(match (column, value) {
         (_, Value::Null) => ValueRef::Null,
         (Boolean, Value::Bool(value)) => ValueRef::Integer(value.into()),
-        (_, Value::Bool(value)) => ValueRef::Text(if value { b"true" } else { b"false" }),
         (Integer, Value::Integer(value, _)) => ValueRef::Integer(value),
         (Real, Value::Integer(value, _)) if value.unsigned_abs() <= REAL_INTEGER_MAX => ValueRef::Integer(value),
         (Integer | Real, Value::Real(value, _)) => ValueRef::Real(value),
-        (Integer | Real | Boolean, Value::Text(text)) if !looks_numeric(text) => ValueRef::Text(text),
-        (Integer | Real | Boolean, Value::Json(text)) => ValueRef::Text(text),
-        (Integer | Real | Boolean, _) => return None,
-        (_, Value::Integer(_, text) | Value::Real(_, text)) => ValueRef::Text(text),
-        (_, Value::Number(text) | Value::Text(text) | Value::Json(text)) => ValueRef::Text(text),
+        (Number, Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text)) => ValueRef::Text(text),
+        (Text, Value::Text(text)) | (Json, Value::Json(text)) => ValueRef::Text(text),
+        _ => return None,
     })
-}
-
-/// Whether a column of numeric affinity could take the text for a number. Rather yes than no.
-fn looks_numeric(text: &[u8]) -> bool {
-    let text = text.trim_ascii();
-    let inside = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
-    inside
-        .first()
-        .is_some_and(|first| first.is_ascii_digit() || *first == b'.' || first.is_ascii_whitespace() || *first == 0x0b)
-        || text.first() == Some(&0x0b)
 }
 
 /// The JSON text of a value, for `_extra`.
@@ -174,27 +163,53 @@ mod tests {
         Some(connection.query_row("SELECT c FROM t", [], |row| row.get(0)).unwrap())
     }
 
+    const TYPES: [ColumnType; 6] = [
+        ColumnType::Integer,
+        ColumnType::Real,
+        ColumnType::Text,
+        ColumnType::Boolean,
+        ColumnType::Json,
+        ColumnType::Number,
+    ];
+
     #[test]
-    fn a_value_that_a_column_would_change_is_a_misfit() {
-        use ColumnType::{Boolean, Integer, Real, Text};
+    fn a_column_holds_one_kind_of_value() {
+        use ColumnType::{Boolean, Integer, Json, Number, Real, Text};
         let big = Value::Number(b"123456789012345678901234567890");
-        for (column, value) in [
-            (Integer, Value::Text(b"007")),
-            (Integer, Value::Text(b" 12 ")),
-            (Real, Value::Text(b"1e5")),
-            (Integer, big),
-            (Real, big),
-            (Boolean, Value::Integer(1, b"1")),
-            (Boolean, Value::Text(b"1")),
-            (Real, Value::Integer((1 << 53) + 1, b"9007199254740993")),
-        ] {
-            assert_eq!(bind(column, value), None, "{column:?} {value:?}");
+        let cases: [(Value<'_>, &[ColumnType]); 8] = [
+            (Value::Integer(1, b"1"), &[Integer, Real, Number]),
+            (Value::Integer((1 << 53) + 1, b"9007199254740993"), &[Integer, Number]),
+            (Value::Real(5.5, b"5.5"), &[Integer, Real, Number]),
+            (big, &[Number]),
+            (Value::Text(b"007"), &[Text]),
+            (Value::Bool(true), &[Boolean]),
+            (Value::Json(b"[1]"), &[Json]),
+            (Value::Null, &TYPES),
+        ];
+        for (value, fitting) in cases {
+            for column in TYPES {
+                assert_eq!(bind(column, value).is_some(), fitting.contains(&column), "{value:?} in {column:?}");
+            }
         }
-        assert_eq!(holds(Text, big), Some("123456789012345678901234567890".to_owned().into()));
-        assert_eq!(holds(Integer, Value::Text(b"n/a")), Some("n/a".to_owned().into()));
+        assert_eq!(holds(Number, big), Some("123456789012345678901234567890".to_owned().into()));
         assert_eq!(holds(Integer, Value::Real(5.5, b"5.5")), Some(5.5.into()));
-        assert_eq!(holds(Integer, Value::Bool(true)), Some("true".to_owned().into()));
         assert_eq!(holds(Text, Value::Text(b"007")), Some("007".to_owned().into()));
+    }
+
+    #[test]
+    fn of_two_kinds_on_the_first_page_the_first_one_names_the_column() {
+        use ColumnType::{Boolean, Integer, Json, Number, Real, Text};
+        for (first, second, joined) in [
+            (Integer, Real, Real),
+            (Real, Number, Number),
+            (Number, Integer, Number),
+            (Integer, Text, Integer),
+            (Text, Integer, Text),
+            (Boolean, Integer, Boolean),
+            (Json, Text, Json),
+        ] {
+            assert_eq!(first.join(second), joined, "{first:?} {second:?}");
+        }
     }
 
     #[test]
@@ -214,7 +229,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_text_is_stored_byte_for_byte_or_is_a_misfit(text in "[ \t\x0b+.0-9eExX-]{0,6}|\\PC{0,6}|[0-9]{1,25}") {
-            for column in [ColumnType::Integer, ColumnType::Real, ColumnType::Boolean, ColumnType::Text] {
+            for column in TYPES {
                 if let Some(stored) = holds(column, Value::Text(text.as_bytes())) {
                     prop_assert_eq!(stored, rusqlite::types::Value::Text(text.clone()), "{:?}", column);
                 }

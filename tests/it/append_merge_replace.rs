@@ -211,11 +211,11 @@ fn a_replaced_table_keeps_one_row_per_key_its_columns_and_their_types() {
     let api = Api::start(pages.api());
     let workspace = Workspace::with_config(api.address, &items(&format!("{MERGE}\n{REPLACE}")));
     workspace.sync(0);
-    pages.set(&[r#"[{"id":2,"a":7,"new":1.5}]"#]);
+    pages.set(&[r#"[{"id":2,"a":"w","new":1.5}]"#]);
     workspace.sync(0);
     let declared: Vec<String> = workspace.column("SELECT name || ' ' || type FROM pragma_table_info('shop_items')");
     assert_eq!(declared, ["id INTEGER", "_page_id INTEGER", "a TEXT", "gone BOOLEAN", "new REAL"]);
-    assert_eq!(workspace.column::<String>("SELECT id || ':' || a || ':' || new FROM shop_items"), ["2:7:1.5"]);
+    assert_eq!(workspace.column::<String>("SELECT id || ':' || a || ':' || new FROM shop_items"), ["2:w:1.5"]);
     let listed: Vec<String> = workspace.column("SELECT \"table\" || '.' || \"column\" FROM _hw_columns ORDER BY rowid");
     assert_eq!(listed, ["shop_items.id", "shop_items.a", "shop_items.gone", "shop_items.new"]);
 }
