@@ -81,6 +81,13 @@ impl fmt::Display for Template {
     }
 }
 
+/// A secret of the configuration arrives as a template, and is taken into custody whole.
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Template::deserialize(deserializer).map(|template| Self::new(template.expose()))
+    }
+}
+
 /// A value for [`SEGMENTS_KEY`]: what the loader puts in place of a string with placeholders.
 #[must_use]
 pub fn segments_value(segments: &[(bool, &str)]) -> Value {
