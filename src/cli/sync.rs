@@ -145,10 +145,17 @@ fn changes(counts: &Counts) -> String {
 
 fn closing(report: &SyncReport, path: &Path, again: &str) -> String {
     let path = path.display();
-    let Some(first) = report.resources.first() else { return String::new() };
-    let mut text =
-        format!("The data is in {path}. Look at it: sqlite3 {path} 'SELECT * FROM \"{}\" LIMIT 5'\n", first.table);
-    if report.resources.iter().any(|resource| resource.outcome != Outcome::Complete) {
+    let mut text = String::new();
+    let stored = |resource: &&ResourceReport| resource.counts.received > resource.counts.quarantined;
+    if let Some(first) = report.resources.iter().find(stored) {
+        text.push_str(&format!(
+            "The data is in {path}. Look at it: sqlite3 {path} 'SELECT * FROM \"{}\" LIMIT 5'\n",
+            first.table
+        ));
+    }
+    // What the configuration or the records are at fault for does not get better by itself.
+    let goes_on = |resource: &ResourceReport| !matches!(resource.exit, None | Some(Exit::Config | Exit::Contract));
+    if report.resources.iter().any(goes_on) {
         text.push_str(&format!("Not complete. To go on where it stopped: {again}\n"));
     }
     text

@@ -5,9 +5,8 @@
 //! "Datatypes In SQLite", §3.1 and §3.4), is a misfit: it is kept as its own JSON text in the `_extra` column.
 
 use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
-use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::types::ValueRef;
 
 use crate::page::Value;
 
@@ -77,29 +76,13 @@ impl ColumnType {
     }
 }
 
-/// The type of a key column, where `value` can be a key.
-pub(super) fn key_type(value: Value<'_>) -> Option<ColumnType> {
-    match value {
-        Value::Integer(..) => Some(ColumnType::Integer),
-        Value::Real(..) => Some(ColumnType::Real),
-        Value::Text(_) => Some(ColumnType::Text),
-        Value::Number(_) => Some(ColumnType::Number),
-        Value::Null | Value::Bool(_) | Value::Json(_) => None,
-    }
-}
-
-/// Whether keys of type `found` can stand in a key column of type `column` without two keys becoming one, or one two.
-pub(super) fn takes_key(column: ColumnType, found: ColumnType) -> bool {
-    column == found || (column == ColumnType::Number && found == ColumnType::Integer)
-}
-
 /// Integers up to this size are the same number as a double (2^53).
 const REAL_INTEGER_MAX: u64 = 1 << 53;
 
 /// What is bound for `value` in a column of type `column`; `None` for a misfit.
-pub(super) fn bind<'a>(column: ColumnType, value: Value<'a>) -> Option<ToSqlOutput<'a>> {
+pub(super) fn bind(column: ColumnType, value: Value<'_>) -> Option<ValueRef<'_>> {
     use ColumnType::{Boolean, Integer, Json, Number, Real, Text};
-    let bound = match (column, value) {
+    Some(match (column, value) {
         (_, Value::Null) => ValueRef::Null,
         (Boolean, Value::Bool(value)) => ValueRef::Integer(value.into()),
         (Integer, Value::Integer(value, _)) => ValueRef::Integer(value),
@@ -108,8 +91,7 @@ pub(super) fn bind<'a>(column: ColumnType, value: Value<'a>) -> Option<ToSqlOutp
         (Number, Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text)) => ValueRef::Text(text),
         (Text, Value::Text(text)) | (Json, Value::Json(text)) => ValueRef::Text(text),
         _ => return None,
-    };
-    Some(ToSqlOutput::Borrowed(bound))
+    })
 }
 
 /// The JSON text of a value, for `_extra`.
@@ -161,20 +143,6 @@ fn stable_hash(key: &str) -> u32 {
     key.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
-/// A hash of a key's values, to count the distinct ones of a page.
-pub(super) fn key_hash<'a>(values: impl Iterator<Item = Value<'a>>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for value in values {
-        match value {
-            Value::Integer(value, _) => value.hash(&mut hasher),
-            Value::Real(value, _) => value.to_bits().hash(&mut hasher),
-            Value::Number(text) | Value::Text(text) | Value::Json(text) => text.hash(&mut hasher),
-            Value::Null | Value::Bool(_) => {}
-        }
-    }
-    hasher.finish()
-}
-
 /// Quotes a name for SQL. A name with a NUL cannot be written in SQL at all; [`column_name`] lets none through,
 /// and the configuration refuses them in tables.
 pub(super) fn quote(name: &str) -> String {
@@ -190,7 +158,7 @@ mod tests {
     fn holds(column: ColumnType, value: Value<'_>) -> Option<rusqlite::types::Value> {
         let connection = rusqlite::Connection::open_in_memory().unwrap();
         connection.execute_batch(&format!("CREATE TABLE t (c {})", column.declared())).unwrap();
-        let bound = bind(column, value)?;
+        let bound = rusqlite::types::ToSqlOutput::Borrowed(bind(column, value)?);
         connection.execute("INSERT INTO t VALUES (?1)", [bound]).unwrap();
         Some(connection.query_row("SELECT c FROM t", [], |row| row.get(0)).unwrap())
     }

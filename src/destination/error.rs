@@ -115,3 +115,32 @@ impl From<io::Error> for DbError {
         }
     }
 }
+
+/// Why a page cannot be stored.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PageError {
+    /// Its records broke the contract of the resource.
+    #[error("{0}")]
+    Contract(String),
+    /// The database failed.
+    #[error(transparent)]
+    Db(DbError),
+}
+
+impl From<DbError> for PageError {
+    /// A table of data belongs to the user as well, with indexes and triggers of any kind: what SQLite refuses
+    /// there without anything being wrong with the file concerns this resource alone.
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Sqlite(error) => Self::Contract(format!("the database refused it: {error}")),
+            error @ (DbError::TableTaken { .. } | DbError::IdentityChanged { .. }) => Self::Contract(error.to_string()),
+            error => Self::Db(error),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for PageError {
+    fn from(error: rusqlite::Error) -> Self {
+        DbError::from(error).into()
+    }
+}

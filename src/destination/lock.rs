@@ -37,8 +37,10 @@ impl LockFile {
         Ok(Self { _file: file })
     }
 
+    /// Beside the file itself, also when `database` is a link to it.
     fn path_for(database: &Path) -> PathBuf {
-        let mut name = database.as_os_str().to_owned();
+        let real = database.canonicalize().unwrap_or_else(|_| database.to_owned());
+        let mut name = real.into_os_string();
         name.push(".lock");
         name.into()
     }
@@ -58,5 +60,15 @@ mod tests {
         assert!(matches!(refused, Err(DbError::Held { pid: Some(pid), .. }) if pid == std::process::id()));
         drop(held);
         assert!(LockFile::take(&path).is_ok());
+    }
+
+    #[test]
+    fn a_link_to_the_database_is_no_way_around_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        std::fs::write(&path, "").unwrap();
+        std::os::unix::fs::symlink(&path, folder.path().join("link.db")).unwrap();
+        let _held = LockFile::take(&path).unwrap();
+        assert!(matches!(LockFile::take(&folder.path().join("link.db")), Err(DbError::Held { .. })));
     }
 }

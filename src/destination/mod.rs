@@ -11,18 +11,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::Timespan;
 
+mod batch;
+mod changes;
 mod columns;
+mod commit;
 mod error;
 mod history;
+mod keys;
 mod lock;
 mod meta;
+mod rows;
+mod runs;
+mod schema;
 mod sqlite;
+mod table;
 mod tables;
-mod write;
 
+pub use batch::{Batch, Committed, Counts, Delivery, Ending, Outcome};
 pub use error::DbError;
 pub use history::{Begun, RunKind, RunStart, StoredBudget, StoredCheckpoint};
-pub use write::{Batch, Committed, Counts, Delivery, Ending, Outcome};
 
 /// `[destination]`: the file, and how safe a commit is.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -89,7 +96,7 @@ impl Db {
     /// # Errors
     /// When the transaction failed: nothing of it is stored, or, for an error of COMMIT itself, perhaps all of it.
     pub async fn commit(&self, batch: Batch) -> Result<Committed, DbError> {
-        self.writer.call("commit", move |connection, tables| write::commit(connection, tables, batch)).await
+        self.writer.call("commit", move |connection, tables| commit::commit(connection, tables, batch)).await
     }
 
     /// Moves the WAL into the file, closes the file and lets the next instance in.

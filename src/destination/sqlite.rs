@@ -56,7 +56,7 @@ impl Writer {
                 if found == Found::Empty {
                     create_schema(connection)?;
                 }
-                tables.watch(connection)?;
+                tables.changes.listen(connection)?;
                 Ok(())
             })
             .await?;
@@ -202,7 +202,7 @@ fn configure(connection: &Connection, options: &DestinationOptions) -> Result<()
 
 fn create_schema(connection: &mut Connection) -> Result<(), DbError> {
     let transaction = begin(connection)?;
-    transaction.execute_batch(super::history::SCHEMA)?;
+    transaction.execute_batch(super::schema::SCHEMA)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.execute(
         "INSERT INTO _hw_meta (key, value) VALUES ('schema_version', ?1), ('created_by', ?2)",

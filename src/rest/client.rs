@@ -256,6 +256,7 @@ impl Client {
         let asked = header_text(&received.headers, RETRY_AFTER.as_str());
         let court = Court {
             host: &self.host,
+            place: prepared.shown_path(),
             credential: &self.credential,
             redactor: &prepared.redactor,
             actions: call.actions,

@@ -44,6 +44,8 @@ impl From<RequestError> for Failure {
 /// Everything that a verdict depends on, beside the response.
 pub(super) struct Court<'a> {
     pub(super) host: &'a str,
+    /// The URL without its query, for people.
+    pub(super) place: &'a str,
     pub(super) credential: &'a Credential,
     pub(super) redactor: &'a Redactor,
     pub(super) actions: &'a [CompiledAction],
@@ -61,7 +63,7 @@ impl Court<'_> {
         received: &Received,
         accept: &mut impl FnMut(&Received) -> Result<T, Rejected>,
     ) -> Result<Outcome<T>, Failure> {
-        let (status, host) = (received.status, self.host.to_owned());
+        let (status, host) = (received.status, self.place.to_owned());
         let rule_error = |reason| RequestError::Action {
             host: host.clone(),
             status,

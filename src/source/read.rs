@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use super::cursor::{Decided, Start};
 use super::resource::Resource;
-use super::select::{Body, Selector};
+use super::select::{Body, NoRecords, Selector};
 use super::walk::{Walk, WalkError};
 use crate::decode;
 use crate::page::{Checkpoint, Page, Rows, Run, Slot, Slots, StopReason, Text, Value};
@@ -142,16 +142,19 @@ pub fn pages(read: Read) -> impl Stream<Item = Result<Page, SourceError>> + Send
 #[must_use]
 pub fn describe(position: &Position) -> String {
     const TOKEN_CHARS_SHOWN: usize = 24;
+    const LINK_CHARS_SHOWN: usize = 80;
     match position {
         Position::First {} => "first page".to_owned(),
         Position::Page { page } => format!("page {page}"),
         Position::Offset { offset, .. } => format!("offset {offset}"),
-        Position::Token { token } => {
-            let shown: String = token.chars().take(TOKEN_CHARS_SHOWN).collect();
-            format!("page at cursor {shown}{}", if shown.len() < token.len() { "…" } else { "" })
-        }
-        Position::Link { url } => format!("page at {}", url.split('?').next().unwrap_or_default()),
+        Position::Token { token } => format!("page at cursor {}", shortened(token, TOKEN_CHARS_SHOWN)),
+        Position::Link { url } => format!("page at {}", shortened(url, LINK_CHARS_SHOWN)),
     }
+}
+
+fn shortened(text: &str, chars_max: usize) -> String {
+    let shown: String = text.chars().take(chars_max).collect();
+    if shown.len() < text.len() { format!("{shown}…") } else { shown }
 }
 
 /// A body that is a page of the resource.
@@ -230,7 +233,10 @@ fn decode_page(received: &Received, selector: &Selector, paginator: &Paginator) 
         not_a_page(format!("the body is {kind}: {error}"))
     };
     let body = Body::parse(whole).map_err(|error| not_json(&error))?;
-    let selected = body.select(selector).map_err(not_a_page)?;
+    let selected = body.select(selector).map_err(|none| match none {
+        NoRecords::NotAPage(reason) => not_a_page(reason),
+        NoRecords::Undecided(reason) => Rejected { reason, retry: false },
+    })?;
     let rows = decode::decode(&text, &selected.parts).map_err(|error| not_json(&error))?;
     let records = match selected.parts.as_slice() {
         [part] => {

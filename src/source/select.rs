@@ -57,6 +57,21 @@ pub(super) struct Selected<'a> {
     pub found_at: Option<String>,
 }
 
+/// Why a body has no records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NoRecords {
+    /// It is no page of the resource; the next answer may be one.
+    NotAPage(String),
+    /// There are several places where they could be: only the configuration can say.
+    Undecided(String),
+}
+
+impl From<String> for NoRecords {
+    fn from(reason: String) -> Self {
+        Self::NotAPage(reason)
+    }
+}
+
 /// A body that is JSON in its outermost layer.
 #[derive(Debug)]
 pub(super) struct Body<'a> {
@@ -98,7 +113,7 @@ impl<'a> Body<'a> {
     ///
     /// # Errors
     /// When there is nothing where they should be: then the body is no page of this resource.
-    pub(super) fn select(&self, selector: &Selector) -> Result<Selected<'a>, String> {
+    pub(super) fn select(&self, selector: &Selector) -> Result<Selected<'a>, NoRecords> {
         match selector {
             Selector::Find => self.find(),
             Selector::Path(path) => self.at_path(path),
@@ -106,18 +121,18 @@ impl<'a> Body<'a> {
         }
     }
 
-    fn at_path(&self, path: &str) -> Result<Selected<'a>, String> {
+    fn at_path(&self, path: &str) -> Result<Selected<'a>, NoRecords> {
         let raw =
             self.at(path).ok_or_else(|| format!("data_selector {path:?} matches nothing in it{}", self.keys()))?;
         match raw.as_bytes().first() {
             Some(b'[' | b'{') => Ok(Selected { parts: vec![raw], found_at: None }),
             // How some servers write an empty list.
             Some(b'n') => Ok(Selected { parts: Vec::new(), found_at: None }),
-            _ => Err(format!("data_selector {path:?} leads to {}, not to records", excerpt(raw))),
+            _ => Err(format!("data_selector {path:?} leads to {}, not to records", excerpt(raw)).into()),
         }
     }
 
-    fn find(&self) -> Result<Selected<'a>, String> {
+    fn find(&self) -> Result<Selected<'a>, NoRecords> {
         if self.raw.starts_with('[') {
             return Ok(Selected { parts: vec![self.raw], found_at: Some(String::new()) });
         }
@@ -125,30 +140,31 @@ impl<'a> Body<'a> {
         lists_of_objects(&self.entries, "", 1, &mut lists);
         match lists.as_slice() {
             [(path, raw)] => Ok(Selected { parts: vec![raw], found_at: Some(path.clone()) }),
-            [] => Err(format!("no list of records in it{}; set data_selector", self.keys())),
+            [] => Err(format!("no list of records in it{}; set data_selector", self.keys()).into()),
             several => {
                 let paths: Vec<_> = several.iter().map(|(path, _)| path.as_str()).collect();
-                Err(format!("several lists could be the records ({}); set data_selector", paths.join(", ")))
+                let paths = paths.join(", ");
+                Err(NoRecords::Undecided(format!("several lists could be the records ({paths}); set data_selector")))
             }
         }
     }
 
-    fn at_json_path(&self, path: &JsonPath) -> Result<Selected<'a>, String> {
+    fn at_json_path(&self, path: &JsonPath) -> Result<Selected<'a>, NoRecords> {
         let value: Json = serde_json::from_str(self.raw).map_err(|error| error.to_string())?;
         let located = path.query_located(&value);
         let mut children = Children::default();
         let mut parts = Vec::new();
         for location in located.locations() {
             let raw = location.iter().try_fold(self.raw, |raw, element| children.child(raw, element));
-            parts.push(raw.ok_or("the body has a key twice")?);
+            parts.push(raw.ok_or_else(|| "the body has a key twice".to_owned())?);
         }
         match parts.as_slice() {
-            [] => Err(format!("data_selector {path} matches nothing in it{}", self.keys())),
+            [] => Err(format!("data_selector {path} matches nothing in it{}", self.keys()).into()),
             [list] if list.starts_with('[') => Ok(Selected { parts, found_at: None }),
             _ => {
                 let not_objects = parts.iter().any(|raw| !raw.starts_with('{'));
                 if not_objects {
-                    Err(format!("data_selector {path} matches values that are no records"))
+                    Err(format!("data_selector {path} matches values that are no records").into())
                 } else {
                     Ok(Selected { parts, found_at: None })
                 }
@@ -261,7 +277,7 @@ fn entries(raw: &str) -> Result<Vec<(String, &str)>, serde_json::Error> {
 mod tests {
     use super::*;
 
-    fn select(body: &str, selector: Option<&str>) -> Result<(Vec<String>, Option<String>), String> {
+    fn select(body: &str, selector: Option<&str>) -> Result<(Vec<String>, Option<String>), NoRecords> {
         let selected = Body::parse(body).unwrap().select(&Selector::parse(selector).unwrap())?;
         Ok((selected.parts.iter().map(|&part| part.to_owned()).collect(), selected.found_at))
     }

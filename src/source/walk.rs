@@ -124,7 +124,11 @@ impl Walk {
             return Ok(());
         }
         if self.previous_records.as_ref() == Some(&records) {
-            return Err(WalkError::Loop("a page has the very records of the page before it".to_owned()));
+            return Err(WalkError::Loop(
+                "a page has the very records of the page before it; if the API repeats its last page behind its end, \
+                 say where it ends (`total_path`, `has_more_path` or `stop_on_short_page`)"
+                    .to_owned(),
+            ));
         }
         self.previous_records = Some(records);
         Ok(())

@@ -1,5 +1,7 @@
 //! The built binary against real sockets and real files, a file per promise.
 
+#![expect(clippy::unwrap_used, reason = "everything here is a test, or a helper of one")]
+
 mod any_record;
 mod append_merge_replace;
 mod cli;

@@ -587,7 +587,8 @@ const BY_TOKEN: &str = "data_selector = \"items\"\n\
 
 #[test]
 fn an_api_that_leads_in_circles_is_left_and_the_next_run_starts_over() {
-    let circles: [(&str, usize, fn(usize) -> Value); 4] = [
+    type Body = fn(usize) -> Value;
+    let circles: [(&str, usize, Body); 4] = [
         ("been at before", 2, |n| json!({"items": page_from(n as u64), "next": "a"})),
         ("been at before", 3, |n| json!({"items": page_from(n as u64), "next": (["a", "b"][n % 2])})),
         ("very records", 2, |n| json!({"items": page_from(0), "next": n.to_string()})),

@@ -91,6 +91,12 @@ fn replaced(text: &str) -> String {
     text.replace("primary_key = \"id\"", "primary_key = \"id\"\nwrite_disposition = \"replace\"")
 }
 
+/// Merge, append, and replace with and without a key.
+fn every_disposition(text: &str) -> [String; 4] {
+    let unkeyed = text.replace("primary_key = \"id\"", "write_disposition = \"replace\"");
+    [text.to_owned(), without_key(text), replaced(text), unkeyed]
+}
+
 fn edit(workspace: &Workspace, sql: &str) {
     let db = rusqlite::Connection::open(workspace.path("highwater.db")).unwrap();
     assert_eq!(db.execute(sql, []).unwrap(), 1, "{sql}");
@@ -137,30 +143,25 @@ fn every_kind_of_paging_goes_on_at_the_page_that_failed() {
         ("", "page at /items", &[20]),
     ] {
         // A table without a key would show a page that came twice.
-        for text in [resource(paginator), without_key(&resource(paginator))] {
-            let items = Items::start();
-            let workspace = Workspace::with_config(items.api.address, &text);
-            items.refuse(20, 500);
-            let report = workspace.sync(69);
-            assert_eq!(first(&report)["outcome"], "failed", "{paginator}");
-            assert_eq!(ids(&workspace), up_to(20), "{paginator}");
-            items.new_requests();
-            items.heal();
-            let report = workspace.sync(0);
-            assert_eq!(first(&report)["resumed_at"], resumed_at, "{paginator}");
-            assert_eq!(first(&report)["started_over"], Value::Null, "{paginator}");
-            assert_eq!(first(&report)["records"]["inserted"], 5, "{paginator}");
-            let mut asked = items.new_requests();
-            asked.sort_unstable(); // Those in flight together may come in any order.
-            assert!(asked.len() <= requests.len() && asked == requests[..asked.len()], "{paginator}: {asked:?}");
-            assert_eq!(ids(&workspace), up_to(25), "{paginator}");
-            assert_eq!(
-                workspace.value::<i64>("SELECT count(DISTINCT read_id) FROM _hw_runs"),
-                1,
-                "one read in two runs"
-            );
-            workspace.check_books();
-        }
+        let text = without_key(&resource(paginator));
+        let items = Items::start();
+        let workspace = Workspace::with_config(items.api.address, &text);
+        items.refuse(20, 500);
+        let report = workspace.sync(69);
+        assert_eq!(first(&report)["outcome"], "failed", "{paginator}");
+        assert_eq!(ids(&workspace), up_to(20), "{paginator}");
+        items.new_requests();
+        items.heal();
+        let report = workspace.sync(0);
+        assert_eq!(first(&report)["resumed_at"], resumed_at, "{paginator}");
+        assert_eq!(first(&report)["started_over"], Value::Null, "{paginator}");
+        assert_eq!(first(&report)["records"]["inserted"], 5, "{paginator}");
+        let mut asked = items.new_requests();
+        asked.sort_unstable(); // Those in flight together may come in any order.
+        assert!(asked.len() <= requests.len() && asked == requests[..asked.len()], "{paginator}: {asked:?}");
+        assert_eq!(ids(&workspace), up_to(25), "{paginator}");
+        assert_eq!(workspace.value::<i64>("SELECT count(DISTINCT read_id) FROM _hw_runs"), 1, "one read in two runs");
+        workspace.check_books();
     }
 }
 
@@ -237,18 +238,17 @@ fn a_position_that_no_longer_means_the_same_is_given_up_and_the_report_says_why(
             "does not fit its paginator",
         ),
     ];
-    for (name, change, reason) in cases {
-        for text in [resource(BY_OFFSET), without_key(&resource(BY_OFFSET)), replaced(&resource(BY_OFFSET))] {
-            let (items, workspace) = interrupted(&text);
-            change(&items, &workspace, &text);
-            let report = workspace.sync(0);
-            let said = first(&report)["started_over"].as_str().unwrap_or_else(|| panic!("{name}: {report:#}"));
-            assert!(said.contains(reason), "{name}: {said}");
-            assert_eq!(first(&report)["resumed_at"], Value::Null, "{name}");
-            assert_eq!(items.new_requests()[..3], [0, 10, 20], "{name}");
-            assert_eq!(ids(&workspace), up_to(25), "{name}: the rows of the abandoned read are not doubled");
-            workspace.check_books();
-        }
+    let all = every_disposition(&resource(BY_OFFSET));
+    for ((name, change, reason), text) in cases.into_iter().zip(all.iter().cycle()) {
+        let (items, workspace) = interrupted(text);
+        change(&items, &workspace, text);
+        let report = workspace.sync(0);
+        let said = first(&report)["started_over"].as_str().unwrap_or_else(|| panic!("{name}: {report:#}"));
+        assert!(said.contains(reason), "{name}: {said}");
+        assert_eq!(first(&report)["resumed_at"], Value::Null, "{name}");
+        assert_eq!(items.new_requests()[..3], [0, 10, 20], "{name}");
+        assert_eq!(ids(&workspace), up_to(25), "{name}: the rows of the abandoned read are not doubled");
+        workspace.check_books();
     }
 }
 
@@ -293,61 +293,54 @@ const BY_TOKEN: &str = "paginator = { type = \"cursor\", cursor_path = \"next\",
 
 #[test]
 fn a_stale_position_starts_the_read_over_in_the_same_run() {
-    for status in [400, 404, 410, 422] {
-        for text in [resource(BY_TOKEN), without_key(&resource(BY_TOKEN)), replaced(&resource(BY_TOKEN))] {
-            let stale = Arc::new(AtomicUsize::new(0));
-            let times = Arc::clone(&stale);
-            let api = Api::start(move |request, _| {
-                let first = first_record(request);
-                // The third page breaks for the first run; for the second its token has expired, but only as stored.
-                match (first, times.load(Ordering::Relaxed)) {
-                    (20, 0) => respond(500, &[], ""),
-                    (20, 1) => {
-                        times.store(2, Ordering::Relaxed);
-                        respond(status, &[], "")
-                    }
-                    _ => page(first),
+    for (status, text) in [400, 404, 410, 422].into_iter().zip(every_disposition(&resource(BY_TOKEN))) {
+        let stale = Arc::new(AtomicUsize::new(0));
+        let times = Arc::clone(&stale);
+        let api = Api::start(move |request, _| {
+            let first = first_record(request);
+            // The third page breaks for the first run; for the second its token has expired, but only as stored.
+            match (first, times.load(Ordering::Relaxed)) {
+                (20, 0) => respond(500, &[], ""),
+                (20, 1) => {
+                    times.store(2, Ordering::Relaxed);
+                    respond(status, &[], "")
                 }
-            });
-            let workspace = Workspace::with_config(api.address, &text);
-            workspace.sync(69);
-            stale.store(1, Ordering::Relaxed);
-            let before = api.seen().len();
-            let report = workspace.sync(0);
-            let said = first(&report)["started_over"].as_str().unwrap_or_else(|| panic!("{report:#}"));
-            assert!(
-                said.contains("no longer takes its stored position") && said.contains(&status.to_string()),
-                "{said}"
-            );
-            assert_eq!(first(&report)["outcome"], "complete");
-            let asked: Vec<u64> = api.seen()[before..].iter().map(first_record).collect();
-            assert_eq!(asked, [20, 0, 10, 20]);
-            assert_eq!(ids(&workspace), up_to(25));
-            let runs: Vec<String> = workspace.column("SELECT outcome FROM _hw_runs ORDER BY run_id");
-            assert_eq!(runs, ["failed", "incomplete", "complete"]);
-            assert_eq!(workspace.value::<i64>("SELECT sum(requests) FROM _hw_runs"), api.seen().len() as i64);
-            workspace.check_books();
-        }
+                _ => page(first),
+            }
+        });
+        let workspace = Workspace::with_config(api.address, &text);
+        workspace.sync(69);
+        stale.store(1, Ordering::Relaxed);
+        let before = api.seen().len();
+        let report = workspace.sync(0);
+        let said = first(&report)["started_over"].as_str().unwrap_or_else(|| panic!("{report:#}"));
+        assert!(said.contains("no longer takes its stored position") && said.contains(&status.to_string()), "{said}");
+        assert_eq!(first(&report)["outcome"], "complete");
+        let asked: Vec<u64> = api.seen()[before..].iter().map(first_record).collect();
+        assert_eq!(asked, [20, 0, 10, 20]);
+        assert_eq!(ids(&workspace), up_to(25));
+        let runs: Vec<String> = workspace.column("SELECT outcome FROM _hw_runs ORDER BY run_id");
+        assert_eq!(runs, ["failed", "incomplete", "complete"]);
+        assert_eq!(workspace.value::<i64>("SELECT sum(requests) FROM _hw_runs"), api.seen().len() as i64);
+        workspace.check_books();
     }
 }
 
 #[test]
 fn a_refusal_in_the_middle_of_a_read_fails_it_and_the_next_run_starts_over() {
-    for status in [404, 410] {
-        for text in [resource(BY_TOKEN), without_key(&resource(BY_TOKEN)), replaced(&resource(BY_TOKEN))] {
-            let items = Items::start();
-            let workspace = Workspace::with_config(items.api.address, &text);
-            items.refuse(20, status);
-            let report = workspace.sync(69);
-            assert_eq!(first(&report)["outcome"], "failed");
-            assert_eq!(items.new_requests(), [0, 10, 20]);
-            items.heal();
-            let report = workspace.sync(0);
-            assert_eq!(first(&report)["resumed_at"], Value::Null);
-            assert_eq!(items.new_requests(), [0, 10, 20]);
-            assert_eq!(ids(&workspace), up_to(25));
-            workspace.check_books();
-        }
+    for (status, text) in [404, 410, 422, 400].into_iter().zip(every_disposition(&resource(BY_TOKEN))) {
+        let items = Items::start();
+        let workspace = Workspace::with_config(items.api.address, &text);
+        items.refuse(20, status);
+        let report = workspace.sync(69);
+        assert_eq!(first(&report)["outcome"], "failed");
+        assert_eq!(items.new_requests(), [0, 10, 20]);
+        items.heal();
+        let report = workspace.sync(0);
+        assert_eq!(first(&report)["resumed_at"], Value::Null);
+        assert_eq!(items.new_requests(), [0, 10, 20]);
+        assert_eq!(ids(&workspace), up_to(25));
+        workspace.check_books();
     }
 }
 

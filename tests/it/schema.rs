@@ -62,27 +62,22 @@ fn a_value_is_kept_as_it_came_however_the_types_of_a_field_change() {
             "INTEGER",
             [Integer(5), Null, Null, Null],
         ),
-        ("big_first", [BIG, "1", "\"x\"", "1e400"], "TEXT", [text(BIG), text("1"), text("x"), text("1e400")]),
-        ("int_float_text", ["1", "2.5", "\"x\"", "true"], "INTEGER", [Integer(1), Real(2.5), text("x"), text("true")]),
-        ("float_then_int", ["1.5", "2", "9007199254740993", "\"a\""], "REAL", [Real(1.5), Real(2.0), Null, text("a")]),
+        ("big_first", [BIG, "1", "\"x\"", "1e400"], "TEXT", [text(BIG), text("1"), Null, text("1e400")]),
+        ("int_float_text", ["1", "2.5", "\"x\"", "true"], "INTEGER", [Integer(1), Real(2.5), Null, Null]),
+        ("float_then_int", ["1.5", "2", "9007199254740993", "\"a\""], "REAL", [Real(1.5), Real(2.0), Null, Null]),
         ("decimals", ["0.1", "1.50", LONG, "9007199254740993.0"], "REAL", [Real(0.1), Real(1.5), Null, Null]),
         ("long_decimal", [LONG, "0.1", "1e5", "null"], "TEXT", [text(LONG), text("0.1"), text("1e5"), Null]),
-        ("bool_then_int", ["true", "1", "\"1\"", "\"yes\""], "BOOLEAN", [Integer(1), Null, Null, text("yes")]),
-        ("int_then_bool", ["7", "true", "false", "null"], "INTEGER", [Integer(7), text("true"), text("false"), Null]),
-        (
-            "text_numbers",
-            ["\"007\"", "7", "1.50", "\"1e5\""],
-            "TEXT",
-            [text("007"), text("7"), text("1.50"), text("1e5")],
-        ),
+        ("bool_then_int", ["true", "1", "\"1\"", "\"yes\""], "BOOLEAN", [Integer(1), Null, Null, Null]),
+        ("int_then_bool", ["7", "true", "false", "null"], "INTEGER", [Integer(7), Null, Null, Null]),
+        ("text_numbers", ["\"007\"", "7", "1.50", "\"1e5\""], "TEXT", [text("007"), Null, Null, text("1e5")]),
         ("int_then_text_numbers", ["1", "\"007\"", "\" 5\"", "\"0x10\""], "INTEGER", [Integer(1), Null, Null, Null]),
         (
             "nested",
             [r#"{"a": [1,  2]}"#, "[]", "\"s\"", "5"],
             "TEXT",
-            [text(r#"{"a": [1,  2]}"#), text("[]"), text("s"), text("5")],
+            [text(r#"{"a": [1,  2]}"#), text("[]"), Null, Null],
         ),
-        ("null_first", ["null", "null", "3", "\"x\""], "INTEGER", [Null, Null, Integer(3), text("x")]),
+        ("null_first", ["null", "null", "3", "\"x\""], "INTEGER", [Null, Null, Integer(3), Null]),
         (
             "strings",
             [r#""a\u0000b""#, r#""\ud83d\ude00é""#, r#""""#, r#""\"\\\n""#],
@@ -109,15 +104,16 @@ fn a_value_is_kept_as_it_came_however_the_types_of_a_field_change() {
 }
 
 #[test]
-fn a_first_page_with_several_types_gets_a_column_that_holds_them_all() {
+fn of_several_kinds_on_the_first_page_the_first_gets_the_column_and_the_others_are_kept_beside_it() {
     let page = r#"[{"a":1,"b":1,"c":true,"d":1.5},{"a":2.5,"b":"x","c":0,"d":[1]},{"a":null,"b":2.50,"c":null}]"#;
     let workspace = read(&[page], "");
     use Stored::{Null, Real};
     assert_eq!(column(&workspace, "a"), ("REAL".to_owned(), vec![Real(1.0), Real(2.5), Null]));
-    assert_eq!(column(&workspace, "b"), ("TEXT".to_owned(), vec![text("1"), text("x"), text("2.50")]));
-    assert_eq!(column(&workspace, "c"), ("TEXT".to_owned(), vec![text("true"), text("0"), Null]));
-    assert_eq!(column(&workspace, "d"), ("TEXT".to_owned(), vec![text("1.5"), text("[1]"), Null]));
-    assert!(!columns(&workspace).values().any(|name| name == "_extra"));
+    assert_eq!(column(&workspace, "b"), ("REAL".to_owned(), vec![Real(1.0), Null, Real(2.5)]));
+    assert_eq!(column(&workspace, "c"), ("BOOLEAN".to_owned(), vec![Stored::Integer(1), Null, Null]));
+    assert_eq!(column(&workspace, "d"), ("REAL".to_owned(), vec![Real(1.5), Null, Null]));
+    let extra: Vec<Option<String>> = workspace.column("SELECT _extra FROM shop_items ORDER BY rowid");
+    assert_eq!(extra, [None, Some(r#"{"b":"x","c":0,"d":[1]}"#.to_owned()), None]);
 }
 
 #[test]
@@ -168,11 +164,15 @@ fn any_key_gets_a_column_of_its_own_and_nothing_else_happens() {
     let all: Vec<&str> = keys.iter().copied().chain(long.iter().map(String::as_str)).collect();
     let record: serde_json::Map<_, _> =
         all.iter().enumerate().map(|(number, key)| ((*key).to_owned(), json!(format!("value {number}")))).collect();
-    let changed: serde_json::Map<_, _> =
-        all.iter().enumerate().rev().map(|(number, key)| ((*key).to_owned(), json!(number))).collect();
+    let changed: serde_json::Map<_, _> = all
+        .iter()
+        .enumerate()
+        .rev()
+        .map(|(number, key)| ((*key).to_owned(), json!(format!("other {number}"))))
+        .collect();
     let workspace = read(&[json!([record]), json!([changed])], "");
     for (number, key) in all.iter().enumerate() {
-        let values = vec![text(&format!("value {number}")), text(&number.to_string())];
+        let values = vec![text(&format!("value {number}")), text(&format!("other {number}"))];
         assert_eq!(column(&workspace, key), ("TEXT".to_owned(), values), "{key:?}");
     }
     let columns = columns(&workspace);

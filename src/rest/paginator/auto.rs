@@ -46,7 +46,8 @@ const TOTAL_PAGES_PATHS: [(&str, &str); 8] = [
 ];
 
 /// Where bodies carry the number of records on all pages.
-const TOTAL_RECORDS_PATHS: [&str; 12] = [
+const TOTAL_RECORDS_PATHS: [&str; 13] = [
+    "items",
     "total",
     "count",
     "total_count",
@@ -60,6 +61,10 @@ const TOTAL_RECORDS_PATHS: [&str; 12] = [
     "pagination.total_count",
     "paging.total",
 ];
+
+/// Where bodies carry the number of the next page. Which parameter takes it, they do not say.
+const NEXT_NUMBER_PATHS: [&str; 6] =
+    ["next", "next_page", "nextPage", "meta.next_page", "pagination.next_page", "pagination.next"];
 
 /// Where bodies say that there is more.
 const HAS_MORE_PATHS: [&str; 5] = ["has_more", "hasMore", "meta.has_more", "pagination.has_more", "has_next"];
@@ -111,7 +116,8 @@ pub fn decide(options: &Auto, page: &Evidence<'_>) -> Result<Paginator, PagingEr
         .iter()
         .copied()
         .chain(options.has_more_path.as_deref())
-        .find(|path| (page.scalar)(path).and_then(|value| super::truth(&value)) == Some(true));
+        .find(|path| (page.scalar)(path).and_then(|value| super::truth(&value)) == Some(true))
+        .or_else(|| NEXT_NUMBER_PATHS.into_iter().find(|path| (page.scalar)(path).is_some_and(|value| value.is_u64())));
     if let (Paginator::SinglePage(_), Some(path)) = (&decided, more) {
         return Err(PagingError(format!(
             "the response says at {path:?} that there is more, but not where; set `paginator`"

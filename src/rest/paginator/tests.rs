@@ -195,7 +195,9 @@ fn auto_follows_the_plainest_sign() {
     ] {
         assert_eq!(decide_for(&response(5, body.clone())), Ok(expected.to_owned()), "{body}");
     }
-    assert!(decide_for(&response(5, json!({"has_more": true}))).is_err(), "more, but not where");
+    for body in [json!({"has_more": true}), json!({"next": 2}), json!({"items": 6})] {
+        assert!(decide_for(&response(5, body.clone())).is_err(), "more, but not where: {body}");
+    }
 }
 
 #[test]

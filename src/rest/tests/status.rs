@@ -82,7 +82,7 @@ async fn h08_server_errors_are_tried_again_until_they_pass_or_do_not() {
         let server = Server::start(vec![reply(status, "", r#"{"error":{"message":"because"}}"#)]).await;
         let error = fetch(&client(&server.url(), json!({}))).await.unwrap_err();
         assert!(matches!(error, RequestError::Status { status: got, .. } if got == status), "{error:?}");
-        assert_eq!(error.to_string(), format!("127.0.0.1:{} answered {status}: because", server.port));
+        assert_eq!(error.to_string(), format!("{}items answered {status}: because", server.url()));
         assert_eq!(server.requests().len(), requests, "{status}");
     }
 }

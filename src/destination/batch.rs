@@ -1,0 +1,116 @@
+//! What travels from the readers to the file, and what comes back of it.
+
+use std::sync::Arc;
+
+use crate::page::{Page, Run, StopReason};
+
+/// What travels from the readers to the file.
+#[derive(Debug)]
+pub enum Delivery {
+    /// A page to store.
+    Page(Box<Page>),
+    /// A read has ended, after its last page or without one.
+    Ended(Ending),
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The read reached an explicit end.
+    Complete,
+    /// It stopped before, and can go on.
+    Incomplete,
+    /// It could not go on.
+    Failed,
+}
+
+impl Outcome {
+    /// The word in `_hw_runs` and in the reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Incomplete => "incomplete",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The end of a run, as its reader saw it.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// The run.
+    pub run: Arc<Run>,
+    /// How it ended. A complete run is entered with its last page; this then only adds its requests.
+    pub outcome: Outcome,
+    /// Why it ended.
+    pub stop_reason: StopReason,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// Requests of the whole run.
+    pub requests: u64,
+    /// Retries of the whole run.
+    pub retries: u64,
+    /// The position is of no more use: the next read starts over.
+    pub abandon: bool,
+}
+
+/// Pages and endings that are stored together.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// In the order in which they came.
+    pub deliveries: Vec<Delivery>,
+    /// Rows in all.
+    pub rows: u64,
+    /// Bytes of the pages.
+    pub bytes: u64,
+}
+
+impl Batch {
+    /// Adds what was delivered.
+    pub fn push(&mut self, delivery: Delivery) {
+        if let Delivery::Page(page) = &delivery {
+            self.rows += page.rows.received();
+            self.bytes += page.bytes;
+        }
+        self.deliveries.push(delivery);
+    }
+}
+
+/// What became of the records of a page, or of a run. Every record is counted once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counts {
+    /// Records received.
+    pub received: u64,
+    /// New rows.
+    pub inserted: u64,
+    /// Rows that changed.
+    pub updated: u64,
+    /// Rows that were there already, the same.
+    pub unchanged: u64,
+    /// Records left out by a filter.
+    pub filtered: u64,
+    /// Records set aside.
+    pub quarantined: u64,
+}
+
+impl Counts {
+    /// Adds those of another page.
+    pub fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.inserted += other.inserted;
+        self.updated += other.updated;
+        self.unchanged += other.unchanged;
+        self.filtered += other.filtered;
+        self.quarantined += other.quarantined;
+    }
+}
+
+/// What a commit stored.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// The counts of each page that was stored, in order.
+    pub pages: Vec<(Arc<Run>, Counts)>,
+    /// Runs that must not go on, and why: their records broke the contract of their resource.
+    pub broken: Vec<(Arc<Run>, String)>,
+}

@@ -1,0 +1,46 @@
+//! The `_hw_` tables: what was run, what came, where to go on. They are public; docs/contract.md describes them.
+
+/// Tables of the bookkeeping.
+pub(super) const SCHEMA: &str = r#"
+CREATE TABLE _hw_meta (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRICT;
+CREATE TABLE _hw_resources (
+  source TEXT NOT NULL, resource TEXT NOT NULL, "table" TEXT NOT NULL UNIQUE COLLATE NOCASE,
+  identity TEXT, decided TEXT, first_seen_at TEXT NOT NULL,
+  PRIMARY KEY (source, resource)) STRICT;
+CREATE TABLE _hw_checkpoints (
+  source TEXT NOT NULL, resource TEXT NOT NULL, partition TEXT NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('reading', 'complete', 'abandoned')),
+  position TEXT, cursor TEXT, read_id INTEGER NOT NULL, run_id INTEGER NOT NULL,
+  request_fingerprint TEXT NOT NULL, updated_at TEXT NOT NULL,
+  PRIMARY KEY (source, resource, partition)) STRICT;
+CREATE TABLE _hw_runs (
+  run_id INTEGER PRIMARY KEY NOT NULL,
+  kind TEXT NOT NULL CHECK (kind IN ('sync', 'backfill', 'scheduled')),
+  source TEXT NOT NULL, resource TEXT NOT NULL, read_id INTEGER NOT NULL,
+  started_at TEXT NOT NULL, ended_at TEXT,
+  outcome TEXT NOT NULL CHECK (outcome IN ('running', 'complete', 'incomplete', 'failed')),
+  stop_reason TEXT,
+  requests INTEGER NOT NULL DEFAULT 0, retries INTEGER NOT NULL DEFAULT 0, pages INTEGER NOT NULL DEFAULT 0,
+  received INTEGER NOT NULL DEFAULT 0, inserted INTEGER NOT NULL DEFAULT 0, updated INTEGER NOT NULL DEFAULT 0,
+  unchanged INTEGER NOT NULL DEFAULT 0, filtered INTEGER NOT NULL DEFAULT 0, quarantined INTEGER NOT NULL DEFAULT 0,
+  bytes INTEGER NOT NULL DEFAULT 0, error TEXT,
+  CHECK (received = inserted + updated + unchanged + filtered + quarantined)) STRICT;
+CREATE INDEX _hw_runs_of_resource ON _hw_runs (source, resource, run_id);
+CREATE TABLE _hw_pages (
+  page_id INTEGER PRIMARY KEY NOT NULL, run_id INTEGER NOT NULL, read_id INTEGER NOT NULL,
+  source TEXT NOT NULL, resource TEXT NOT NULL, partition TEXT NOT NULL, position TEXT NOT NULL,
+  url TEXT NOT NULL, status INTEGER NOT NULL, fetched_at TEXT NOT NULL, duration_ms INTEGER NOT NULL,
+  bytes INTEGER NOT NULL, attempts INTEGER NOT NULL,
+  received INTEGER NOT NULL, inserted INTEGER NOT NULL, updated INTEGER NOT NULL, unchanged INTEGER NOT NULL,
+  filtered INTEGER NOT NULL, quarantined INTEGER NOT NULL,
+  CHECK (received = inserted + updated + unchanged + filtered + quarantined)) STRICT;
+CREATE TABLE _hw_columns (
+  "table" TEXT NOT NULL, "column" TEXT NOT NULL, source_key TEXT NOT NULL, type TEXT NOT NULL,
+  first_page_id INTEGER NOT NULL, PRIMARY KEY ("table", "column")) STRICT;
+CREATE TABLE _hw_quarantine (
+  quarantine_id INTEGER PRIMARY KEY NOT NULL, page_id INTEGER NOT NULL, source TEXT NOT NULL, resource TEXT NOT NULL,
+  reason TEXT NOT NULL, record TEXT NOT NULL) STRICT;
+CREATE TABLE _hw_budgets (
+  budget TEXT PRIMARY KEY NOT NULL, tat_ms INTEGER NOT NULL, not_before_ms INTEGER NOT NULL,
+  updated_at TEXT NOT NULL) STRICT;
+"#;

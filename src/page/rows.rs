@@ -1,0 +1,160 @@
+//! The records of a page as cells that point into the bytes they came in.
+
+use bytes::Bytes;
+
+/// The records of a page, taken apart into cells that point into the bytes they came in.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    pub(crate) text: Text,
+    pub(crate) unescaped: String,
+    pub(crate) keys: Vec<String>,
+    pub(crate) cells: Vec<Cell>,
+    pub(crate) row_ends: Vec<u32>,
+    pub(crate) rejected: Vec<Rejected>,
+}
+
+/// A body that is known to be UTF-8.
+#[derive(Clone, Debug, Default)]
+pub struct Text(Bytes);
+
+impl Text {
+    /// Takes a body, without a byte order mark; `None` where it is not UTF-8.
+    #[must_use]
+    pub fn new(mut body: Bytes) -> Option<Self> {
+        const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+        if body.starts_with(BYTE_ORDER_MARK) {
+            body = body.slice(BYTE_ORDER_MARK.len()..);
+        }
+        std::str::from_utf8(&body).is_ok().then_some(Self(body))
+    }
+
+    /// The whole text. Costs a check of the whole body.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("checked when it was taken")
+    }
+
+    /// A piece of it, without a copy.
+    #[must_use]
+    pub fn slice(&self, range: std::ops::Range<usize>) -> Bytes {
+        self.0.slice(range)
+    }
+
+    /// The bytes of the text.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A record that no row can be made of, with the reason and its own text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// A short word for the reason, as stored.
+    pub reason: &'static str,
+    /// The record as received.
+    pub record: String,
+}
+
+/// Where the text of a cell stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub(crate) start: u32,
+    pub(crate) len: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum CellKind {
+    Null,
+    Bool(bool),
+    Integer(i64),
+    Real(f64),
+    Number,
+    Text,
+    Unescaped,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cell {
+    pub(crate) kind: CellKind,
+    pub(crate) span: Span,
+    pub(crate) key: u32,
+}
+
+/// The value of one field of a record. Texts are bytes that are known to be UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// An integer that fits 64 bits, with the text it was written in.
+    Integer(i64, &'a [u8]),
+    /// A number that a double holds exactly as written, with the text it was written in.
+    Real(f64, &'a [u8]),
+    /// A number that neither holds, as written.
+    Number(&'a [u8]),
+    /// A string.
+    Text(&'a [u8]),
+    /// An object or an array, as written.
+    Json(&'a [u8]),
+}
+
+impl Rows {
+    /// Number of rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.row_ends.len()
+    }
+
+    /// Whether there are no rows.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.row_ends.is_empty()
+    }
+
+    /// Number of records received: rows, and records that no row can be made of.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        (self.row_ends.len() + self.rejected.len()) as u64
+    }
+
+    /// Records that no row can be made of.
+    #[must_use]
+    pub fn rejected(&self) -> &[Rejected] {
+        &self.rejected
+    }
+
+    /// The distinct keys of all records, in the order in which they first came.
+    #[must_use]
+    pub fn keys(&self) -> &[String] {
+        &self.keys
+    }
+
+    /// The fields of row `row`: index into [`Rows::keys`], and value.
+    pub fn row(&self, row: usize) -> impl Iterator<Item = (usize, Value<'_>)> {
+        let start = if row == 0 { 0 } else { self.row_ends[row - 1] as usize };
+        self.cells[start..self.row_ends[row] as usize].iter().map(|cell| (cell.key as usize, self.value(cell)))
+    }
+
+    /// The value of `key` in row `row`, where it has one.
+    #[must_use]
+    pub fn get(&self, row: usize, key: &str) -> Option<Value<'_>> {
+        self.row(row).find(|(index, _)| self.keys[*index] == key).map(|(_, value)| value)
+    }
+
+    fn value(&self, cell: &Cell) -> Value<'_> {
+        let range = cell.span.start as usize..(cell.span.start + cell.span.len) as usize;
+        match cell.kind {
+            CellKind::Null => Value::Null,
+            CellKind::Bool(value) => Value::Bool(value),
+            CellKind::Integer(value) => Value::Integer(value, &self.text.0[range]),
+            CellKind::Real(value) => Value::Real(value, &self.text.0[range]),
+            CellKind::Number => Value::Number(&self.text.0[range]),
+            CellKind::Text => Value::Text(&self.text.0[range]),
+            CellKind::Unescaped => Value::Text(&self.unescaped.as_bytes()[range]),
+            CellKind::Json => Value::Json(&self.text.0[range]),
+        }
+    }
+}
