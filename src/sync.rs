@@ -11,18 +11,16 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::destination::{Counts, Db, DbError, Delivery, Ending, Outcome, RunKind, RunStart};
-use crate::exit::Exit;
 use crate::page::{ResourceId, Run, Slots};
 use crate::processor::{self, OnError, PipelineOptions};
 use crate::progress::{Activity, ResourceProgress};
 use crate::source::cursor::{self, Stored};
-use crate::source::{self, Read, Resource};
+use crate::source::{self, Read, Resource, SourceError, SourceErrorKind, WalkError};
 use crate::tasks::{Panicked, TaskGroup};
 
-mod end;
 mod report;
 
-use end::{ReadEnd, end_of, gives_up_position, is_stale};
+use report::{ReadEnd, end_of, report};
 pub use report::{ResourceReport, SyncReport, exit_of_db};
 
 /// What to read, and how.
@@ -139,9 +137,8 @@ async fn read_all(plan: &SyncPlan, shared: &Arc<Shared>, sender: Sender<Delivery
         };
         let Some((Reader { id, progress }, result)) = ended else { break };
         progress.set(Activity::Ended);
-        let end = result.unwrap_or_else(|panic| ReadEnd::failed(None, panic.to_string(), Exit::Bug));
-        let failed = end.outcome == Outcome::Failed || end.run.as_deref().is_some_and(|run| run.broken().is_some());
-        if end.db_error.is_some() || (failed && plan.pipeline.on_error == OnError::FailFast) {
+        let end = ReadEnd::of_task(result);
+        if end.db_error.is_some() || (end.outcome == Outcome::Failed && plan.pipeline.on_error == OnError::FailFast) {
             shared.stop.cancel();
         }
         ends.insert(id, end);
@@ -279,33 +276,17 @@ async fn start_of(shared: &Shared, resource: &Resource) -> Result<cursor::Start,
     ))
 }
 
-fn report(
-    planned: &PlannedResource,
-    mut end: ReadEnd,
-    (counts, pages): (Counts, u64),
-    db_error: &mut Option<DbError>,
-) -> ResourceReport {
-    if let Some(error) = end.db_error.take() {
-        db_error.get_or_insert(error);
-    }
-    if let Some(reason) = end.run.as_deref().and_then(Run::broken) {
-        end = ReadEnd::failed(end.run.clone(), format!("{}: {reason}", planned.id()), Exit::Contract);
-    } else if db_error.is_some() && end.outcome == Outcome::Complete {
-        // Its last page may not have been stored.
-        end = ReadEnd::interrupted(end.run.clone());
-    }
-    ResourceReport {
-        id: planned.id().clone(),
-        table: planned.resource.target.table.clone(),
-        outcome: end.outcome,
-        stop_reason: end.stop_reason,
-        counts,
-        pages,
-        requests: planned.progress.requests.get(),
-        retries: planned.progress.retries.get(),
-        resumed_at: end.resumed_at,
-        started_over: end.started_over,
-        error: end.error,
-        exit: end.exit,
+/// Whether the position that an earlier run stored is refused by the API.
+fn is_stale(error: &SourceError) -> bool {
+    error.at_stored_position
+        && matches!(&error.kind, SourceErrorKind::Request(request) if request.is_position_rejected())
+}
+
+/// Whether the next run has to start over: the stored position leads nowhere.
+fn gives_up_position(error: &SourceError) -> bool {
+    match &error.kind {
+        SourceErrorKind::Request(request) => request.is_position_rejected() && !error.at_first_page,
+        SourceErrorKind::Walk(WalkError::Loop(_)) => true,
+        SourceErrorKind::Walk(WalkError::Paging(_)) => false,
     }
 }
