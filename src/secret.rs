@@ -5,10 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
-
-use crate::template::Template;
 
 /// What is shown in place of a secret.
 pub const MASK: &str = "***";
@@ -34,12 +31,6 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(MASK)
-    }
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Template::deserialize(deserializer).map(|template| Self::new(template.expose()))
     }
 }
 

@@ -11,14 +11,17 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::destination::{Counts, Db, DbError, Delivery, Ending, Outcome, RunKind, RunStart};
-use crate::exit::Exit;
-use crate::page::{ResourceId, Run, Slots, StopReason};
+use crate::page::{ResourceId, Run, Slots};
 use crate::processor::{self, OnError, PipelineOptions};
 use crate::progress::{Activity, ResourceProgress};
-use crate::rest::error::ErrorKind;
 use crate::source::cursor::{self, Stored};
 use crate::source::{self, Read, Resource, SourceError, SourceErrorKind, WalkError};
 use crate::tasks::{Panicked, TaskGroup};
+
+mod report;
+
+use report::{ReadEnd, end_of, report};
+pub use report::{ResourceReport, SyncReport, exit_of_db};
 
 /// What to read, and how.
 #[derive(Debug)]
@@ -38,63 +41,12 @@ pub struct PlannedResource {
     pub progress: Arc<ResourceProgress>,
 }
 
-/// What became of a run.
-#[derive(Debug)]
-pub struct SyncReport {
-    /// One for each resource of the plan, in its order.
-    pub resources: Vec<ResourceReport>,
-    /// The database failed: what was not committed by then is not stored.
-    pub db_error: Option<DbError>,
-}
-
-/// What became of one resource.
-#[derive(Clone, Debug)]
-pub struct ResourceReport {
-    /// The resource.
-    pub id: ResourceId,
-    /// Its table.
-    pub table: String,
-    /// How its run ended.
-    pub outcome: Outcome,
-    /// Why its read ended.
-    pub stop_reason: StopReason,
-    /// What became of its records in this run.
-    pub counts: Counts,
-    /// Pages committed in this run.
-    pub pages: u64,
-    /// Requests sent in this run.
-    pub requests: u64,
-    /// Requests sent again after a failure.
-    pub retries: u64,
-    /// Where an earlier run had stopped, when this one went on from there.
-    pub resumed_at: Option<String>,
-    /// Why an earlier, unfinished read was not gone on with.
-    pub started_over: Option<String>,
-    /// What went wrong.
-    pub error: Option<String>,
-    /// What the exit code says of it; `None` when it is complete.
-    pub exit: Option<Exit>,
-}
-
 /// What every reader of a run shares.
 #[derive(Debug)]
 struct Shared {
     db: Arc<Db>,
     slots: Slots,
     stop: CancellationToken,
-}
-
-/// How a reader ended, before the last of its pages is known to be stored.
-#[derive(Debug)]
-struct ReadEnd {
-    run: Option<Arc<Run>>,
-    outcome: Outcome,
-    stop_reason: StopReason,
-    resumed_at: Option<String>,
-    started_over: Option<String>,
-    error: Option<String>,
-    exit: Option<Exit>,
-    db_error: Option<DbError>,
 }
 
 /// Runs the plan until every resource has ended or `stop` is cancelled. What was received by then is committed.
@@ -185,9 +137,8 @@ async fn read_all(plan: &SyncPlan, shared: &Arc<Shared>, sender: Sender<Delivery
         };
         let Some((Reader { id, progress }, result)) = ended else { break };
         progress.set(Activity::Ended);
-        let end = result.unwrap_or_else(|panic| ReadEnd::failed(None, panic.to_string(), Exit::Bug));
-        let failed = end.outcome == Outcome::Failed || end.run.as_deref().is_some_and(|run| run.broken().is_some());
-        if end.db_error.is_some() || (failed && plan.pipeline.on_error == OnError::FailFast) {
+        let end = ReadEnd::of_task(result);
+        if end.db_error.is_some() || (end.outcome == Outcome::Failed && plan.pipeline.on_error == OnError::FailFast) {
             shared.stop.cancel();
         }
         ends.insert(id, end);
@@ -203,43 +154,6 @@ struct Reader {
 
 fn waits_long(activity: &Activity) -> bool {
     matches!(activity, Activity::Waiting { until, .. } if until.duration_since(Timestamp::now()) > LONG_WAIT)
-}
-
-impl ReadEnd {
-    fn failed(run: Option<Arc<Run>>, error: String, exit: Exit) -> Self {
-        Self {
-            run,
-            outcome: Outcome::Failed,
-            stop_reason: StopReason::Error,
-            resumed_at: None,
-            started_over: None,
-            error: Some(error),
-            exit: Some(exit),
-            db_error: None,
-        }
-    }
-
-    fn interrupted(run: Option<Arc<Run>>) -> Self {
-        Self {
-            run,
-            outcome: Outcome::Incomplete,
-            stop_reason: StopReason::Interrupted,
-            resumed_at: None,
-            started_over: None,
-            error: None,
-            exit: Some(Exit::Stopped),
-            db_error: None,
-        }
-    }
-
-    fn from_db(error: DbError) -> Self {
-        match error {
-            error @ (DbError::IdentityChanged { .. } | DbError::TableTaken { .. }) => {
-                Self::failed(None, error.to_string(), Exit::Config)
-            }
-            error => Self { db_error: Some(error), ..Self::interrupted(None) },
-        }
-    }
 }
 
 /// Reads one resource, from where its last read stopped or from the beginning.
@@ -374,95 +288,5 @@ fn gives_up_position(error: &SourceError) -> bool {
         SourceErrorKind::Request(request) => request.is_position_rejected() && !error.at_first_page,
         SourceErrorKind::Walk(WalkError::Loop(_)) => true,
         SourceErrorKind::Walk(WalkError::Paging(_)) => false,
-    }
-}
-
-fn end_of(run: &Arc<Run>, last: Option<StopReason>, error: Option<SourceError>) -> ReadEnd {
-    let run = Arc::clone(run);
-    let Some(error) = error else {
-        return match last {
-            Some(stop_reason) => {
-                let complete = stop_reason.is_complete();
-                let outcome = if complete { Outcome::Complete } else { Outcome::Incomplete };
-                let exit = (!complete).then_some(Exit::Stopped);
-                ReadEnd { outcome, stop_reason, exit, ..ReadEnd::interrupted(Some(run)) }
-            }
-            None => ReadEnd::interrupted(Some(run)),
-        };
-    };
-    let text = error.to_string();
-    let kind = match &error.kind {
-        SourceErrorKind::Request(request) => request.kind(),
-        SourceErrorKind::Walk(WalkError::Loop(_)) => {
-            let failed = ReadEnd::failed(Some(run), text, Exit::Unavailable);
-            return ReadEnd { stop_reason: StopReason::LoopDetected, ..failed };
-        }
-        SourceErrorKind::Walk(WalkError::Paging(_)) => ErrorKind::Unavailable,
-    };
-    match kind {
-        ErrorKind::Interrupted => ReadEnd::interrupted(Some(run)),
-        ErrorKind::RateLimited => ReadEnd { error: Some(text), ..ReadEnd::interrupted(Some(run)) },
-        ErrorKind::Unavailable => ReadEnd::failed(Some(run), text, Exit::Unavailable),
-        ErrorKind::Forbidden => ReadEnd::failed(Some(run), text, Exit::Forbidden),
-        ErrorKind::Storage => ReadEnd::failed(Some(run), text, Exit::Storage),
-        ErrorKind::Config => ReadEnd::failed(Some(run), text, Exit::Config),
-    }
-}
-
-fn report(
-    planned: &PlannedResource,
-    mut end: ReadEnd,
-    (counts, pages): (Counts, u64),
-    db_error: &mut Option<DbError>,
-) -> ResourceReport {
-    if let Some(error) = end.db_error.take() {
-        db_error.get_or_insert(error);
-    }
-    if let Some(reason) = end.run.as_deref().and_then(Run::broken) {
-        end = ReadEnd::failed(end.run.clone(), format!("{}: {reason}", planned.id()), Exit::Contract);
-    } else if db_error.is_some() && end.outcome == Outcome::Complete {
-        // Its last page may not have been stored.
-        end = ReadEnd::interrupted(end.run.clone());
-    }
-    ResourceReport {
-        id: planned.id().clone(),
-        table: planned.resource.target.table.clone(),
-        outcome: end.outcome,
-        stop_reason: end.stop_reason,
-        counts,
-        pages,
-        requests: planned.progress.requests.get(),
-        retries: planned.progress.retries.get(),
-        resumed_at: end.resumed_at,
-        started_over: end.started_over,
-        error: end.error,
-        exit: end.exit,
-    }
-}
-
-impl SyncReport {
-    /// What the process exits with; `None` when everything asked for is complete.
-    #[must_use]
-    pub fn exit(&self) -> Option<Exit> {
-        let db = self.db_error.as_ref().map(exit_of_db);
-        self.resources.iter().filter_map(|resource| resource.exit).chain(db).min()
-    }
-}
-
-/// What the process exits with when the database fails.
-#[must_use]
-pub fn exit_of_db(error: &DbError) -> Exit {
-    match error {
-        DbError::Held { .. } | DbError::Busy => Exit::Held,
-        DbError::IdentityChanged { .. } | DbError::TableTaken { .. } => Exit::Config,
-        DbError::OldSqlite(_) | DbError::Closed | DbError::Panic(_) => Exit::Bug,
-        DbError::NotOurs { .. }
-        | DbError::Newer { .. }
-        | DbError::Corrupt(_)
-        | DbError::Full
-        | DbError::ReadOnly(_)
-        | DbError::Io(_)
-        | DbError::Timeout(_)
-        | DbError::Sqlite(_) => Exit::Storage,
     }
 }

@@ -41,6 +41,13 @@ impl<'de> Deserialize<'de> for SecretText {
     }
 }
 
+/// A credential is written like any other text; nothing of it stays marked, as all of it is secret.
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Template::deserialize(deserializer).map(|template| Self::new(template.expose()))
+    }
+}
+
 /// A text with its secret parts marked. `Display` masks them; [`Template::expose`] gives the whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template {

@@ -44,7 +44,8 @@ const KINDS: [Kind; 3] = [Kind::Items, Kind::Events, Kind::Stock];
 const CONFIG: &str = r#"
 [sources.shop.client]
 base_url = "BASE"
-headers = { X-Life = "LIFE" }
+# A secret, so that the request stays the same one from life to life.
+headers = { X-Life = "${env:LIFE}" }
 [sources.shop.resources.items]
 primary_key = "id"
 data_selector = "data"
@@ -428,7 +429,7 @@ fn a_sync_that_is_killed_again_and_again_ends_with_every_row_once_and_asks_for_n
             kind.answer(page, life)
         })
     };
-    let workspace = Workspace::new();
+    let workspace = Workspace::with_config(api.address, CONFIG);
     let mut judge = Judge::default();
     let mut standings = judge_nothing();
     let (mut life, mut kills, mut in_start, mut rounds) = (0, 0, 0, 0);
@@ -441,10 +442,9 @@ fn a_sync_that_is_killed_again_and_again_ends_with_every_row_once_and_asks_for_n
                 break;
             }
             life += 1;
-            workspace.configure(api.address, &CONFIG.replace("LIFE", &life.to_string()));
             let names: Vec<String> = open.iter().map(|kind| format!("shop.{}", kind.name())).collect();
             let mut command = workspace.command(&["sync"]);
-            let mut child = command.args(&names).stdout(Stdio::null()).spawn().unwrap();
+            let mut child = command.args(&names).env("LIFE", life.to_string()).stdout(Stdio::null()).spawn().unwrap();
             let left = open.iter().map(|kind| kind.pages() - standings[kind].next).sum();
             let killed = kills < kills_wanted && strike(&mut child, life, &log, left, &mut random);
             if killed {

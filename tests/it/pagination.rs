@@ -806,12 +806,21 @@ fn records_are_selected_from_any_body() {
 }
 
 #[test]
+fn several_lists_that_could_be_the_records_fail_at_once() {
+    let api = Api::start(|_, _| answer(json!({"a": [{"id": 1}], "b": [{"id": 2}]})));
+    let workspace = Workspace::with_config(api.address, &config("", ""));
+    let report = workspace.sync(69);
+    let error = report["resources"][0]["error"].as_str().unwrap();
+    assert!(error.contains("several lists could be the records (a, b); set data_selector"), "{error}");
+    assert_eq!(api.seen().len(), 1, "asking again cannot help");
+}
+
+#[test]
 fn a_body_that_is_no_page_is_asked_for_three_times_and_then_fails() {
     for (selector, body, part) in [
         ("items", "{\"ok\":false,\"error\":\"nope\"}", "its keys: ok, error"),
         ("$.items[*]", "{\"ok\":false}", "matches nothing"),
         ("", "{\"ok\":false,\"errors\":[{\"message\":\"nope\"}]}", "no list of records"),
-        ("", "{\"a\":[{\"id\":1}],\"b\":[{\"id\":2}]}", "several lists could be the records (a, b)"),
         ("items", "<!doctype html><html><body>Log in</body></html>", "HTML"),
         ("items", "{\"items\":[{\"id\":1},", "not JSON"),
         ("items", "{\"items\":[{\"id\":NaN}]}", "not JSON"),
