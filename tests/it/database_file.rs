@@ -226,11 +226,12 @@ fn a_program_that_never_lets_go_fails_the_run_and_nothing_is_lost() {
 #[test]
 fn a_full_disk_stops_the_run_and_the_next_one_goes_on_where_it_stopped() {
     let large = |page: u64| {
-        let rows = (0..20).map(|n| json!({"n": page * 20 + n, "text": "x".repeat(1000)}));
+        let rows = (0..20).map(|n| json!({"n": page * 20 + n, "text": "x".repeat(2000)}));
         Value::from_iter(rows)
     };
     let api = Api::start(Pages::new(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(large)).api());
-    let workspace = Workspace::with_config(api.address, &items(""));
+    // Every page is a commit of its own.
+    let workspace = Workspace::with_config(api.address, &(items("") + "[pipeline]\nbatch_rows = 1\n"));
     // No file may grow beyond 800 blocks of 512 bytes. The signal for it has to be ignored to get an error.
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' XFSZ; ulimit -f 800; exec \"$0\" sync --json"]).arg(env!("CARGO_BIN_EXE_highwater"));
