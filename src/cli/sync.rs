@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Console, Failure, Options, Verb, complain, count, load, print, thousands, watch};
 use crate::config::Config;
-use crate::destination::{Counts, Outcome};
+use crate::destination::Counts;
 use crate::exit::Exit;
 use crate::page::ResourceId;
 use crate::plan::{self, PlanError};
@@ -50,10 +50,16 @@ pub(super) async fn run(args: &SyncArgs, options: &Options, console: &Console) -
     Ok(report.exit())
 }
 
-/// The command that reads what this run did not complete.
+/// Whether another run may complete it: what the configuration or the records are at fault for does not get better
+/// by itself.
+fn goes_on(resource: &&ResourceReport) -> bool {
+    !matches!(resource.exit, None | Some(Exit::Config | Exit::Contract))
+}
+
+/// The command that goes on with what this run did not complete.
 fn again(report: &SyncReport, options: &Options) -> String {
     let config = options.config.as_ref().map(|path| format!(" --config {}", path.display())).unwrap_or_default();
-    let open = report.resources.iter().filter(|resource| resource.outcome != Outcome::Complete);
+    let open = report.resources.iter().filter(goes_on);
     open.fold(format!("highwater{config} sync"), |command, resource| format!("{command} {}", resource.id))
 }
 
@@ -153,9 +159,7 @@ fn closing(report: &SyncReport, path: &Path, again: &str) -> String {
             first.table
         ));
     }
-    // What the configuration or the records are at fault for does not get better by itself.
-    let goes_on = |resource: &ResourceReport| !matches!(resource.exit, None | Some(Exit::Config | Exit::Contract));
-    if report.resources.iter().any(goes_on) {
+    if report.resources.iter().any(|resource| goes_on(&resource)) {
         text.push_str(&format!("Not complete. To go on where it stopped: {again}\n"));
     }
     text

@@ -41,11 +41,15 @@ enum Kind {
 
 const KINDS: [Kind; 3] = [Kind::Items, Kind::Events, Kind::Stock];
 
+/// What the API knows a life by. From the environment, as a header that is written in the file is part of what a
+/// position depends on.
+const LIFE: &str = "life-number-";
+
 const CONFIG: &str = r#"
 [sources.shop.client]
 base_url = "BASE"
-# A secret, so that the request stays the same one from life to life.
-headers = { X-Life = "${env:LIFE}" }
+# Credentials are no part of what makes a request the same one; so each life can sign its requests.
+auth = { type = "api_key", name = "X-Life", api_key = "${env:LIFE}" }
 [sources.shop.resources.items]
 primary_key = "id"
 data_selector = "data"
@@ -423,7 +427,7 @@ fn a_sync_that_is_killed_again_and_again_ends_with_every_row_once_and_asks_for_n
         let log = Arc::clone(&log);
         Api::start_slow(LATENCY, move |request, _| {
             let kind = Kind::named(&request.path()[1..]);
-            let life = request.headers["x-life"].to_str().unwrap().parse().unwrap();
+            let life = request.headers["x-life"].to_str().unwrap().strip_prefix(LIFE).unwrap().parse().unwrap();
             let page = kind.page_of(request);
             log.note((life, kind, page));
             kind.answer(page, life)
@@ -444,7 +448,8 @@ fn a_sync_that_is_killed_again_and_again_ends_with_every_row_once_and_asks_for_n
             life += 1;
             let names: Vec<String> = open.iter().map(|kind| format!("shop.{}", kind.name())).collect();
             let mut command = workspace.command(&["sync"]);
-            let mut child = command.args(&names).env("LIFE", life.to_string()).stdout(Stdio::null()).spawn().unwrap();
+            let mut child =
+                command.args(&names).env("LIFE", format!("{LIFE}{life}")).stdout(Stdio::null()).spawn().unwrap();
             let left = open.iter().map(|kind| kind.pages() - standings[kind].next).sum();
             let killed = kills < kills_wanted && strike(&mut child, life, &log, left, &mut random);
             if killed {
