@@ -11,7 +11,7 @@ use super::error::PageError;
 use super::history::now_text;
 use super::tables::Tables;
 use super::{DbError, rows, sqlite};
-use crate::page::{Checkpoint, Page, Run, StopReason, Target, WriteDisposition};
+use crate::page::{Checkpoint, Page, Run, StopReason, WriteDisposition};
 
 /// A run fails when more than one record in this many was set aside,
 const QUARANTINED_ONE_IN: u64 = 100;
@@ -212,11 +212,11 @@ fn update_run(transaction: &Transaction<'_>, work: &RunWork) -> Result<(), DbErr
             (None, true) => "complete",
             (None, false) => "reading",
         };
-        transaction
+        // The fence: a run that began later owns the checkpoint, and nothing of this one may be stored any more.
+        let moved = transaction
             .prepare_cached(
-                "UPDATE _hw_checkpoints SET state = ?3, position = ?4, run_id = ?5, request_fingerprint = ?6,
-                   updated_at = ?7
-                 WHERE source = ?1 AND resource = ?2 AND partition = ''",
+                "UPDATE _hw_checkpoints SET state = ?3, position = ?4, request_fingerprint = ?6, updated_at = ?7
+                 WHERE source = ?1 AND resource = ?2 AND partition = '' AND run_id = ?5",
             )?
             .execute(params![
                 &*target.id.source,
@@ -227,13 +227,16 @@ fn update_run(transaction: &Transaction<'_>, work: &RunWork) -> Result<(), DbErr
                 checkpoint.request_fingerprint,
                 now,
             ])?;
+        if moved == 0 {
+            return Err(DbError::TakenOver(target.id.to_string()));
+        }
         if let Some(decided) = &checkpoint.decided {
             transaction
                 .prepare_cached("UPDATE _hw_resources SET decided = ?3 WHERE source = ?1 AND resource = ?2")?
                 .execute(params![&*target.id.source, &*target.id.resource, decided])?;
         }
     } else if work.broken.is_some() {
-        abandon(transaction, target)?;
+        abandon(transaction, &work.run)?;
     }
     Ok(())
 }
@@ -254,17 +257,17 @@ fn end_run(transaction: &Transaction<'_>, ending: &Ending) -> Result<(), DbError
         ],
     )?;
     if ending.abandon {
-        abandon(transaction, &ending.run.target)?;
+        abandon(transaction, &ending.run)?;
     }
     Ok(())
 }
 
 /// Gives up the read under way: the next run starts over.
-fn abandon(transaction: &Transaction<'_>, target: &Target) -> Result<(), DbError> {
+fn abandon(transaction: &Transaction<'_>, run: &Run) -> Result<(), DbError> {
     transaction.execute(
         "UPDATE _hw_checkpoints SET state = 'abandoned', position = NULL, updated_at = ?3
-         WHERE source = ?1 AND resource = ?2 AND state = 'reading'",
-        params![&*target.id.source, &*target.id.resource, now_text()],
+         WHERE source = ?1 AND resource = ?2 AND state = 'reading' AND run_id = ?4",
+        params![&*run.target.id.source, &*run.target.id.resource, now_text(), run.run_id],
     )?;
     Ok(())
 }

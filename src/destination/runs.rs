@@ -40,7 +40,14 @@ pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &Ru
     let run_id: i64 =
         transaction.query_row("SELECT coalesce(max(run_id), 0) + 1 FROM _hw_runs", [], |row| row.get(0))?;
     let read_id = match unfinished {
-        Some(read_id) if start.resume => read_id,
+        Some(read_id) if start.resume => {
+            // From here on no other run may move it: see the fence in `commit`.
+            transaction.execute(
+                "UPDATE _hw_checkpoints SET run_id = ?3 WHERE source = ?1 AND resource = ?2 AND partition = ''",
+                params![&**source, &**resource, run_id],
+            )?;
+            read_id
+        }
         unfinished => {
             begin_read(&transaction, tables, start, unfinished)?;
             transaction.execute(

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::pages::{Pages, gate, items};
+use crate::pages::{Pages, gate, items, until};
 use crate::support::{Api, Finished, Workspace, finish, records, respond};
 
 const MERGE: &str = "primary_key = \"id\"";
@@ -146,6 +146,32 @@ fn a_second_instance_is_kept_out_and_told_who_is_in() {
     assert_eq!(finish(first).code, Some(0));
     assert_eq!(api.seen().len(), 4, "the second instance has asked for nothing");
     workspace.sync(0);
+}
+
+#[test]
+fn an_instance_that_lost_its_resource_to_another_one_stores_nothing_more() {
+    let (gate, barrier) = gate();
+    let pages = three_pages();
+    let api = Api::start(move |request, _| {
+        barrier.wait();
+        pages.answer(request)
+    });
+    let workspace = Workspace::with_config(api.address, &items(MERGE));
+    let first = workspace.spawn(&["sync"]);
+    gate.let_one_go();
+    api.wait_for(2);
+    until("the first page is stored", || workspace.value::<i64>("SELECT count(*) FROM _hw_pages") == 1);
+    // What an instance leaves that came around the lock, for example by a hard link.
+    let other = Connection::open(workspace.path("highwater.db")).unwrap();
+    other.execute_batch("UPDATE _hw_checkpoints SET run_id = run_id + 1").unwrap();
+    drop(gate);
+    let finished = finish(first);
+    assert_eq!(finished.code, Some(73), "{finished:#?}");
+    assert!(format!("{finished:?}").contains("another instance took over shop.items"), "{finished:#?}");
+    assert_eq!(workspace.value::<i64>("SELECT count(*) FROM shop_items"), 10);
+    workspace.check_books();
+    workspace.sync(0);
+    assert_eq!(workspace.value::<i64>("SELECT count(*) FROM shop_items"), 30, "the next run takes it over again");
 }
 
 #[test]
