@@ -7,7 +7,7 @@ use super::history::{Begun, RunStart, now_text, table_exists};
 use super::table::NOT_OURS;
 use super::tables::{Tables, staging_table};
 use super::{DbError, sqlite};
-use crate::page::{ResourceId, StopReason, WriteDisposition};
+use crate::page::{ResourceId, StopReason, Target, WriteDisposition};
 
 /// Enters a run, as [`super::Db::begin_run`] says.
 pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &RunStart) -> Result<Begun, DbError> {
@@ -88,7 +88,7 @@ fn claim(transaction: &Transaction<'_>, start: &RunStart, now: &str) -> Result<(
         }
         Some((_, Some(identity))) if *identity == start.identity => return Ok(()),
         Some((_, Some(identity))) => return changed(identity_change(identity, &start.identity)),
-        Some((table, None)) if *table == target.table => {}
+        Some((table, None)) if table.eq_ignore_ascii_case(&target.table) => {}
         Some((_, None)) | None => {
             if let Some(why) = why_taken(transaction, &target.table)? {
                 let resource = target.id.to_string();
@@ -162,7 +162,8 @@ fn begin_read(
                         quote(&target.table)
                     ),
                     [read_id],
-                )?;
+                );
+                let taken_back = taken_back.map_err(|error| refused(target, error))?;
                 tracing::info!(resource = %target.id, rows = taken_back, "took back the rows of an unfinished read");
             }
         }
@@ -170,6 +171,18 @@ fn begin_read(
         WriteDisposition::Merge => {}
     }
     Ok(())
+}
+
+/// A table of data can have triggers of the user: what they refuse concerns this resource alone.
+fn refused(target: &Target, error: rusqlite::Error) -> DbError {
+    match DbError::from(error) {
+        DbError::Sqlite(error) => DbError::TableTaken {
+            resource: target.id.to_string(),
+            table: target.table.clone(),
+            why: format!("does not let go of the rows of an unfinished read: {error}"),
+        },
+        error => error,
+    }
 }
 
 /// Forgets a read, as [`super::Db::reset`] says.
