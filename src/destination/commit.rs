@@ -11,13 +11,15 @@ use super::error::PageError;
 use super::history::now_text;
 use super::tables::Tables;
 use super::{DbError, rows, sqlite};
-use crate::page::{Checkpoint, Page, Run, StopReason, WriteDisposition};
+use crate::page::{Checkpoint, Page, ResourceId, Run, StopReason, WriteDisposition};
 
 /// A run fails when more than one record in this many was set aside,
 const QUARANTINED_ONE_IN: u64 = 100;
 
 /// and at least this many.
 const QUARANTINED_MIN: u64 = 10;
+
+const LOOK_AT_THEM: &str = "look at them with `SELECT reason, record FROM _hw_quarantine ORDER BY quarantine_id DESC`";
 
 /// The WAL is moved into the file after about this many bytes of pages.
 const CHECKPOINT_BYTES: u64 = 32 << 20;
@@ -147,26 +149,43 @@ fn try_page(
     run: &RunWork,
 ) -> Result<(Counts, Option<String>), PageError> {
     let counts = rows::write_page(transaction, tables, page, page_id)?;
-    let broken = too_many_quarantined(run, &counts);
+    let complete = page.end.is_some_and(StopReason::is_complete);
+    let mut broken = too_many_quarantined(run, &counts);
+    if broken.is_none() && complete {
+        broken = nothing_stored(transaction, run, &counts)?;
+    }
     let target = &page.run.target;
-    if broken.is_none()
-        && page.end.is_some_and(StopReason::is_complete)
-        && target.disposition == WriteDisposition::Replace
-    {
+    if broken.is_none() && complete && target.disposition == WriteDisposition::Replace {
         tables.swap(transaction, target)?;
     }
     Ok((counts, broken))
 }
 
+/// A read that had records and could store none of them is not complete, however few they were: an empty generation
+/// must not take the place of good rows.
+fn nothing_stored(transaction: &Transaction<'_>, run: &RunWork, page: &Counts) -> Result<Option<String>, DbError> {
+    let ResourceId { source, resource } = &run.run.target.id;
+    let mut read = transaction
+        .prepare_cached(
+            "SELECT sum(inserted), sum(updated), sum(unchanged), sum(quarantined) FROM _hw_runs
+             WHERE source = ?1 AND resource = ?2 AND read_id = ?3",
+        )?
+        .query_row(params![&**source, &**resource, run.run.read_id], |row| {
+            let (inserted, updated, unchanged) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(Counts { inserted, updated, unchanged, quarantined: row.get(3)?, ..Counts::default() })
+        })?;
+    read.add(&run.counts);
+    read.add(page);
+    let stored = read.inserted + read.updated + read.unchanged;
+    Ok((stored == 0 && read.quarantined > 0)
+        .then(|| format!("none of {} records could be stored; {LOOK_AT_THEM}", read.quarantined)))
+}
+
 fn too_many_quarantined(run: &RunWork, page: &Counts) -> Option<String> {
     let quarantined = run.before.quarantined + run.counts.quarantined + page.quarantined;
     let received = run.before.received + run.counts.received + page.received;
-    (quarantined >= QUARANTINED_MIN && quarantined * QUARANTINED_ONE_IN > received).then(|| {
-        format!(
-            "{quarantined} of {received} records could not be stored; look at them with \
-             `SELECT reason, record FROM _hw_quarantine ORDER BY quarantine_id DESC`"
-        )
-    })
+    (quarantined >= QUARANTINED_MIN && quarantined * QUARANTINED_ONE_IN > received)
+        .then(|| format!("{quarantined} of {received} records could not be stored; {LOOK_AT_THEM}"))
 }
 
 /// Adds what the commit gathered to the run, and moves its checkpoint.
