@@ -163,6 +163,22 @@ fn a_contract_that_the_records_break_fails_the_run_and_nothing_of_the_page_is_st
             "key type changed",
             1,
         ),
+        (
+            "an integer beyond 64 bits, later",
+            "id",
+            vec![r#"[{"id":1}]"#.into(), r#"[{"id":18446744073709551615}]"#.into()],
+            65,
+            "`highwater reset --drop-rows shop.items`",
+            1,
+        ),
+        (
+            "integers of all sizes, one of the largest on the first page",
+            "id",
+            vec![r#"[{"id":1},{"id":18446744073709551615}]"#.into(), r#"[{"id":1},{"id":2}]"#.into()],
+            0,
+            "",
+            3,
+        ),
         ("both on one page", "id", vec![r#"[{"id":"1"},{"id":1}]"#.into()], 65, "key type changed", 0),
     ];
     for (name, key, texts, code, error, rows) in cases {
