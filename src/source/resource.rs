@@ -65,6 +65,8 @@ impl Resource {
         let path = options.path.clone().unwrap_or_else(|| Template::text(&*id.resource));
         let paginator = options.paginator.clone().or_else(|| source.client.paginator.clone());
         let paginator = paginator.unwrap_or(Paginator::Auto(Auto::default()));
+        let mut secrets: Vec<_> = path.secrets().cloned().collect();
+        secrets.extend(options.json.iter().flat_map(JsonTemplate::secrets));
         let request = RequestParts {
             method: match options.method {
                 Method::Get => http::Method::GET,
@@ -74,6 +76,7 @@ impl Resource {
             params: pairs(&options.params),
             headers: pairs(&options.headers),
             json: options.json.as_ref().map(JsonTemplate::expose),
+            secrets,
         };
         Ok(Self {
             request_fingerprint: request_fingerprint(source, options, &request, &paginator),
