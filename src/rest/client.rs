@@ -291,13 +291,13 @@ impl Client {
         let patience = *self.options.retry.max_retry_after;
         let (error, hint) = match failure {
             Failure::Final(error) => return Err(error),
-            Failure::Wait { error, delay, reason } => {
+            Failure::Wait { delay, reason } => {
                 self.pause(delay, &reason).await?;
-                if delay > patience {
+                if delay > patience || !tally.may_wait(&self.options.retry, delay) {
                     return Err(RequestError::RateLimited { until: later(delay) });
                 }
                 tracing::warn!(client = self.name, url = prepared.shown_path(), ?delay, "{reason}: waiting");
-                return if tally.may_wait() { Ok(()) } else { Err(error) };
+                return Ok(());
             }
             Failure::Dubious(error) if !tally.may_be_rejected_again() => return Err(error),
             Failure::Dubious(error) => (error, None),
