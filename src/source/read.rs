@@ -280,6 +280,7 @@ fn follow(
     let resolve = |link: &str| {
         let url = resolve_next(&received.url, link).map_err(|error| format!("the link to the next page: {error}"))?;
         let url = read.resource.client.without_credentials(&read.resource.request, url);
+        let url = url.map_err(|error| format!("the link to the next page: {error}"))?;
         Ok(url[url::Position::BeforePath..].to_owned())
     };
     let link = |rel: &str| link_with_rel(&received.headers, rel);
