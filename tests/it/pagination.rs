@@ -296,6 +296,34 @@ fn an_api_that_caps_the_limit_loses_no_row() {
 }
 
 #[test]
+fn pages_of_any_size_lose_and_double_no_row_by_offset() {
+    // Pages of 10, 10, 4, 4 (the API lowers its cap on the way), or of 15 where 10 were asked for.
+    let lowered: fn(u64) -> u64 = |offset| if offset < 20 { 10 } else { 4 };
+    let exceeded: fn(u64) -> u64 = |_| 15;
+    for (size, total, concurrency) in [
+        (lowered, "", 1),
+        (lowered, ", total_path = \"total\"", 1),
+        (lowered, ", total_path = \"total\"", 3),
+        (lowered, "", 3),
+        (exceeded, "", 1),
+        (exceeded, ", total_path = \"total\"", 3),
+    ] {
+        let api = Api::start(move |request, _| {
+            let offset = number(request, "offset").unwrap().min(47);
+            answer(json!({"items": records(offset..(offset + size(offset)).min(47)), "total": 47}))
+        });
+        let paginator = format!("paginator = {{ type = \"offset\", limit = 10{total} }}");
+        let resource = format!("data_selector = \"items\"\nconcurrency = {concurrency}\n{paginator}");
+        // Without a key, a row that comes twice is seen.
+        let text = config("", &resource).replace("primary_key = \"id\"", "");
+        let workspace = Workspace::with_config(api.address, &text);
+        workspace.sync(0);
+        assert_eq!(ids(&workspace), up_to(47), "{resource}");
+        workspace.check_books();
+    }
+}
+
+#[test]
 fn page_numbers_count_from_where_the_api_does() {
     fn by_page(base: u64) -> impl Fn(&Seen, usize) -> Response + Send + Sync {
         move |request, _| {

@@ -21,10 +21,6 @@ pub enum Position {
     Offset {
         /// Records to skip.
         offset: u64,
-        /// Records from one page to the next, known once the first page has come: an API that caps the limit
-        /// gives fewer than were asked for, and skipping by the limit would lose the rest.
-        #[serde(default)]
-        stride: Option<u64>,
     },
     /// A token of the API.
     Token {
