@@ -261,19 +261,24 @@ async fn read_once(
 
 async fn start_of(shared: &Shared, resource: &Resource) -> Result<cursor::Start, DbError> {
     let stored = shared.db.checkpoint(&resource.target.id).await?;
+    let abandoned = stored.as_ref().is_some_and(|stored| stored.abandoned);
     let stored = stored.map(|stored| Stored {
         position: stored.position,
         request_fingerprint: stored.request_fingerprint,
         updated_at: stored.updated_at,
         decided: stored.decided,
     });
-    Ok(cursor::start(
+    let mut start = cursor::start(
         stored.as_ref(),
         &resource.request_fingerprint,
         &resource.paginator,
         resource.resume_within,
         Timestamp::now(),
-    ))
+    );
+    if abandoned && start.position.is_none() && start.started_over.is_none() {
+        start.started_over = Some("the last read was given up: its position led nowhere".to_owned());
+    }
+    Ok(start)
 }
 
 /// Whether the position that an earlier run stored is refused by the API.
