@@ -137,6 +137,13 @@ pub(super) fn begin(connection: &Connection) -> Result<Transaction<'_>, DbError>
     }
 }
 
+/// The highest id that `table` has ever had. Rows and reads are known by these ids: one that was given to a line that a
+/// user has deleted since must not come again.
+pub(super) fn last_id(transaction: &Connection, table: &str) -> Result<i64, DbError> {
+    let sql = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?1";
+    Ok(transaction.prepare_cached(sql)?.query_row([table], |row| row.get(0))?)
+}
+
 /// What a file is that may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
@@ -214,6 +221,7 @@ fn create_schema(connection: &mut Connection) -> Result<(), DbError> {
         "INSERT INTO _hw_meta (key, value) VALUES ('schema_version', ?1), ('created_by', ?2)",
         (SCHEMA_VERSION.to_string(), concat!("highwater ", env!("CARGO_PKG_VERSION"))),
     )?;
+    super::meta::make_salt(&transaction)?;
     transaction.commit()?;
     Ok(())
 }
