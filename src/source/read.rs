@@ -1,6 +1,7 @@
 //! The read itself: a stream of pages, each with the checkpoint that is true once it is stored.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +20,7 @@ use crate::progress::ResourceProgress;
 use crate::rest::client::{Call, Fetched, Outcome, Received, Rejected};
 use crate::rest::error::RequestError;
 use crate::rest::link::{link_with_rel, resolve_next};
-use crate::rest::paginator::{Evidence, Next, Paginator, Position, set_at, set_named};
+use crate::rest::paginator::{Evidence, Next, Paginator, PagingError, Position, set_at, set_named};
 use crate::rest::request::{RequestParts, Target as RequestTarget};
 
 /// What the first page of a read is taken to need, before one has come.
@@ -108,7 +109,7 @@ pub fn pages(read: Read) -> impl Stream<Item = Result<Page, SourceError>> + Send
                 at_first_page: first && !resumed,
                 kind,
             };
-            let fetched = fetched.map_err(|error| place(error.into()))?;
+            let mut fetched = fetched.map_err(|error| place(error.into()))?;
             let next = match &fetched.value {
                 Outcome::Accepted(decoded) => {
                     if let (Some(path), Selector::Find) = (&decoded.found_at, &selector) {
@@ -116,10 +117,20 @@ pub fn pages(read: Read) -> impl Stream<Item = Result<Page, SourceError>> + Send
                     }
                     follow(&mut walk, &read, &position, decoded, &fetched.received)
                 }
-                // `ignore` and `stop` both end this slice of the resource here.
+                // That there are no rows cannot be said of a read that has some.
+                Outcome::Ignored if !first || resumed => Err(WalkError::from(PagingError(
+                    "a response action says `ignore` in the middle of a read; `stop` is the one that ends it".to_owned(),
+                ))),
                 Outcome::Ignored | Outcome::Stopped => Ok(Next::End(StopReason::StoppedByAction)),
             };
             let next = next.map_err(|error| place(error.into()))?;
+            if next == Next::End(StopReason::EmptyPage) {
+                // Nothing of it has to be held while the others come.
+                fetched.slot = Slot::default();
+                while let Some((later, page)) = in_flight.next().await {
+                    contradict_end(&position, &later, &page).map_err(|error| place(error.into()))?;
+                }
+            }
             let page_limit = walk.is_full();
             let end = match &next {
                 Next::End(reason) => Some(*reason),
@@ -181,6 +192,22 @@ struct Decoded {
 impl Decoded {
     fn scalar(&self, path: &str) -> Option<Json> {
         self.scalars.iter().find(|(known, _)| known == path).map(|(_, value)| value.clone())
+    }
+}
+
+/// An empty page is no end when one behind it, which was already in flight, has records. One that failed says nothing:
+/// behind the end, it may.
+fn contradict_end(
+    end: &Position,
+    later: &Position,
+    page: &Result<Fetched<Decoded, Slot>, RequestError>,
+) -> Result<(), WalkError> {
+    match page {
+        Ok(Fetched { value: Outcome::Accepted(decoded), .. }) if decoded.rows.received() > 0 => {
+            let (end, later) = (describe(end), describe(later));
+            Err(PagingError(format!("{end} is empty, but {later} has records")).into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -305,11 +332,33 @@ fn follow(
     };
     let records = decoded.records.clone().map_or_else(|| received.body.clone(), |range| decoded.text.slice(range));
     let undecided = walk.is_first() && matches!(walk.paginator(), Paginator::Auto(_));
-    let next = walk.step(position, &evidence, records)?;
+    let keys = keys_of(&decoded.rows, &read.resource.target.primary_key);
+    let next = walk.step(position, &evidence, records, keys)?;
     if undecided {
         say_decision(read, walk.paginator(), decoded.rows.received());
     }
     Ok(next)
+}
+
+/// A hash of the keys of a page's records, where every record has one. It tells the same records again although a
+/// field of them changes with every answer.
+fn keys_of(rows: &Rows, primary_key: &[String]) -> Option<u64> {
+    if primary_key.is_empty() || rows.len() == 0 || rows.received() != rows.len() as u64 {
+        return None;
+    }
+    let mut hasher = DefaultHasher::new();
+    for row in 0..rows.len() {
+        for column in primary_key {
+            match rows.get(row, column)? {
+                Value::Null => return None,
+                Value::Bool(value) => value.hash(&mut hasher),
+                Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text) => (0, text).hash(&mut hasher),
+                Value::Text(text) => (1, text).hash(&mut hasher),
+                Value::Json(text) => (2, text).hash(&mut hasher),
+            }
+        }
+    }
+    Some(hasher.finish())
 }
 
 /// `auto` says what it found; and where it found nothing on a page that looks full, that there may be more.

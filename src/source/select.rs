@@ -114,11 +114,27 @@ impl<'a> Body<'a> {
     /// # Errors
     /// When there is nothing where they should be: then the body is no page of this resource.
     pub(super) fn select(&self, selector: &Selector) -> Result<Selected<'a>, NoRecords> {
-        match selector {
+        let selected = match selector {
             Selector::Find => self.find(),
             Selector::Path(path) => self.at_path(path),
             Selector::JsonPath(path) => self.at_json_path(path),
+        }?;
+        match self.error_beside() {
+            Some((key, raw)) if selected.parts.iter().all(|part| is_empty_list(part)) => {
+                Err(format!("it has no records, but {key:?} is {}", excerpt(raw)).into())
+            }
+            _ => Ok(selected),
         }
+    }
+
+    /// An error in the outermost layer. Without one, no records are no records.
+    fn error_beside(&self) -> Option<(&str, &'a str)> {
+        const NOTHING: [&str; 6] = ["null", "false", "\"\"", "[]", "{}", "0"];
+        let is_error = |key: &str, raw: &str| {
+            let raw: String = raw.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+            matches!(key, "error" | "errors") && !NOTHING.contains(&raw.as_str())
+        };
+        self.entries.iter().find(|(key, raw)| is_error(key, raw)).map(|(key, raw)| (key.as_str(), *raw))
     }
 
     fn at_path(&self, path: &str) -> Result<Selected<'a>, NoRecords> {
@@ -126,7 +142,7 @@ impl<'a> Body<'a> {
             self.at(path).ok_or_else(|| format!("data_selector {path:?} matches nothing in it{}", self.keys()))?;
         match raw.as_bytes().first() {
             Some(b'[' | b'{') => Ok(Selected { parts: vec![raw], found_at: None }),
-            // How some servers write an empty list.
+            // How some servers write an empty list; an error beside it is looked for by the caller.
             Some(b'n') => Ok(Selected { parts: Vec::new(), found_at: None }),
             _ => Err(format!("data_selector {path:?} leads to {}, not to records", excerpt(raw)).into()),
         }
@@ -178,6 +194,10 @@ impl<'a> Body<'a> {
         let names: Vec<_> = self.entries.iter().take(SHOWN_MAX).map(|(key, _)| excerpt(key)).collect();
         if names.is_empty() { String::new() } else { format!(" (its keys: {})", names.join(", ")) }
     }
+}
+
+fn is_empty_list(raw: &str) -> bool {
+    raw.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).is_some_and(|inside| inside.trim_ascii().is_empty())
 }
 
 /// The beginning of a text that came from outside, on one line.
@@ -320,6 +340,26 @@ mod tests {
         }
         assert_eq!(select(r#"{"a":1}"#, Some("$")).unwrap().0, [r#"{"a":1}"#]);
         assert!(Selector::parse(Some("$.[")).is_err());
+    }
+
+    #[test]
+    fn no_records_beside_an_error_are_no_empty_page() {
+        for body in [
+            r#"{"data":null,"errors":[{"message":"x"}]}"#,
+            r#"{"data":null,"error":"try later"}"#,
+            r#"{"data":[ ],"error":{"code":5}}"#,
+            r#"{"data":[],"errors":["x"]}"#,
+        ] {
+            assert!(matches!(select(body, Some("data")), Err(NoRecords::NotAPage(_))), "{body}");
+        }
+        for body in [
+            r#"{"data":null}"#,
+            r#"{"data":null,"error":null,"errors":[ ]}"#,
+            r#"{"data":[],"error":false}"#,
+            r#"{"data":[{"a":1}],"errors":["one field is missing"]}"#,
+        ] {
+            assert!(select(body, Some("data")).is_ok(), "{body}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ impl Paginator {
     /// When the page says that there is more but not where, or leads to another origin.
     pub fn next(&self, position: &Position, page: &Evidence<'_>) -> Result<Next, PagingError> {
         let limits = self.limits();
-        let has_more = limits.has_more_path.and_then(|path| (page.scalar)(path)).and_then(|value| truth(&value));
+        let has_more = has_more(limits.has_more_path, page)?;
         if has_more == Some(false) {
             return Ok(Next::End(StopReason::HasMoreFalse));
         }
@@ -87,6 +87,17 @@ impl Paginator {
     /// Whether a page is shorter than the first one. Than what was asked for says nothing: an API may cap the limit.
     fn is_short(page: &Evidence<'_>) -> bool {
         page.records == 0 || page.first_page_records.is_some_and(|first| page.records < first)
+    }
+}
+
+/// What `has_more_path` says. A value that is neither yes nor no must not pass for either.
+fn has_more(path: Option<&str>, page: &Evidence<'_>) -> Result<Option<bool>, PagingError> {
+    let Some(path) = path else { return Ok(None) };
+    match (page.scalar)(path) {
+        None | Some(Json::Null) => Ok(None),
+        Some(value) => truth(&value).map(Some).ok_or_else(|| {
+            PagingError(format!("`has_more_path` ({path:?}) leads to a value that says neither yes nor no"))
+        }),
     }
 }
 
@@ -185,8 +196,8 @@ pub(super) fn truth(value: &Json) -> Option<bool> {
         Json::Bool(value) => Some(*value),
         Json::Number(number) => number.as_u64().map(|number| number != 0),
         Json::String(text) => match text.to_ascii_lowercase().as_str() {
-            "true" | "1" | "yes" => Some(true),
-            "false" | "0" | "no" => Some(false),
+            "true" | "1" | "yes" | "y" | "on" => Some(true),
+            "false" | "0" | "no" | "n" | "off" => Some(false),
             _ => None,
         },
         Json::Null | Json::Array(_) | Json::Object(_) => None,

@@ -77,6 +77,7 @@ fn each_kind_finds_its_next_page_or_its_end() {
         (cursor("c"), token("t1"), 0, json!({"c": "t1"}), end(EmptyPage)),
         (last_record(), first(), 1, json!({"data": [{"id": "x"}], "more": true}), at(token("x"))),
         (last_record(), token("x"), 1, json!({"data": [{"id": "y"}], "more": false}), end(HasMoreFalse)),
+        (last_record(), token("x"), 1, json!({"data": [{"id": "y"}], "more": "N"}), end(HasMoreFalse)),
         (last_record(), token("x"), 0, json!({"data": []}), end(EmptyPage)),
         (json!({"type": "offset", "limit": 100}), offset(0), 100, json!({}), at(offset(100))),
         (json!({"type": "offset", "limit": 100}), offset(0), 40, json!({}), at(offset(40))),
@@ -131,6 +132,8 @@ fn a_page_that_contradicts_itself_is_an_error_and_no_end() {
         (json!({"type": "page_number", "total_path": "n"}), Position::Page { page: 2 }, 5, json!({"n": 1})),
         (json!({"type": "page_number", "total_path": "n"}), Position::Page { page: 1 }, 5, json!({"n": 0})),
         (last_record(), Position::First {}, 1, json!({"data": [{"other": 1}], "more": true})),
+        (last_record(), Position::First {}, 1, json!({"data": [{"id": 1}], "more": "perhaps"})),
+        (last_record(), Position::First {}, 1, json!({"data": [{"id": 1}], "more": 0.5})),
         (json!({"type": "json_link", "next_url_path": "next"}), Position::First {}, 5, json!({"next": "//evil/x"})),
         (json!({"type": "page_number"}), Position::First {}, 5, json!({})),
     ] {
