@@ -72,7 +72,9 @@ pub(super) fn commit(connection: &mut Connection, tables: &mut Tables, batch: Ba
     // Dropped only now: the slots of the pages are free when their rows are stored.
     drop(batch);
     if tables.written_since_checkpoint(bytes) >= CHECKPOINT_BYTES {
-        sqlite::checkpoint(connection, "PASSIVE")?;
+        if !sqlite::checkpoint(connection, "PASSIVE")? {
+            tables.warn_of_wal(sqlite::wal_bytes(connection));
+        }
         tables.checkpointed();
     }
     Ok(committed)
