@@ -171,6 +171,7 @@ fn a_second_signal_ends_the_grace_period() {
         held.running.wait_for("SIGTERM: stopping");
         // `timeout` tells the process and its group: the same signal at once is the same request to stop.
         held.running.signal(Signal::TERM);
+        #[expect(clippy::disallowed_methods, reason = "there is no runtime in this test")]
         std::thread::sleep(Duration::from_millis(600));
         let signalled = Instant::now();
         held.running.signal(second);
