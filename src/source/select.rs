@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -102,11 +103,23 @@ impl<'a> Body<'a> {
         if path.is_empty() { Some(self.raw) } else { at(&self.entries, path) }
     }
 
-    /// The string, number, boolean or null at a dotted path.
+    /// The value at a dotted path. Of a large list or object, only that it is one.
     #[must_use]
-    pub(super) fn scalar(&self, path: &str) -> Option<Json> {
-        let raw = self.at(path).filter(|raw| !raw.starts_with(['{', '[']))?;
-        serde_json::from_str(raw).ok()
+    pub(super) fn value(&self, path: &str) -> Option<Json> {
+        const PARSED_BYTES_MAX: usize = 4096;
+        match self.at(path)? {
+            raw if raw.starts_with('{') && raw.len() > PARSED_BYTES_MAX => Some(Json::Object(serde_json::Map::new())),
+            raw if raw.starts_with('[') && raw.len() > PARSED_BYTES_MAX => Some(Json::Array(Vec::new())),
+            raw => serde_json::from_str(raw).ok(),
+        }
+    }
+
+    /// The scalars outside of the records, with their paths. Lists are not entered.
+    #[must_use]
+    pub(super) fn leaves(&self, records: &Range<usize>) -> Vec<(String, Json)> {
+        let mut found = Vec::new();
+        leaves(&self.entries, "", 1, &|raw| raw.as_ptr().addr() == records.start, &mut found);
+        found
     }
 
     /// The records.
@@ -218,6 +231,26 @@ fn at<'a>(entries_here: &[(String, &'a str)], path: &str) -> Option<&'a str> {
         let (_, raw) = entries_here.iter().rev().find(|(key, _)| key == &path[..dot])?;
         at(&entries(raw).ok()?, &path[dot + 1..])
     })
+}
+
+fn leaves(
+    here: &[(String, &str)],
+    prefix: &str,
+    depth: usize,
+    is_records: &dyn Fn(&str) -> bool,
+    found: &mut Vec<(String, Json)>,
+) {
+    for (key, raw) in here.iter().filter(|(_, raw)| !is_records(raw)) {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match raw.as_bytes()[0] {
+            b'[' => {}
+            b'{' if depth < SEARCH_DEPTH_MAX => {
+                leaves(&entries(raw).unwrap_or_default(), &path, depth + 1, is_records, found);
+            }
+            b'{' => {}
+            _ => found.extend(serde_json::from_str(raw).ok().map(|value| (path, value))),
+        }
+    }
 }
 
 fn lists_of_objects<'a>(here: &[(String, &'a str)], prefix: &str, depth: usize, found: &mut Vec<(String, &'a str)>) {
@@ -363,12 +396,13 @@ mod tests {
     }
 
     #[test]
-    fn scalars_are_found_by_path_and_nothing_else_is() {
+    fn values_are_found_by_path() {
         let body = Body::parse(r#"{"next":"/p","meta":{"more":true,"n":3},"@odata.nextLink":"u"}"#).unwrap();
-        assert_eq!(body.scalar("next"), Some("/p".into()));
-        assert_eq!(body.scalar("meta.more"), Some(true.into()));
-        assert_eq!(body.scalar("@odata.nextLink"), Some("u".into()));
-        assert_eq!((body.scalar("meta"), body.scalar("x.y"), body.scalar("next.z")), (None, None, None));
+        assert_eq!(body.value("next"), Some("/p".into()));
+        assert_eq!(body.value("meta.more"), Some(true.into()));
+        assert_eq!(body.value("@odata.nextLink"), Some("u".into()));
+        assert_eq!((body.value("x.y"), body.value("next.z")), (None, None));
+        assert!(body.value("meta").unwrap().is_object());
     }
 
     #[test]
