@@ -79,7 +79,7 @@ pub(super) fn decode_page(
 /// A hash of the keys of a page's records, where every record has one. It tells the same records again although a
 /// field of them changes with every answer.
 pub(super) fn keys_of(rows: &Rows, primary_key: &[String]) -> Option<u64> {
-    if primary_key.is_empty() || rows.len() == 0 || rows.received() != rows.len() as u64 {
+    if primary_key.is_empty() || rows.is_empty() || rows.received() != rows.len() as u64 {
         return None;
     }
     let mut hasher = DefaultHasher::new();
