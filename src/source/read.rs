@@ -1,8 +1,6 @@
 //! The read itself: a stream of pages, each with the checkpoint that is true once it is stored.
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,13 +9,13 @@ use futures::stream::{FuturesOrdered, Stream, StreamExt};
 use serde_json::Value as Json;
 
 use super::cursor::{Decided, Start};
+use super::decoded::{Decoded, decode_page, keys_of};
 use super::resource::Resource;
-use super::select::{Body, NoRecords, Selector};
+use super::select::{Body, Selector};
 use super::walk::{Walk, WalkError};
-use crate::decode;
-use crate::page::{Checkpoint, Page, Rows, Run, Slot, Slots, StopReason, Text, Value};
+use crate::page::{Checkpoint, Page, Rows, Run, Slot, Slots, StopReason, Value};
 use crate::progress::ResourceProgress;
-use crate::rest::client::{Call, Fetched, Outcome, Received, Rejected};
+use crate::rest::client::{Call, Fetched, Outcome, Received};
 use crate::rest::error::RequestError;
 use crate::rest::link::{link_with_rel, resolve_next};
 use crate::rest::paginator::{Evidence, Next, Paginator, PagingError, Position, set_at, set_named};
@@ -178,23 +176,6 @@ fn shortened(text: &str, chars_max: usize) -> String {
     if shown.len() < text.len() { format!("{shown}…") } else { shown }
 }
 
-/// A body that is a page of the resource.
-struct Decoded {
-    rows: Rows,
-    text: Text,
-    /// Where in the text the records are, if in one place.
-    records: Option<Range<usize>>,
-    /// The values that the paginator looks at.
-    scalars: Vec<(String, Json)>,
-    found_at: Option<String>,
-}
-
-impl Decoded {
-    fn scalar(&self, path: &str) -> Option<Json> {
-        self.scalars.iter().find(|(known, _)| known == path).map(|(_, value)| value.clone())
-    }
-}
-
 /// An empty page is no end when one behind it, which was already in flight, has records. One that failed says nothing:
 /// behind the end, it may.
 fn contradict_end(
@@ -253,44 +234,6 @@ fn request_at(resource: &Resource, paginator: &Paginator, position: &Position) -
     Ok(request)
 }
 
-/// A body as a page, or the reason why it is none.
-fn decode_page(received: &Received, selector: &Selector, paginator: &Paginator) -> Result<Decoded, Rejected> {
-    let not_a_page = |reason: String| Rejected { reason, retry: true };
-    if received.body.is_empty() {
-        return Err(not_a_page(format!(
-            "the body is empty (status {}); if that is how this API says that there is no more, add \
-             response_actions = [{{ status_code = {}, action = \"stop\" }}]",
-            received.status, received.status
-        )));
-    }
-    let text = Text::new(received.body.clone()).ok_or_else(|| not_a_page("the body is not UTF-8".to_owned()))?;
-    let whole = text.as_str();
-    let not_json = |error: &dyn std::fmt::Display| {
-        let kind = if whole.trim_start().starts_with('<') { "HTML or XML" } else { "not JSON" };
-        not_a_page(format!("the body is {kind}: {error}"))
-    };
-    let body = Body::parse(whole).map_err(|error| not_json(&error))?;
-    let selected = body.select(selector).map_err(|none| match none {
-        NoRecords::NotAPage(reason) => not_a_page(reason),
-        NoRecords::Undecided(reason) => Rejected { reason, retry: false },
-    })?;
-    let rows = decode::decode(&text, &selected.parts).map_err(|error| not_json(&error))?;
-    let records = match selected.parts.as_slice() {
-        [part] => {
-            let start = part.as_ptr().addr() - whole.as_ptr().addr();
-            Some(start..start + part.len())
-        }
-        _ => None,
-    };
-    let scalars = paginator
-        .body_paths()
-        .into_iter()
-        .filter_map(|path| body.scalar(path).map(|value| (path.to_owned(), value)))
-        .collect();
-    let found_at = selected.found_at;
-    Ok(Decoded { rows, text, records, scalars, found_at })
-}
-
 /// What follows from a page.
 fn follow(
     walk: &mut Walk,
@@ -302,7 +245,7 @@ fn follow(
     // The first page is looked at as a whole: `auto` decides by it, and a wrong paginator shows there.
     let body = if walk.is_first() { Body::parse(decoded.text.as_str()).ok() } else { None };
     let scalar = |path: &str| match &body {
-        Some(body) => body.scalar(path),
+        Some(body) => body.value(path),
         None => decoded.scalar(path),
     };
     let last_record = |field: &str| {
@@ -321,6 +264,7 @@ fn follow(
         Ok(url[url::Position::BeforePath..].to_owned())
     };
     let link = |rel: &str| link_with_rel(&received.headers, rel);
+    let leaves = body.as_ref().map(|body| body.leaves(&decoded.records_at())).unwrap_or_default();
     let evidence = Evidence {
         headers: &received.headers,
         records: decoded.rows.received(),
@@ -329,6 +273,7 @@ fn follow(
         last_record: &last_record,
         resolve: &resolve,
         link: &link,
+        leaves: &leaves,
     };
     let records = decoded.records.clone().map_or_else(|| received.body.clone(), |range| decoded.text.slice(range));
     let undecided = walk.is_first() && matches!(walk.paginator(), Paginator::Auto(_));
@@ -338,27 +283,6 @@ fn follow(
         say_decision(read, walk.paginator(), decoded.rows.received());
     }
     Ok(next)
-}
-
-/// A hash of the keys of a page's records, where every record has one. It tells the same records again although a
-/// field of them changes with every answer.
-fn keys_of(rows: &Rows, primary_key: &[String]) -> Option<u64> {
-    if primary_key.is_empty() || rows.len() == 0 || rows.received() != rows.len() as u64 {
-        return None;
-    }
-    let mut hasher = DefaultHasher::new();
-    for row in 0..rows.len() {
-        for column in primary_key {
-            match rows.get(row, column)? {
-                Value::Null => return None,
-                Value::Bool(value) => value.hash(&mut hasher),
-                Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text) => (0, text).hash(&mut hasher),
-                Value::Text(text) => (1, text).hash(&mut hasher),
-                Value::Json(text) => (2, text).hash(&mut hasher),
-            }
-        }
-    }
-    Some(hasher.finish())
 }
 
 /// `auto` says what it found; and where it found nothing on a page that looks full, that there may be more.

@@ -244,7 +244,8 @@ mod tests {
                 scalar: &scalar,
                 last_record: &|_| None,
                 resolve: &|link| Ok(link.to_owned()),
-                link: &|_| None,
+                link: &|_| Ok(None),
+                leaves: &[],
             };
             let text = Bytes::from(if same { "same".to_owned() } else { number.to_string() });
             let step = walk.step(&position, &evidence, text, None);
@@ -324,7 +325,8 @@ mod tests {
             scalar: &|_| Some(json!(3)),
             last_record: &|_| None,
             resolve: &|link| Ok(link.to_owned()),
-            link: &|_| None,
+            link: &|_| Ok(None),
+            leaves: &[],
         };
         walk.step(&Position::Page { page: 1 }, &evidence, Bytes::from_static(b"x"), None).unwrap();
         assert_eq!(walk.plan_after(&Position::Page { page: 2 }), Some(Position::Page { page: 3 }));
