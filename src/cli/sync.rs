@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Console, Failure, Options, Verb, complain, count, load, print, thousands, watch};
 use crate::config::Config;
-use crate::destination::{Counts, Outcome};
+use crate::destination::Counts;
 use crate::exit::Exit;
 use crate::page::ResourceId;
 use crate::plan::{self, PlanError};
