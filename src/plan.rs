@@ -132,7 +132,7 @@ pub async fn plan(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Result<(
             clients.insert(Arc::clone(&id.source), Arc::new(client));
         }
         let options = &source.resources[&*id.resource];
-        let resource = Resource::new(id, source, options, Arc::clone(&clients[&id.source]))
+        let resource = Resource::new(id, source, options, Arc::clone(&clients[&id.source]), "")
             .map_err(|reason| PlanError::Resource { resource: id.to_string(), reason })?;
         resources
             .push(PlannedResource { resource: Arc::new(resource), progress: Arc::new(ResourceProgress::default()) });

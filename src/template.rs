@@ -72,6 +72,14 @@ impl Template {
             .collect()
     }
 
+    /// Its secret parts.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        self.segments.iter().filter_map(|segment| match segment {
+            Segment::Text(_) => None,
+            Segment::Secret(SecretText(secret)) => Some(secret),
+        })
+    }
+
     /// Whether any part of it is secret.
     #[must_use]
     pub fn is_secret(&self) -> bool {
@@ -158,6 +166,17 @@ impl JsonTemplate {
             Self::Table(entries) => {
                 Value::Object(entries.iter().map(|(key, value)| (key.clone(), value.expose())).collect())
             }
+        }
+    }
+
+    /// The secret parts of its strings.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<Secret> {
+        match self {
+            Self::Text(template) => template.secrets().cloned().collect(),
+            Self::List(items) => items.iter().flat_map(Self::secrets).collect(),
+            Self::Table(entries) => entries.iter().flat_map(|(_, value)| value.secrets()).collect(),
+            Self::Null | Self::Bool(_) | Self::Number(_) => Vec::new(),
         }
     }
 
@@ -249,7 +268,7 @@ impl<'de> Visitor<'de> for JsonTemplateVisitor {
 
 #[cfg(test)]
 mod tests {
-    use super::{JsonTemplate, Template, segments_value};
+    use super::{JsonTemplate, Secret, Template, segments_value};
 
     #[test]
     fn a_secret_part_is_sent_but_never_shown() {
@@ -267,6 +286,7 @@ mod tests {
         let body: JsonTemplate = serde_json::from_value(value).unwrap();
         assert_eq!(body.expose(), serde_json::json!({"a": [1, true, "k"], "b": "t"}));
         assert_eq!(body.masked(), serde_json::json!({"a": [1, true, "***"], "b": "t"}));
+        assert_eq!(body.secrets().iter().map(Secret::expose).collect::<Vec<_>>(), ["k"]);
     }
 
     #[test]

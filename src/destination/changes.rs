@@ -37,7 +37,7 @@ impl Changes {
         connection.update_hook(Some(move |action: Action, _: &str, table: &str, _| {
             // Triggers of the user can change other tables in the same statement, and this one after it.
             if watched.action.load(Ordering::Relaxed) == NOTHING
-                && *watched.table.lock().unwrap_or_else(PoisonError::into_inner) == table
+                && watched.table.lock().unwrap_or_else(PoisonError::into_inner).eq_ignore_ascii_case(table)
             {
                 let seen = if action == Action::SQLITE_INSERT { INSERT } else { UPDATE };
                 watched.action.store(seen, Ordering::Relaxed);

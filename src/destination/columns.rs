@@ -79,6 +79,11 @@ impl ColumnType {
 /// Integers up to this size are the same number as a double (2^53).
 const REAL_INTEGER_MAX: u64 = 1 << 53;
 
+/// Whether a column of integers takes the double as it is, or as the integer that it is exactly.
+fn stays_real(value: f64) -> bool {
+    value.fract() != 0.0 || value.abs() <= REAL_INTEGER_MAX as f64
+}
+
 /// What is bound for `value` in a column of type `column`; `None` for a misfit.
 pub(super) fn bind(column: ColumnType, value: Value<'_>) -> Option<ValueRef<'_>> {
     use ColumnType::{Boolean, Integer, Json, Number, Real, Text};
@@ -87,7 +92,8 @@ pub(super) fn bind(column: ColumnType, value: Value<'_>) -> Option<ValueRef<'_>>
         (Boolean, Value::Bool(value)) => ValueRef::Integer(value.into()),
         (Integer, Value::Integer(value, _)) => ValueRef::Integer(value),
         (Real, Value::Integer(value, _)) if value.unsigned_abs() <= REAL_INTEGER_MAX => ValueRef::Integer(value),
-        (Integer | Real, Value::Real(value, _)) => ValueRef::Real(value),
+        (Real, Value::Real(value, _)) => ValueRef::Real(value),
+        (Integer, Value::Real(value, _)) if stays_real(value) => ValueRef::Real(value),
         (Number, Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text)) => ValueRef::Text(text),
         (Text, Value::Text(text)) | (Json, Value::Json(text)) => ValueRef::Text(text),
         _ => return None,
@@ -176,10 +182,11 @@ mod tests {
     fn a_column_holds_one_kind_of_value() {
         use ColumnType::{Boolean, Integer, Json, Number, Real, Text};
         let big = Value::Number(b"123456789012345678901234567890");
-        let cases: [(Value<'_>, &[ColumnType]); 8] = [
+        let cases: [(Value<'_>, &[ColumnType]); 9] = [
             (Value::Integer(1, b"1"), &[Integer, Real, Number]),
             (Value::Integer((1 << 53) + 1, b"9007199254740993"), &[Integer, Number]),
             (Value::Real(5.5, b"5.5"), &[Integer, Real, Number]),
+            (Value::Real(3.953030112181507e17, b"3.953030112181507e17"), &[Real, Number]),
             (big, &[Number]),
             (Value::Text(b"007"), &[Text]),
             (Value::Bool(true), &[Boolean]),

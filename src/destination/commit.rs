@@ -11,13 +11,15 @@ use super::error::PageError;
 use super::history::now_text;
 use super::tables::Tables;
 use super::{DbError, rows, sqlite};
-use crate::page::{Checkpoint, Page, Run, StopReason, Target, WriteDisposition};
+use crate::page::{Checkpoint, Page, ResourceId, Run, StopReason, WriteDisposition};
 
 /// A run fails when more than one record in this many was set aside,
 const QUARANTINED_ONE_IN: u64 = 100;
 
 /// and at least this many.
 const QUARANTINED_MIN: u64 = 10;
+
+const LOOK_AT_THEM: &str = "look at them with `SELECT reason, record FROM _hw_quarantine ORDER BY quarantine_id DESC`";
 
 /// The WAL is moved into the file after about this many bytes of pages.
 const CHECKPOINT_BYTES: u64 = 32 << 20;
@@ -147,26 +149,43 @@ fn try_page(
     run: &RunWork,
 ) -> Result<(Counts, Option<String>), PageError> {
     let counts = rows::write_page(transaction, tables, page, page_id)?;
-    let broken = too_many_quarantined(run, &counts);
+    let complete = page.end.is_some_and(StopReason::is_complete);
+    let mut broken = too_many_quarantined(run, &counts);
+    if broken.is_none() && complete {
+        broken = nothing_stored(transaction, run, &counts)?;
+    }
     let target = &page.run.target;
-    if broken.is_none()
-        && page.end.is_some_and(StopReason::is_complete)
-        && target.disposition == WriteDisposition::Replace
-    {
+    if broken.is_none() && complete && target.disposition == WriteDisposition::Replace {
         tables.swap(transaction, target)?;
     }
     Ok((counts, broken))
 }
 
+/// A read that had records and could store none of them is not complete, however few they were: an empty generation
+/// must not take the place of good rows.
+fn nothing_stored(transaction: &Transaction<'_>, run: &RunWork, page: &Counts) -> Result<Option<String>, DbError> {
+    let ResourceId { source, resource } = &run.run.target.id;
+    let mut read = transaction
+        .prepare_cached(
+            "SELECT sum(inserted), sum(updated), sum(unchanged), sum(quarantined) FROM _hw_runs
+             WHERE source = ?1 AND resource = ?2 AND read_id = ?3",
+        )?
+        .query_row(params![&**source, &**resource, run.run.read_id], |row| {
+            let (inserted, updated, unchanged) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(Counts { inserted, updated, unchanged, quarantined: row.get(3)?, ..Counts::default() })
+        })?;
+    read.add(&run.counts);
+    read.add(page);
+    let stored = read.inserted + read.updated + read.unchanged;
+    Ok((stored == 0 && read.quarantined > 0)
+        .then(|| format!("none of {} records could be stored; {LOOK_AT_THEM}", read.quarantined)))
+}
+
 fn too_many_quarantined(run: &RunWork, page: &Counts) -> Option<String> {
     let quarantined = run.before.quarantined + run.counts.quarantined + page.quarantined;
     let received = run.before.received + run.counts.received + page.received;
-    (quarantined >= QUARANTINED_MIN && quarantined * QUARANTINED_ONE_IN > received).then(|| {
-        format!(
-            "{quarantined} of {received} records could not be stored; look at them with \
-             `SELECT reason, record FROM _hw_quarantine ORDER BY quarantine_id DESC`"
-        )
-    })
+    (quarantined >= QUARANTINED_MIN && quarantined * QUARANTINED_ONE_IN > received)
+        .then(|| format!("{quarantined} of {received} records could not be stored; {LOOK_AT_THEM}"))
 }
 
 /// Adds what the commit gathered to the run, and moves its checkpoint.
@@ -212,11 +231,11 @@ fn update_run(transaction: &Transaction<'_>, work: &RunWork) -> Result<(), DbErr
             (None, true) => "complete",
             (None, false) => "reading",
         };
-        transaction
+        // The fence: a run that began later owns the checkpoint, and nothing of this one may be stored any more.
+        let moved = transaction
             .prepare_cached(
-                "UPDATE _hw_checkpoints SET state = ?3, position = ?4, run_id = ?5, request_fingerprint = ?6,
-                   updated_at = ?7
-                 WHERE source = ?1 AND resource = ?2 AND partition = ''",
+                "UPDATE _hw_checkpoints SET state = ?3, position = ?4, request_fingerprint = ?6, updated_at = ?7
+                 WHERE source = ?1 AND resource = ?2 AND partition = '' AND run_id = ?5",
             )?
             .execute(params![
                 &*target.id.source,
@@ -227,13 +246,16 @@ fn update_run(transaction: &Transaction<'_>, work: &RunWork) -> Result<(), DbErr
                 checkpoint.request_fingerprint,
                 now,
             ])?;
+        if moved == 0 {
+            return Err(DbError::TakenOver(target.id.to_string()));
+        }
         if let Some(decided) = &checkpoint.decided {
             transaction
                 .prepare_cached("UPDATE _hw_resources SET decided = ?3 WHERE source = ?1 AND resource = ?2")?
                 .execute(params![&*target.id.source, &*target.id.resource, decided])?;
         }
     } else if work.broken.is_some() {
-        abandon(transaction, target)?;
+        abandon(transaction, &work.run)?;
     }
     Ok(())
 }
@@ -254,17 +276,17 @@ fn end_run(transaction: &Transaction<'_>, ending: &Ending) -> Result<(), DbError
         ],
     )?;
     if ending.abandon {
-        abandon(transaction, &ending.run.target)?;
+        abandon(transaction, &ending.run)?;
     }
     Ok(())
 }
 
 /// Gives up the read under way: the next run starts over.
-fn abandon(transaction: &Transaction<'_>, target: &Target) -> Result<(), DbError> {
+fn abandon(transaction: &Transaction<'_>, run: &Run) -> Result<(), DbError> {
     transaction.execute(
         "UPDATE _hw_checkpoints SET state = 'abandoned', position = NULL, updated_at = ?3
-         WHERE source = ?1 AND resource = ?2 AND state = 'reading'",
-        params![&*target.id.source, &*target.id.resource, now_text()],
+         WHERE source = ?1 AND resource = ?2 AND state = 'reading' AND run_id = ?4",
+        params![&*run.target.id.source, &*run.target.id.resource, now_text(), run.run_id],
     )?;
     Ok(())
 }

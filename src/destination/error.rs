@@ -16,6 +16,9 @@ pub enum DbError {
         /// The other process, where it is known.
         pid: Option<u32>,
     },
+    /// Another instance has begun a run of the same resource meanwhile: it reached the file around the lock.
+    #[error("another instance took over {0}; let only one of them use the database, then run again")]
+    TakenOver(String),
     /// Another program held the write lock for too long.
     #[error("another program keeps the database locked for writing; end its transaction and run again")]
     Busy,

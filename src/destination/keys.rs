@@ -50,6 +50,15 @@ fn type_changed(key: &str, before: ColumnType, now: ColumnType) -> PageError {
     ))
 }
 
+/// A table made with the large number on its first page has a key column of exact text, for small ones as well.
+fn too_large(target: &Target, key: &str) -> PageError {
+    PageError::Contract(format!(
+        "key type changed: primary key {key:?} was made for 64-bit integers, now a record has a larger number; run \
+         `highwater reset --drop-rows {}`: a first page with such a number makes the column for large ones",
+        target.id
+    ))
+}
+
 /// The key of one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
@@ -68,6 +77,7 @@ pub(super) fn key_of(table: &Table, target: &Target, values: &[Value<'_>]) -> Re
         match key_type(value) {
             None => return Ok(Key::Bad(no_key(value))),
             Some(found) if takes_key(column_type, found) => hash(value, &mut hasher),
+            Some(ColumnType::Number) if column_type == ColumnType::Integer => return Err(too_large(target, name)),
             Some(found) => return Err(type_changed(name, column_type, found)),
         }
     }

@@ -14,13 +14,11 @@ pub(super) struct LockFile {
 }
 
 impl LockFile {
-    /// Takes the lock for the database at `path`.
+    /// Takes the lock for the database at `path`, which [`real_path`] has made the same for all its names.
     pub(super) fn take(path: &Path) -> Result<Self, DbError> {
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder)?;
-        }
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(Self::path_for(path))?;
+        let mut name = path.to_owned().into_os_string();
+        name.push(".lock");
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(name)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -36,25 +34,37 @@ impl LockFile {
         writeln!(file, "{}", std::process::id())?;
         Ok(Self { _file: file })
     }
+}
 
-    /// Beside the file itself, also when `database` is a link to it.
-    fn path_for(database: &Path) -> PathBuf {
-        let real = database.canonicalize().unwrap_or_else(|_| database.to_owned());
-        let mut name = real.into_os_string();
-        name.push(".lock");
-        name.into()
+/// Where the database is or will be, without links: two instances that reach it by different names must meet at the
+/// same lock, also when the first of them has yet to create it. Missing folders are made.
+pub(super) fn real_path(path: &Path) -> Result<PathBuf, DbError> {
+    /// As many links as the kernel follows.
+    const LINKS_MAX: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder)?;
+        let Some(name) = path.file_name() else { break };
+        let here = folder.canonicalize()?;
+        match std::fs::read_link(&path) {
+            // A link to a relative path starts where the link is.
+            Ok(target) => path = here.join(target),
+            Err(_) => return Ok(here.join(name)),
+        }
     }
+    Err(DbError::ReadOnly(format!("{} does not lead to a file", path.display())))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::LockFile;
+    use super::{LockFile, real_path};
     use crate::destination::DbError;
 
     #[test]
     fn a_second_instance_is_kept_out_and_told_who_is_in() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("new/folder/x.db");
+        let path = real_path(&folder.path().join("new/folder/x.db")).unwrap();
         let held = LockFile::take(&path).unwrap();
         let refused = LockFile::take(&path);
         assert!(matches!(refused, Err(DbError::Held { pid: Some(pid), .. }) if pid == std::process::id()));
@@ -66,9 +76,22 @@ mod tests {
     fn a_link_to_the_database_is_no_way_around_the_lock() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.db");
-        std::fs::write(&path, "").unwrap();
-        std::os::unix::fs::symlink(&path, folder.path().join("link.db")).unwrap();
-        let _held = LockFile::take(&path).unwrap();
-        assert!(matches!(LockFile::take(&folder.path().join("link.db")), Err(DbError::Held { .. })));
+        let links =
+            [folder.path().join("link.db"), folder.path().join("link to link.db"), folder.path().join("here/x.db")];
+        std::os::unix::fs::symlink("x.db", &links[0]).unwrap();
+        std::os::unix::fs::symlink("link.db", &links[1]).unwrap();
+        std::os::unix::fs::symlink(".", folder.path().join("here")).unwrap();
+        for exists in [false, true] {
+            if exists {
+                std::fs::write(&path, "").unwrap();
+            }
+            let _held = LockFile::take(&real_path(&path).unwrap()).unwrap();
+            for link in &links {
+                let refused = LockFile::take(&real_path(link).unwrap());
+                assert!(matches!(refused, Err(DbError::Held { .. })), "{}, exists: {exists}", link.display());
+            }
+        }
+        std::os::unix::fs::symlink("loop.db", folder.path().join("loop.db")).unwrap();
+        assert!(real_path(&folder.path().join("loop.db")).is_err());
     }
 }

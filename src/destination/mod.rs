@@ -79,10 +79,10 @@ impl Db {
     /// # Errors
     /// When another instance has it open, when it is not ours, newer, corrupt or cannot be written.
     pub async fn open(options: &DestinationOptions) -> Result<Self, DbError> {
-        let path = options.path.clone();
+        let path = lock::real_path(&options.path)?;
         let lock = lock::LockFile::take(&path)?;
-        let writer = sqlite::Writer::open(options).await?;
-        Ok(Self { writer, path, _lock: lock })
+        let writer = sqlite::Writer::open(&DestinationOptions { path, ..options.clone() }).await?;
+        Ok(Self { writer, path: options.path.clone(), _lock: lock })
     }
 
     /// Where the file is.

@@ -7,7 +7,7 @@ use super::history::{Begun, RunStart, now_text, table_exists};
 use super::table::NOT_OURS;
 use super::tables::{Tables, staging_table};
 use super::{DbError, sqlite};
-use crate::page::{ResourceId, StopReason, WriteDisposition};
+use crate::page::{ResourceId, StopReason, Target, WriteDisposition};
 
 /// Enters a run, as [`super::Db::begin_run`] says.
 pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &RunStart) -> Result<Begun, DbError> {
@@ -40,7 +40,14 @@ pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &Ru
     let run_id: i64 =
         transaction.query_row("SELECT coalesce(max(run_id), 0) + 1 FROM _hw_runs", [], |row| row.get(0))?;
     let read_id = match unfinished {
-        Some(read_id) if start.resume => read_id,
+        Some(read_id) if start.resume => {
+            // From here on no other run may move it: see the fence in `commit`.
+            transaction.execute(
+                "UPDATE _hw_checkpoints SET run_id = ?3 WHERE source = ?1 AND resource = ?2 AND partition = ''",
+                params![&**source, &**resource, run_id],
+            )?;
+            read_id
+        }
         unfinished => {
             begin_read(&transaction, tables, start, unfinished)?;
             transaction.execute(
@@ -81,7 +88,7 @@ fn claim(transaction: &Transaction<'_>, start: &RunStart, now: &str) -> Result<(
         }
         Some((_, Some(identity))) if *identity == start.identity => return Ok(()),
         Some((_, Some(identity))) => return changed(identity_change(identity, &start.identity)),
-        Some((table, None)) if *table == target.table => {}
+        Some((table, None)) if table.eq_ignore_ascii_case(&target.table) => {}
         Some((_, None)) | None => {
             if let Some(why) = why_taken(transaction, &target.table)? {
                 let resource = target.id.to_string();
@@ -155,7 +162,8 @@ fn begin_read(
                         quote(&target.table)
                     ),
                     [read_id],
-                )?;
+                );
+                let taken_back = taken_back.map_err(|error| refused(target, error))?;
                 tracing::info!(resource = %target.id, rows = taken_back, "took back the rows of an unfinished read");
             }
         }
@@ -163,6 +171,18 @@ fn begin_read(
         WriteDisposition::Merge => {}
     }
     Ok(())
+}
+
+/// A table of data can have triggers of the user: what they refuse concerns this resource alone.
+fn refused(target: &Target, error: rusqlite::Error) -> DbError {
+    match DbError::from(error) {
+        DbError::Sqlite(error) => DbError::TableTaken {
+            resource: target.id.to_string(),
+            table: target.table.clone(),
+            why: format!("does not let go of the rows of an unfinished read: {error}"),
+        },
+        error => error,
+    }
 }
 
 /// Forgets a read, as [`super::Db::reset`] says.

@@ -35,7 +35,7 @@ CREATE TABLE _hw_pages (
   filtered INTEGER NOT NULL, quarantined INTEGER NOT NULL,
   CHECK (received = inserted + updated + unchanged + filtered + quarantined)) STRICT;
 CREATE TABLE _hw_columns (
-  "table" TEXT NOT NULL, "column" TEXT NOT NULL, source_key TEXT NOT NULL, type TEXT NOT NULL,
+  "table" TEXT NOT NULL COLLATE NOCASE, "column" TEXT NOT NULL COLLATE NOCASE, source_key TEXT NOT NULL, type TEXT NOT NULL,
   first_page_id INTEGER NOT NULL, PRIMARY KEY ("table", "column")) STRICT;
 CREATE TABLE _hw_quarantine (
   quarantine_id INTEGER PRIMARY KEY NOT NULL, page_id INTEGER NOT NULL, source TEXT NOT NULL, resource TEXT NOT NULL,

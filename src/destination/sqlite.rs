@@ -45,22 +45,28 @@ impl Writer {
         let connection = tokio_rusqlite::Connection::open_with_flags(&options.path, flags).await?;
         let writer = Self { connection, tables: Arc::default() };
         let options = options.clone();
-        writer
-            .call("open", move |connection, tables| {
-                connection.busy_timeout(*options.busy_timeout)?;
-                // Until the file is known to be ours, not even its WAL is moved into it.
-                connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-                let found = recognise(connection, &options.path)?;
-                connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-                configure(connection, &options)?;
-                if found == Found::Empty {
-                    create_schema(connection)?;
+        let opened = writer.call("open", move |connection, tables| {
+            connection.busy_timeout(*options.busy_timeout)?;
+            // Until the file is known to be ours, not even its WAL is moved into it.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            let found = recognise(connection, &options.path)?;
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+            configure(connection, &options)?;
+            if found == Found::Empty {
+                create_schema(connection)?;
+            }
+            tables.changes.listen(connection)
+        });
+        match opened.await {
+            Ok(()) => Ok(writer),
+            Err(error) => {
+                // Before the lock is let go.
+                if let Err(close_error) = writer.connection.close().await {
+                    tracing::debug!(%close_error, "close a file that could not be used");
                 }
-                tables.changes.listen(connection)?;
-                Ok(())
-            })
-            .await?;
-        Ok(writer)
+                Err(error)
+            }
+        }
     }
 
     /// Runs `work` on the writer's thread. A panic in it, or an error, leaves no transaction open.

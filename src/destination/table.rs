@@ -47,9 +47,14 @@ pub(super) fn load(connection: &Connection, name: &str, target: &Target) -> Resu
         connection.execute("DELETE FROM _hw_columns WHERE \"table\" = ?1", [name])?;
         return Ok(None);
     }
+    // The same for a column that a user has dropped.
+    connection.execute(
+        "DELETE FROM _hw_columns WHERE \"table\" = ?1 AND \"column\" NOT IN (SELECT name FROM pragma_table_info(?1))",
+        [name],
+    )?;
     let mut statement = connection.prepare(
         "SELECT c.\"column\", c.source_key, c.type FROM _hw_columns c
-         JOIN pragma_table_info(?1) t ON t.name = c.\"column\" WHERE c.\"table\" = ?1 ORDER BY c.rowid",
+         JOIN pragma_table_info(?1) t ON c.\"column\" = t.name WHERE c.\"table\" = ?1 ORDER BY c.rowid",
     )?;
     let columns: Vec<Column> = statement
         .query_map([name], |row| {

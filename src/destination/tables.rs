@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::DbError;
 use super::changes::Changes;
@@ -122,6 +122,7 @@ impl Tables {
             }
             return Ok(());
         }
+        indexes_fit(transaction, target, &staging)?;
         let mut statement = transaction.prepare(
             "SELECT sql FROM sqlite_schema WHERE tbl_name = ?1 COLLATE NOCASE AND type IN ('index', 'trigger')
              AND sql IS NOT NULL",
@@ -139,5 +140,22 @@ impl Tables {
         let made = made_by_user.iter().try_for_each(|sql| transaction.execute_batch(sql));
         transaction.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
         Ok(made?)
+    }
+}
+
+/// Whether the next generation has every column that a user has indexed. SQLite would take the name of one that is
+/// not there for a text, and make an index that is of no use.
+fn indexes_fit(transaction: &Transaction<'_>, target: &Target, staging: &str) -> Result<(), PageError> {
+    let sql = "SELECT i.name, c.name FROM pragma_index_list(?1) i, pragma_index_info(i.name) c
+               WHERE i.origin = 'c' AND c.name COLLATE NOCASE NOT IN (SELECT name FROM pragma_table_info(?2))";
+    let unfit: Option<(String, String)> =
+        transaction.query_row(sql, [&*target.table, staging], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    match unfit {
+        None => Ok(()),
+        Some((index, column)) => Err(PageError::Contract(format!(
+            "index {index:?} is on column {column:?}, which the new rows of {} do not have; drop the index, and keep \
+             columns of your own in a table of your own",
+            target.table
+        ))),
     }
 }

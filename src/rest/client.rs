@@ -19,13 +19,13 @@ use url::Url;
 use crate::progress::{ResourceProgress, Waiting};
 use crate::rest::ClientOptions;
 use crate::rest::action::CompiledAction;
-use crate::rest::auth::Credential;
+use crate::rest::auth::{Auth, Credential};
 use crate::rest::budget::{Budget, Permit, Refused};
 use crate::rest::error::{ClientError, RequestError};
 use crate::rest::hints::{header_text, retry_after, server_now};
-use crate::rest::link::shown_host;
+use crate::rest::link::{LinkError, shown_host};
 use crate::rest::redact::Redactor;
-use crate::rest::request::{Common, Prepared, RequestParts, add_headers, redactor_for};
+use crate::rest::request::{Common, Prepared, RequestParts, Target, add_headers, redactor_for};
 use crate::rest::retry::{Next, Tally, random};
 use crate::rest::transport;
 use crate::rest::verdict::{Court, Failure};
@@ -141,13 +141,14 @@ impl Client {
             Some(auth) => auth.credential().map_err(unusable)?,
         };
         let mut redactor = Redactor::default();
-        options.auth.iter().flat_map(|auth| auth.secrets()).for_each(|secret| redactor.learn(secret));
+        if let Some(auth) = &options.auth {
+            learn_auth(auth, &mut redactor);
+        }
         if let Credential::Query { name, .. } = &credential {
             redactor.learn_parameter(name);
         }
         for (name, value) in options.params.iter().filter(|(_, value)| value.is_secret()) {
-            redactor.learn_template(value);
-            redactor.learn_parameter(name);
+            redactor.learn_secret_parameter(name, value);
         }
         options.headers.values().for_each(|value| redactor.learn_template(value));
         let pairs = |map: &indexmap::IndexMap<String, _>| map.clone().into_iter().collect::<Vec<_>>();
@@ -172,11 +173,19 @@ impl Client {
     }
 
     /// A next link without the credentials that the server echoed into it, fit to be stored. They are put back when it
-    /// is requested.
-    #[must_use]
-    pub fn without_credentials(&self, request: &RequestParts, mut url: Url) -> Url {
-        redactor_for(&self.common, request).strip(&mut url);
-        url
+    /// is requested. `request` is the resource's first one.
+    ///
+    /// # Errors
+    /// When the link holds a secret that it cannot do without.
+    pub fn without_credentials(&self, request: &RequestParts, mut url: Url) -> Result<Url, LinkError> {
+        let redactor = redactor_for(&self.common, request);
+        redactor.strip(&mut url);
+        let path = match &request.target {
+            Target::Path(path) => path.to_string(),
+            Target::Url(_) => String::new(),
+        };
+        let written = format!("{}\n{path}", self.common.base);
+        if redactor.is_in(&url, &written) { Err(LinkError::Secret) } else { Ok(url) }
     }
 
     /// Sends the request until it has an answer that counts, or none can be hoped for. `reserve` is awaited once,
@@ -282,13 +291,13 @@ impl Client {
         let patience = *self.options.retry.max_retry_after;
         let (error, hint) = match failure {
             Failure::Final(error) => return Err(error),
-            Failure::Wait { error, delay, reason } => {
+            Failure::Wait { delay, reason } => {
                 self.pause(delay, &reason).await?;
-                if delay > patience {
+                if delay > patience || !tally.may_wait(&self.options.retry, delay) {
                     return Err(RequestError::RateLimited { until: later(delay) });
                 }
                 tracing::warn!(client = self.name, url = prepared.shown_path(), ?delay, "{reason}: waiting");
-                return if tally.may_wait() { Ok(()) } else { Err(error) };
+                return Ok(());
             }
             Failure::Dubious(error) if !tally.may_be_rejected_again() => return Err(error),
             Failure::Dubious(error) => (error, None),
@@ -332,6 +341,21 @@ impl Client {
     async fn pause(&self, delay: Duration, reason: &str) -> Result<(), RequestError> {
         let paused = self.budget.pause(Instant::now() + delay, reason).await;
         paused.map_err(|reason| RequestError::Store { budget: self.budget.name().to_owned(), reason })
+    }
+}
+
+/// A user name may stand in the file and in links; everything else goes with each request and nowhere else.
+fn learn_auth(auth: &Auth, redactor: &mut Redactor) {
+    let user_name = match auth {
+        Auth::HttpBasic { username, .. } => Some(username),
+        _ => None,
+    };
+    for secret in auth.secrets() {
+        if user_name == Some(&secret) {
+            redactor.mask(secret);
+        } else {
+            redactor.learn_sent_anew(secret);
+        }
     }
 }
 

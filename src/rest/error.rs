@@ -150,8 +150,8 @@ pub enum RequestError {
         /// The message of a JSON error body, shortened.
         message: Option<String>,
     },
-    /// The server wants a longer pause than a run waits for.
-    #[error("rate limited until {until:.0}, longer than `max_retry_after`: run again then")]
+    /// The server wants a longer pause, or more of them, than a run waits for.
+    #[error("rate limited until {until:.0}, longer than a run waits for one page (`max_retry_after`): run again then")]
     RateLimited {
         /// When requests are allowed again.
         until: Timestamp,

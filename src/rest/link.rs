@@ -22,6 +22,12 @@ pub enum LinkError {
     /// A user name or password in the URL.
     #[error("it carries a user name or a password")]
     UserInfo,
+    /// A secret of the configuration in the path, or in a parameter that no request would get back.
+    #[error(
+        "it holds a secret of the configuration, and links are stored; set a `paginator` that follows no links, or \
+         send the secret in `auth`"
+    )]
+    Secret,
     /// Nothing there.
     #[error("it is empty")]
     Empty,

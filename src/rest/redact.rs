@@ -15,25 +15,51 @@ const ECHO_BYTES_MIN: usize = 8;
 /// The secrets of a client and of one request, and the query parameters that carry them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Redactor {
-    secrets: Vec<Secret>,
+    /// Not shown.
+    masked: Vec<Secret>,
+    /// Not stored as part of a link either.
+    kept_out: Vec<Secret>,
+    /// Put on each request anew, so that a link loses nothing when one of these is taken out of its query.
+    sent_anew: Vec<Secret>,
     parameters: Vec<String>,
 }
 
 impl Redactor {
-    /// From now on this text is not shown.
-    pub(super) fn learn(&mut self, secret: Secret) {
-        if secret.expose().len() >= MASKED_BYTES_MIN && !self.secrets.contains(&secret) {
-            self.secrets.push(secret);
+    /// From now on this text is not shown. It may be part of a link, as a user name is.
+    pub(super) fn mask(&mut self, secret: Secret) {
+        if secret.expose().len() >= MASKED_BYTES_MIN && !self.masked.contains(&secret) {
+            self.masked.push(secret);
             // A secret may be part of another one: the longer one goes first.
-            self.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
+            self.masked.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
         }
+    }
+
+    /// From now on this text is neither shown nor stored.
+    pub(super) fn learn(&mut self, secret: Secret) {
+        if secret.expose().len() >= ECHO_BYTES_MIN && !self.kept_out.contains(&secret) {
+            self.kept_out.push(secret.clone());
+        }
+        self.mask(secret);
+    }
+
+    /// The same of a text that every request gets anew, whatever its URL: a credential, or a secret parameter.
+    pub(super) fn learn_sent_anew(&mut self, secret: Secret) {
+        if secret.expose().len() >= ECHO_BYTES_MIN {
+            self.sent_anew.push(secret.clone());
+        }
+        self.learn(secret);
     }
 
     /// Learns the secret parts of a template.
     pub(super) fn learn_template(&mut self, template: &Template) {
-        if template.is_secret() {
-            secret_parts(template).into_iter().for_each(|secret| self.learn(secret));
-        }
+        template.secrets().cloned().for_each(|secret| self.learn(secret));
+    }
+
+    /// Learns a secret query parameter, which every request gets anew.
+    pub(super) fn learn_secret_parameter(&mut self, name: &str, value: &Template) {
+        self.learn_template(value);
+        self.learn_sent_anew(Secret::new(value.expose()));
+        self.learn_parameter(name);
     }
 
     /// A query parameter that carries a credential whatever its value.
@@ -44,7 +70,7 @@ impl Redactor {
     /// The text with every secret masked, as it is and in the encodings that it has in URLs and JSON.
     pub(super) fn scrub(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for secret in &self.secrets {
+        for secret in &self.masked {
             let plain = secret.expose();
             let form: String = form_urlencoded::byte_serialize(plain.as_bytes()).collect();
             let json = serde_json::Value::from(plain).to_string();
@@ -57,7 +83,7 @@ impl Redactor {
         text
     }
 
-    /// Takes the query parameters out of a URL that carry a credential, by name or by value; the others keep their
+    /// Takes the query parameters out of a URL that each request gets anew, by name or by value; the others keep their
     /// bytes, which a server may have signed.
     pub(super) fn strip(&self, url: &mut Url) {
         let Some(query) = url.query() else { return };
@@ -71,64 +97,44 @@ impl Redactor {
     fn is_credential(&self, pair: &str) -> bool {
         form_urlencoded::parse(pair.as_bytes()).any(|(name, value)| {
             self.parameters.iter().any(|parameter| *parameter == name)
-                || self.secrets.iter().any(|secret| value.len() >= ECHO_BYTES_MIN && value == secret.expose())
+                || self.sent_anew.iter().any(|secret| value == secret.expose())
+        })
+    }
+
+    /// Whether a URL holds a secret, so that it must not be stored. What the configuration itself writes in the open
+    /// (`written`) is none.
+    pub(super) fn is_in(&self, url: &Url, written: &str) -> bool {
+        let path = decoded(url.path());
+        let query: Vec<String> = url
+            .query_pairs()
+            .flat_map(|(name, value)| [name.into_owned(), value.into_owned()])
+            .chain(url.query().map(str::to_owned))
+            .collect();
+        let secrets = self.kept_out.iter().map(Secret::expose).filter(|secret| !written.contains(secret));
+        secrets.into_iter().any(|secret| {
+            url.path().contains(secret) || path.contains(secret) || query.iter().any(|text| text.contains(secret))
         })
     }
 }
 
-/// The secret parts of a template, found by laying its masked text over its whole text. Where the two do not fit
-/// (the plain text has stars itself), all of it counts as secret.
-fn secret_parts(template: &Template) -> Vec<Secret> {
-    let (whole, masked) = (template.expose(), template.to_string());
-    let mut plain = masked.split(MASK);
-    let mut parts = Vec::new();
-    let Some(mut rest) = plain.next().and_then(|start| whole.strip_prefix(start)) else {
-        return vec![Secret::new(whole)];
-    };
-    let mut plain = plain.peekable();
-    while let Some(text) = plain.next() {
-        let end = if plain.peek().is_none() {
-            rest.strip_suffix(text).map(str::len)
-        } else if text.is_empty() {
-            None
-        } else {
-            rest.find(text)
-        };
-        let Some(end) = end else { return vec![Secret::new(whole)] };
-        parts.push(Secret::new(rest[..end].to_owned()));
-        rest = &rest[end + text.len()..];
-    }
-    parts
+/// A path without its percent-encoding.
+fn decoded(path: &str) -> String {
+    // Read as the name of a form's pair, in which these three would mean something else.
+    let pair = path.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
+    form_urlencoded::parse(pair.as_bytes()).map(|(name, _)| name.into_owned()).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Redactor, secret_parts};
+    use super::Redactor;
     use crate::secret::Secret;
-    use crate::template::{Template, segments_value};
     use url::Url;
-
-    fn template(segments: &[(bool, &str)]) -> Template {
-        serde_json::from_value(segments_value(segments)).unwrap()
-    }
 
     fn redactor(secrets: &[&str], parameters: &[&str]) -> Redactor {
         let mut redactor = Redactor::default();
-        secrets.iter().for_each(|secret| redactor.learn(Secret::new((*secret).to_owned())));
+        secrets.iter().for_each(|secret| redactor.learn_sent_anew(Secret::new((*secret).to_owned())));
         parameters.iter().for_each(|name| redactor.learn_parameter(name));
         redactor
-    }
-
-    #[test]
-    fn the_secret_parts_of_a_template_are_found() {
-        let parts = |segments: &[(bool, &str)]| -> Vec<String> {
-            secret_parts(&template(segments)).iter().map(|secret| secret.expose().to_owned()).collect()
-        };
-        assert_eq!(parts(&[(true, "abc")]), ["abc"]);
-        assert_eq!(parts(&[(false, "Token "), (true, "abc"), (false, ";v=1")]), ["abc"]);
-        assert_eq!(parts(&[(true, "abc"), (false, ":"), (true, "def")]), ["abc", "def"]);
-        assert_eq!(parts(&[(true, "abc"), (true, "def")]), ["abcdef"]);
-        assert_eq!(parts(&[(false, "***"), (true, "abc")]), ["***abc"]);
     }
 
     #[test]
@@ -152,6 +158,34 @@ mod tests {
             let mut url = Url::parse(url).unwrap();
             redactor.strip(&mut url);
             assert_eq!(url.as_str(), stripped);
+        }
+    }
+
+    #[test]
+    fn p06_a_parameter_that_only_looks_like_a_secret_is_kept() {
+        let mut redactor = redactor(&[], &[]);
+        redactor.learn(Secret::new("tenant-number-7".to_owned()));
+        let mut url = Url::parse("https://a/x?tenant=tenant-number-7&page=2").unwrap();
+        redactor.strip(&mut url);
+        assert_eq!(url.query(), Some("tenant=tenant-number-7&page=2"), "no request would get it back");
+        assert!(redactor.is_in(&url, ""), "so such a link cannot be stored");
+        assert!(!redactor.is_in(&url, "https://a/tenant-number-7"), "unless it is no secret");
+    }
+
+    #[test]
+    fn a_secret_is_found_in_a_url_however_it_is_encoded() {
+        let mut redactor = redactor(&["s3c/et&to=k+n"], &[]);
+        redactor.mask(Secret::new("octocat-1".to_owned()));
+        for url in [
+            "https://a/bots3c/et&to=k+n/x",
+            "https://a/s3c%2fet%26to%3Dk%2bn",
+            "https://a/x?q=as3c%2fet%26to%3dk%2bn",
+            "https://a/x?q=s3c/et%26to%3dk%2bn",
+        ] {
+            assert!(redactor.is_in(&Url::parse(url).unwrap(), "https://a/x"), "{url}");
+        }
+        for url in ["https://a/x?page=2", "https://a/users/octocat-1/items"] {
+            assert!(!redactor.is_in(&Url::parse(url).unwrap(), "https://a/x"), "{url}");
         }
     }
 }

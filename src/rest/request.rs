@@ -31,6 +31,9 @@ pub struct RequestParts {
     pub headers: Vec<(String, Template)>,
     /// A JSON body, secrets filled in.
     pub json: Option<Value>,
+    /// The secret texts of the path and of the body, which neither of them tells any more once it is filled in or
+    /// replaced by a link.
+    pub secrets: Vec<Secret>,
 }
 
 /// Where a request goes.
@@ -142,28 +145,14 @@ impl Prepared {
 pub(super) fn redactor_for(common: &Common, parts: &RequestParts) -> Redactor {
     let mut redactor = common.redactor.clone();
     for (name, value) in parts.params.iter().filter(|(_, value)| value.is_secret()) {
-        redactor.learn_template(value);
-        redactor.learn_parameter(name);
+        redactor.learn_secret_parameter(name, value);
     }
     parts.headers.iter().for_each(|(_, value)| redactor.learn_template(value));
     if let Target::Path(path) = &parts.target {
         redactor.learn_template(path);
     }
-    // Which texts of a body are secret is not known here, so none of the longer ones is shown.
-    parts.json.iter().for_each(|json| learn_long_texts(json, &mut redactor));
+    parts.secrets.iter().cloned().for_each(|secret| redactor.learn(secret));
     redactor
-}
-
-/// A token or password has at least this many characters; ordinary words in a body are mostly shorter.
-const BODY_TEXT_BYTES_MIN: usize = 12;
-
-fn learn_long_texts(json: &Value, redactor: &mut Redactor) {
-    match json {
-        Value::String(text) if text.len() >= BODY_TEXT_BYTES_MIN => redactor.learn(Secret::new(text.clone())),
-        Value::Array(items) => items.iter().for_each(|item| learn_long_texts(item, redactor)),
-        Value::Object(entries) => entries.values().for_each(|value| learn_long_texts(value, redactor)),
-        _ => {}
-    }
 }
 
 fn merged_params(client: &[(String, Template)], request: &[(String, Template)]) -> Vec<(String, Template)> {
@@ -225,13 +214,12 @@ mod tests {
     }
 
     fn get(target: Target, params: Vec<(String, Template)>) -> RequestParts {
-        RequestParts { method: Method::GET, target, params, headers: Vec::new(), json: None }
+        RequestParts { method: Method::GET, target, params, headers: Vec::new(), json: None, secrets: Vec::new() }
     }
 
     fn common() -> Common {
         let mut redactor = Redactor::default();
-        redactor.learn_template(&secret("canary-1"));
-        redactor.learn_parameter("token");
+        redactor.learn_secret_parameter("token", &secret("canary-1"));
         Common {
             base: Url::parse("https://api.example.com/v1/").unwrap(),
             params: vec![("limit".into(), Template::text("100")), ("token".into(), secret("canary-1"))],

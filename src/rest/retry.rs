@@ -21,7 +21,8 @@ pub struct RetryOptions {
     pub max_delay: Timespan,
     /// No attempt starts later than this after the first one; waits that the server asked for do not count.
     pub max_elapsed: Timespan,
-    /// The longest `Retry-After` that a run waits for. A longer one ends the run, and is kept over restarts.
+    /// The longest `Retry-After` that a run waits for. A longer one ends the run, and is kept over restarts. All that
+    /// a server asks for during one page may take this long together, or `max_elapsed` if that is longer.
     pub max_retry_after: Timespan,
 }
 
@@ -93,6 +94,8 @@ pub(super) struct Tally {
     pub(super) excused: Duration,
     failures: u32,
     waits: u32,
+    /// Time that a server has asked for during this page.
+    waited: Duration,
     rejections: u32,
     resent_at_once: bool,
 }
@@ -111,6 +114,9 @@ impl Tally {
         let delay = hint.unwrap_or_else(|| backoff(options, self.failures, random)).max(DELAY_MIN);
         if hint.is_some() {
             self.excused += delay;
+            if !self.may_wait(options, delay) {
+                return Next::GiveUp;
+            }
         }
         let next_starts = elapsed.saturating_add(delay).saturating_sub(self.excused);
         if self.failures >= options.max_attempts || next_starts > *options.max_elapsed {
@@ -125,10 +131,12 @@ impl Tally {
         self.rejections <= REJECTIONS_MAX
     }
 
-    /// Whether one more wait that the server asked for is granted.
-    pub(super) fn may_wait(&mut self) -> bool {
+    /// Whether one more wait that the server asked for is granted. All those of one page together are bounded as well
+    /// as each of them: a server that always says "in an hour" would hold a run for days.
+    pub(super) fn may_wait(&mut self, options: &RetryOptions, delay: Duration) -> bool {
         self.waits += 1;
-        self.waits <= WAITS_MAX
+        self.waited = self.waited.saturating_add(delay);
+        self.waits <= WAITS_MAX && self.waited <= (*options.max_elapsed).max(*options.max_retry_after)
     }
 
     /// Whether this is the one time that a request goes out again at once: a kept-alive connection was closed by the
@@ -196,11 +204,11 @@ mod tests {
 
     #[test]
     fn attempts_and_time_are_bounded_and_server_waits_do_not_count() {
-        let options = RetryOptions { max_attempts: 3, max_elapsed: Timespan::secs(10), ..RetryOptions::default() };
+        let options = RetryOptions { max_attempts: 4, max_elapsed: Timespan::secs(10), ..RetryOptions::default() };
         let mut tally = Tally::default();
         let results: Vec<bool> =
-            (0..3).map(|_| tally.failed(&options, Duration::ZERO, None, 0.5) == Next::GiveUp).collect();
-        assert_eq!(results, [false, false, true]);
+            (0..4).map(|_| tally.failed(&options, Duration::ZERO, None, 0.5) == Next::GiveUp).collect();
+        assert_eq!(results, [false, false, false, true]);
 
         let mut tally = Tally::default();
         assert_eq!(tally.failed(&options, Duration::from_secs(10), None, 0.5), Next::GiveUp);
@@ -210,9 +218,10 @@ mod tests {
         let (mut tally, hour) = (Tally::default(), Duration::from_secs(3600));
         assert_eq!(tally.failed(&options, Duration::ZERO, Some(hour), 0.5), Next::After(hour));
         assert!(matches!(tally.failed(&options, hour, None, 0.5), Next::After(_)));
+        assert_eq!(tally.failed(&options, hour, Some(hour), 0.5), Next::GiveUp, "the server's waits have a sum, too");
 
-        let mut tally = Tally::default();
-        assert_eq!((0..200).filter(|_| tally.may_wait()).count(), 100);
+        let (mut tally, options) = (Tally::default(), RetryOptions::default());
+        assert_eq!((0..200).filter(|_| tally.may_wait(&options, Duration::ZERO)).count(), 100);
         assert_eq!((0..9).filter(|_| tally.may_be_rejected_again()).count(), 2);
         assert_eq!((0..9).filter(|_| tally.may_resend_at_once()).count(), 1);
     }

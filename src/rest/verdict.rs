@@ -25,7 +25,7 @@ pub(super) enum Failure {
     /// It may pass, but hardly: tried again less often.
     Dubious(RequestError),
     /// The server asks all of us to wait.
-    Wait { error: RequestError, delay: Duration, reason: String },
+    Wait { delay: Duration, reason: String },
 }
 
 impl From<RequestError> for Failure {
@@ -117,7 +117,7 @@ impl Court<'_> {
     /// A rate limit with a delay pauses everyone; without one it is a failure like others.
     fn rate_limited(&self, error: RequestError, status: u16) -> Failure {
         match self.retry_after.or(self.reset) {
-            Some(delay) => Failure::Wait { error, delay, reason: format!("{status} from {}", self.host) },
+            Some(delay) => Failure::Wait { delay, reason: format!("{status} from {}", self.host) },
             None => Failure::Passing { error, hint: None },
         }
     }

@@ -1,7 +1,7 @@
 //! The read itself: a stream of pages, each with the checkpoint that is true once it is stored.
 
+use std::collections::VecDeque;
 use std::ops::Range;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -84,16 +84,22 @@ pub fn pages(read: Read) -> impl Stream<Item = Result<Page, SourceError>> + Send
         let mut walk = Walk::new(paginator, resumed);
         let estimate = AtomicU64::new(FIRST_PAGE_BYTES_ESTIMATE);
         let mut in_flight = FuturesOrdered::new();
+        let mut planned = VecDeque::new();
+        // A page of another size than planned for: only the page behind it is asked for before there is a new plan.
+        let mut replan = false;
         loop {
-            let window = if walk.is_first() { 1 } else { read.resource.concurrency };
+            let window = if walk.is_first() || replan { 1 } else { read.resource.concurrency };
+            replan = false;
             while in_flight.len() < window {
                 let Some(position) = ahead.take() else { break };
                 if window > 1 {
                     ahead = walk.plan_after(&position);
                 }
+                planned.push_back(position.clone());
                 in_flight.push_back(fetch(&read, position, walk.paginator().clone(), selector.clone(), &estimate));
             }
             let Some((position, fetched)) = in_flight.next().await else { break };
+            planned.pop_front();
             let first = walk.is_first();
             let place = |kind: SourceErrorKind| SourceError {
                 resource: read.resource.target.id.to_string(),
@@ -128,7 +134,11 @@ pub fn pages(read: Read) -> impl Stream<Item = Result<Page, SourceError>> + Send
             yield page(&read, &position, fetched, end, next.as_ref(), now_decided, &estimate);
             match next {
                 Some(next) if end.is_none() => {
-                    if in_flight.is_empty() && ahead.is_none() {
+                    if planned.front().or(ahead.as_ref()) != Some(&next) {
+                        // What was asked for in advance would leave a gap, or overlap.
+                        replan = !planned.is_empty();
+                        in_flight = FuturesOrdered::new();
+                        planned.clear();
                         ahead = Some(next);
                     }
                 }
@@ -146,7 +156,7 @@ pub fn describe(position: &Position) -> String {
     match position {
         Position::First {} => "first page".to_owned(),
         Position::Page { page } => format!("page {page}"),
-        Position::Offset { offset, .. } => format!("offset {offset}"),
+        Position::Offset { offset } => format!("offset {offset}"),
         Position::Token { token } => format!("page at cursor {}", shortened(token, TOKEN_CHARS_SHOWN)),
         Position::Link { url } => format!("page at {}", shortened(url, LINK_CHARS_SHOWN)),
     }
@@ -280,6 +290,7 @@ fn follow(
     let resolve = |link: &str| {
         let url = resolve_next(&received.url, link).map_err(|error| format!("the link to the next page: {error}"))?;
         let url = read.resource.client.without_credentials(&read.resource.request, url);
+        let url = url.map_err(|error| format!("the link to the next page: {error}"))?;
         Ok(url[url::Position::BeforePath..].to_owned())
     };
     let link = |rel: &str| link_with_rel(&received.headers, rel);

@@ -36,6 +36,8 @@ pub(super) struct Walk {
     pages: u64,
     resumed: bool,
     first_page_records: Option<u64>,
+    /// Records of the last page that had any: what the next ones are taken to hold.
+    step: u64,
     empty_in_a_row: u32,
     previous_records: Option<Bytes>,
     seen: HashSet<u64>,
@@ -53,6 +55,7 @@ impl Walk {
             pages: 0,
             resumed,
             first_page_records: None,
+            step: 0,
             empty_in_a_row: 0,
             previous_records: None,
             seen: HashSet::new(),
@@ -77,7 +80,7 @@ impl Walk {
             // The first page tells how much there is, and how much of it on one page.
             return None;
         }
-        let next = self.paginator.plan_after(position)?;
+        let next = self.paginator.plan_after(position, self.step)?;
         let max_pages = self.paginator.limits().max_pages;
         let past_end = self.total.is_some_and(|total| self.paginator.is_past(&next, total));
         (!past_end && max_pages.is_none()).then_some(next)
@@ -89,6 +92,9 @@ impl Walk {
         self.pages += 1;
         if first && !self.resumed {
             self.first_page_records = Some(page.records);
+        }
+        if page.records > 0 {
+            self.step = page.records;
         }
         let page = &Evidence { first_page_records: self.first_page_records, ..page.copied() };
         if self.undecided

@@ -61,7 +61,7 @@ impl SyncReport {
 #[must_use]
 pub fn exit_of_db(error: &DbError) -> Exit {
     match error {
-        DbError::Held { .. } | DbError::Busy => Exit::Held,
+        DbError::Held { .. } | DbError::TakenOver(_) | DbError::Busy => Exit::Held,
         DbError::IdentityChanged { .. } | DbError::TableTaken { .. } => Exit::Config,
         DbError::OldSqlite(_) | DbError::Closed | DbError::Panic(_) => Exit::Bug,
         DbError::NotOurs { .. }

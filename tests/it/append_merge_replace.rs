@@ -276,6 +276,55 @@ fn a_generation_that_a_users_index_refuses_fails_its_own_resource_only() {
     workspace.check_books();
 }
 
+#[test]
+fn an_index_on_a_column_that_a_user_added_fails_the_swap_of_its_own_resource_only() {
+    let pages = Pages::new(&[r#"[{"name":"a"}]"#]);
+    let api = Api::start(pages.api());
+    let config = items(REPLACE) + "[sources.shop.resources.others]\nprimary_key = \"name\"\n";
+    for column in ["mine", "\"mine\""] {
+        let workspace = Workspace::with_config(api.address, &config);
+        workspace.sync(0);
+        user(&workspace)
+            .execute_batch(&format!(
+                "ALTER TABLE shop_items ADD COLUMN mine TEXT; CREATE INDEX by_mine ON shop_items (name, {column})"
+            ))
+            .unwrap();
+        let report = workspace.sync(65);
+        assert_eq!(report["database_error"], Value::Null);
+        assert_eq!(report["resources"][1]["outcome"], "complete");
+        let run: (String, String, bool) = workspace
+            .db()
+            .query_row("SELECT outcome, error, ended_at IS NOT NULL FROM _hw_runs WHERE run_id = 3", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+            .unwrap();
+        assert!(run.0 == "failed" && run.1.contains("\"by_mine\" is on column \"mine\"") && run.2, "{run:?}");
+        user(&workspace).execute_batch("DROP INDEX by_mine").unwrap();
+        workspace.sync(0);
+        workspace.check_books();
+    }
+}
+
+#[test]
+fn a_trigger_that_keeps_the_rows_of_an_unfinished_read_fails_its_own_resource_only() {
+    let pages = Pages::new(&[r#"[{"name":"a"}]"#, "[1,2,3,4,5,6,7,8,9,10]"]);
+    let api = Api::start(pages.api());
+    let workspace = Workspace::with_config(api.address, &items(""));
+    workspace.sync(65);
+    user(&workspace)
+        .execute_batch("CREATE TRIGGER keep BEFORE DELETE ON shop_items BEGIN SELECT RAISE(ABORT, 'mine now'); END")
+        .unwrap();
+    pages.set(&[r#"[{"name":"b"}]"#]);
+    workspace.configure(api.address, &(items("") + "[sources.shop.resources.others]\nprimary_key = \"name\"\n"));
+    let report = workspace.sync(78);
+    assert_eq!(report["database_error"], Value::Null);
+    assert!(report["resources"][0]["error"].as_str().unwrap().contains("mine now"), "{report:#}");
+    assert_eq!(report["resources"][1]["outcome"], "complete");
+    user(&workspace).execute_batch("DROP TRIGGER keep").unwrap();
+    workspace.sync(0);
+    assert_eq!(workspace.column::<String>("SELECT name FROM shop_items"), ["b"]);
+}
+
 /// What one look at the file shows: pages, their records, rows, the next position, and the counts of the run.
 fn look(db: &mut Connection) -> (i64, i64, i64, Option<String>, i64) {
     let snapshot = db.transaction_with_behavior(rusqlite::TransactionBehavior::Deferred).unwrap();

@@ -48,7 +48,8 @@ const LIFE: &str = "life-number-";
 const CONFIG: &str = r#"
 [sources.shop.client]
 base_url = "BASE"
-headers = { X-Life = "${env:LIFE}" }
+# Credentials are no part of what makes a request the same one; so each life can sign its requests.
+auth = { type = "api_key", name = "X-Life", api_key = "${env:LIFE}" }
 [sources.shop.resources.items]
 primary_key = "id"
 data_selector = "data"

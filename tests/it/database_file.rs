@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::pages::{Pages, gate, items};
+use crate::pages::{Pages, gate, items, until};
 use crate::support::{Api, Finished, Workspace, finish, records, respond};
 
 const MERGE: &str = "primary_key = \"id\"";
@@ -149,6 +149,32 @@ fn a_second_instance_is_kept_out_and_told_who_is_in() {
 }
 
 #[test]
+fn an_instance_that_lost_its_resource_to_another_one_stores_nothing_more() {
+    let (gate, barrier) = gate();
+    let pages = three_pages();
+    let api = Api::start(move |request, _| {
+        barrier.wait();
+        pages.answer(request)
+    });
+    let workspace = Workspace::with_config(api.address, &items(MERGE));
+    let first = workspace.spawn(&["sync"]);
+    gate.let_one_go();
+    api.wait_for(2);
+    until("the first page is stored", || workspace.value::<i64>("SELECT count(*) FROM _hw_pages") == 1);
+    // What an instance leaves that came around the lock, for example by a hard link.
+    let other = Connection::open(workspace.path("highwater.db")).unwrap();
+    other.execute_batch("UPDATE _hw_checkpoints SET run_id = run_id + 1").unwrap();
+    drop(gate);
+    let finished = finish(first);
+    assert_eq!(finished.code, Some(73), "{finished:#?}");
+    assert!(format!("{finished:?}").contains("another instance took over shop.items"), "{finished:#?}");
+    assert_eq!(workspace.value::<i64>("SELECT count(*) FROM shop_items"), 10);
+    workspace.check_books();
+    workspace.sync(0);
+    assert_eq!(workspace.value::<i64>("SELECT count(*) FROM shop_items"), 30, "the next run takes it over again");
+}
+
+#[test]
 fn a_lock_file_that_a_dead_process_left_keeps_nobody_out() {
     let api = Api::start(three_pages().api());
     let workspace = Workspace::with_config(api.address, &items(MERGE));
@@ -226,11 +252,12 @@ fn a_program_that_never_lets_go_fails_the_run_and_nothing_is_lost() {
 #[test]
 fn a_full_disk_stops_the_run_and_the_next_one_goes_on_where_it_stopped() {
     let large = |page: u64| {
-        let rows = (0..20).map(|n| json!({"n": page * 20 + n, "text": "x".repeat(1000)}));
+        let rows = (0..20).map(|n| json!({"n": page * 20 + n, "text": "x".repeat(2000)}));
         Value::from_iter(rows)
     };
     let api = Api::start(Pages::new(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(large)).api());
-    let workspace = Workspace::with_config(api.address, &items(""));
+    // Every page is a commit of its own.
+    let workspace = Workspace::with_config(api.address, &(items("") + "[pipeline]\nbatch_rows = 1\n"));
     // No file may grow beyond 800 blocks of 512 bytes. The signal for it has to be ignored to get an error.
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' XFSZ; ulimit -f 800; exec \"$0\" sync --json"]).arg(env!("CARGO_BIN_EXE_highwater"));
@@ -407,13 +434,36 @@ fn a_users_trigger_that_fails_fails_its_own_resource_only() {
 #[test]
 fn a_table_or_a_column_that_the_user_drops_is_made_again() {
     let api = Api::start(three_pages().api());
-    for sql in ["DROP TABLE shop_items", "ALTER TABLE shop_items DROP COLUMN name"] {
+    for sql in [
+        "DROP TABLE shop_items",
+        "ALTER TABLE shop_items DROP COLUMN name",
+        "ALTER TABLE shop_items DROP COLUMN name; ALTER TABLE shop_items ADD COLUMN NAME TEXT; \
+         ALTER TABLE shop_items DROP COLUMN NAME",
+    ] {
         let workspace = Workspace::with_config(api.address, &items(MERGE));
         workspace.sync(0);
         Connection::open(workspace.path("highwater.db")).unwrap().execute_batch(sql).unwrap();
         workspace.sync(0);
         let rows: Vec<String> = workspace.column("SELECT name FROM shop_items ORDER BY id");
         assert_eq!(rows, (0..30).map(|n| format!("name {n}")).collect::<Vec<_>>(), "{sql}");
+        workspace.check_books();
+    }
+}
+
+#[test]
+fn a_table_that_is_written_in_other_letters_after_a_reset_is_the_same_table() {
+    let other = "[sources.shop.resources.other]\nprimary_key = \"id\"\n";
+    let api = Api::start(three_pages().api());
+    for keys in [MERGE, "", "write_disposition = \"replace\""] {
+        let workspace = Workspace::with_config(api.address, &(items(keys) + "table = \"Items\"\n" + other));
+        workspace.sync(0);
+        assert_eq!(workspace.run(&["reset", "shop.items"]).code, Some(0));
+        workspace.configure(api.address, &(items(keys) + "table = \"items\"\n" + other));
+        let report = workspace.sync(0);
+        let inserted = if keys == MERGE { 0 } else { 30 };
+        assert_eq!(report["resources"][0]["records"]["inserted"], inserted, "{keys}: {report:#}");
+        assert_eq!(workspace.value::<i64>("SELECT count(*) FROM items"), if keys.is_empty() { 60 } else { 30 });
+        assert_eq!(workspace.value::<i64>("SELECT count(*) FROM _hw_columns WHERE \"table\" = 'items'"), 2);
         workspace.check_books();
     }
 }

@@ -296,6 +296,34 @@ fn an_api_that_caps_the_limit_loses_no_row() {
 }
 
 #[test]
+fn pages_of_any_size_lose_and_double_no_row_by_offset() {
+    // Pages of 10, 10, 4, 4 (the API lowers its cap on the way), or of 15 where 10 were asked for.
+    let lowered: fn(u64) -> u64 = |offset| if offset < 20 { 10 } else { 4 };
+    let exceeded: fn(u64) -> u64 = |_| 15;
+    for (size, total, concurrency) in [
+        (lowered, "", 1),
+        (lowered, ", total_path = \"total\"", 1),
+        (lowered, ", total_path = \"total\"", 3),
+        (lowered, "", 3),
+        (exceeded, "", 1),
+        (exceeded, ", total_path = \"total\"", 3),
+    ] {
+        let api = Api::start(move |request, _| {
+            let offset = number(request, "offset").unwrap().min(47);
+            answer(json!({"items": records(offset..(offset + size(offset)).min(47)), "total": 47}))
+        });
+        let paginator = format!("paginator = {{ type = \"offset\", limit = 10{total} }}");
+        let resource = format!("data_selector = \"items\"\nconcurrency = {concurrency}\n{paginator}");
+        // Without a key, a row that comes twice is seen.
+        let text = config("", &resource).replace("primary_key = \"id\"", "");
+        let workspace = Workspace::with_config(api.address, &text);
+        workspace.sync(0);
+        assert_eq!(ids(&workspace), up_to(47), "{resource}");
+        workspace.check_books();
+    }
+}
+
+#[test]
 fn page_numbers_count_from_where_the_api_does() {
     fn by_page(base: u64) -> impl Fn(&Seen, usize) -> Response + Send + Sync {
         move |request, _| {
@@ -806,12 +834,21 @@ fn records_are_selected_from_any_body() {
 }
 
 #[test]
+fn several_lists_that_could_be_the_records_fail_at_once() {
+    let api = Api::start(|_, _| answer(json!({"a": [{"id": 1}], "b": [{"id": 2}]})));
+    let workspace = Workspace::with_config(api.address, &config("", ""));
+    let report = workspace.sync(69);
+    let error = report["resources"][0]["error"].as_str().unwrap();
+    assert!(error.contains("several lists could be the records (a, b); set data_selector"), "{error}");
+    assert_eq!(api.seen().len(), 1, "asking again cannot help");
+}
+
+#[test]
 fn a_body_that_is_no_page_is_asked_for_three_times_and_then_fails() {
     for (selector, body, part) in [
         ("items", "{\"ok\":false,\"error\":\"nope\"}", "its keys: ok, error"),
         ("$.items[*]", "{\"ok\":false}", "matches nothing"),
         ("", "{\"ok\":false,\"errors\":[{\"message\":\"nope\"}]}", "no list of records"),
-        ("", "{\"a\":[{\"id\":1}],\"b\":[{\"id\":2}]}", "several lists could be the records (a, b)"),
         ("items", "<!doctype html><html><body>Log in</body></html>", "HTML"),
         ("items", "{\"items\":[{\"id\":1},", "not JSON"),
         ("items", "{\"items\":[{\"id\":NaN}]}", "not JSON"),

@@ -35,14 +35,14 @@ fn a_bad_record_is_set_aside_with_its_reason_and_its_text() {
     ];
     // Without any good record no table can be made; with one before or after them, there is one.
     for (name, before, after) in [("alone", "", ""), ("first", "", r#",{"id":1}"#), ("last", r#"{"id":1},"#, "")] {
-        // Ten and more of them fail the run, with the page stored all the same.
+        // Ten and more of them fail the run, and so do fewer when there is nothing else; the page is stored all the same.
         let parts = if name == "alone" { 2 } else { 1 };
         for part in cases.chunks(cases.len().div_ceil(parts)) {
             let text = part.iter().map(|(record, _)| *record).collect::<Vec<_>>().join(",");
             let good = usize::from(name != "alone");
             let api = Api::start(Pages::new(&[format!("[{before}{text}{after}]")]).api());
             let workspace = Workspace::with_config(api.address, &items(MERGE));
-            let code = if part.len() >= 10 { 65 } else { 0 };
+            let code = if part.len() >= 10 || name == "alone" { 65 } else { 0 };
             workspace.sync(code);
             let found: Vec<String> =
                 workspace.column("SELECT record || ' ' || reason FROM _hw_quarantine ORDER BY record || ' ' || reason");
@@ -84,6 +84,32 @@ fn more_than_one_in_a_hundred_and_at_least_ten_bad_records_fail_the_run() {
         assert_eq!(workspace.value::<i64>("SELECT count(*) FROM _hw_quarantine"), bad as i64);
         let outcome: String = workspace.value("SELECT outcome || ' ' || coalesce(error, '') FROM _hw_runs");
         assert_eq!(outcome.contains("_hw_quarantine"), code == 65, "the error says where to look: {outcome}");
+        workspace.check_books();
+    }
+}
+
+#[test]
+fn a_read_that_could_store_none_of_its_records_fails_and_takes_the_place_of_nothing() {
+    let only_bad = [page(0..0, 3), page(0..0, 2)];
+    for (keys, rows) in [("primary_key = \"id\"\nwrite_disposition = \"replace\"", 5), (MERGE, 5)] {
+        let pages = Pages::new(&[page(0..5, 0)]);
+        let api = Api::start(pages.api());
+        let workspace = Workspace::with_config(api.address, &items(keys));
+        workspace.sync(0);
+        pages.set(&only_bad);
+        for _ in 0..2 {
+            let report = workspace.sync(65);
+            let error = report["resources"][0]["error"].as_str().unwrap();
+            assert!(error.contains("none of 5 records could be stored"), "{error}");
+            assert_eq!(workspace.value::<i64>("SELECT count(*) FROM shop_items"), rows, "{keys}");
+        }
+        // One good record anywhere in the read, also in an earlier run of it, is enough.
+        pages.set(&[page(7..8, 0), page(0..0, 2), crate::pages::DOWN.to_owned()]);
+        workspace.sync(69);
+        pages.set(&[page(7..8, 0), page(0..0, 2), page(0..0, 1)]);
+        let report = workspace.sync(0);
+        assert_eq!(report["resources"][0]["resumed_at"], "page 3");
+        assert_eq!(workspace.value::<i64>("SELECT count(*) FROM shop_items WHERE id = 7"), 1, "{keys}");
         workspace.check_books();
     }
 }
@@ -136,6 +162,22 @@ fn a_contract_that_the_records_break_fails_the_run_and_nothing_of_the_page_is_st
             65,
             "key type changed",
             1,
+        ),
+        (
+            "an integer beyond 64 bits, later",
+            "id",
+            vec![r#"[{"id":1}]"#.into(), r#"[{"id":18446744073709551615}]"#.into()],
+            65,
+            "`highwater reset --drop-rows shop.items`",
+            1,
+        ),
+        (
+            "integers of all sizes, one of the largest on the first page",
+            "id",
+            vec![r#"[{"id":1},{"id":18446744073709551615}]"#.into(), r#"[{"id":1},{"id":2}]"#.into()],
+            0,
+            "",
+            3,
         ),
         ("both on one page", "id", vec![r#"[{"id":"1"},{"id":1}]"#.into()], 65, "key type changed", 0),
     ];

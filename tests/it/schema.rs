@@ -196,7 +196,7 @@ fn a_key_made_to_hit_the_name_of_another_column_gets_another_name() {
         json!([fields])
     };
     let mut keys: Vec<String> = vec!["id".to_owned(), taken.clone()];
-    keys.extend((20..40).map(|number| format!("{taken}_{number}")));
+    keys.extend((2..10).chain(20..40).map(|number| format!("{taken}_{number}")));
     keys.push("ID".to_owned());
     let workspace = read(&[record(&keys)], "");
     for key in &keys {
@@ -265,4 +265,19 @@ fn a_row_whose_misfit_changes_is_an_updated_row() {
         assert_eq!(kept, extra.then(|| format!(r#"{{"a":{a}}}"#)));
     }
     assert_eq!(column(&workspace, "a").1, [Stored::Integer(5)]);
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_page_and_another_encoding_is_no_page() {
+    let workspace = read(&["\u{feff}[{\"a\":\"é\"}]"], "");
+    assert_eq!(column(&workspace, "a").1, [text("é")]);
+    let utf_16: Vec<u8> = "[{\"a\":1}]".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for bytes in [utf_16, b"[{\"a\":\"\xe9\"}]".to_vec()] {
+        let api = Api::start(move |_, _| crate::support::respond(200, &[], bytes.clone()));
+        let workspace = Workspace::with_config(api.address, &items(""));
+        let report = workspace.sync(69);
+        let error = report["resources"][0]["error"].as_str().unwrap();
+        assert!(error.contains("not UTF-8") || error.contains("not JSON"), "{error}");
+        assert_eq!(workspace.value::<i64>("SELECT count(*) FROM _hw_pages"), 0);
+    }
 }

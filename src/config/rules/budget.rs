@@ -41,6 +41,11 @@ pub(super) fn check(config: &mut Config, rules: &mut Rules<'_>) {
             references.push((source.clone(), budget, path.key("budget")));
             continue;
         }
+        if let Some(other) = stranger_called(&budget, config) {
+            let message = format!("`{other}` is also a source, which does not share this budget");
+            let help = format!("take another name, or share it: sources.{other}.client.rate_limit = {{ budget = \"{other}\" }}");
+            rules.refuse_with_help(&path.key("budget"), message, help);
+        }
         let settings = RateLimit { budget: None, ..limit.clone() };
         match defined.get(&budget) {
             Some((other, defined)) if *defined != settings => {
@@ -65,6 +70,15 @@ pub(super) fn check(config: &mut Config, rules: &mut Rules<'_>) {
             options.client.rate_limit = Some(RateLimit { budget: Some(budget), ..settings.clone() });
         }
     }
+}
+
+/// The source of that name, if it does not take part in the budget. A source without a budget has one of its own
+/// name, and the two would be taken for the same.
+fn stranger_called<'a>(budget: &str, config: &'a Config) -> Option<&'a str> {
+    let (name, source) = config.sources.get_key_value(budget)?;
+    let limit = source.client.rate_limit.as_ref();
+    let shares = limit.is_some_and(|limit| limit.budget.as_ref().is_none_or(|other| other == budget));
+    if shares { None } else { Some(name) }
 }
 
 /// Whether a `rate_limit` says nothing but the name of a budget.

@@ -10,7 +10,7 @@ use crate::page::WriteDisposition;
 use crate::rest::ClientOptions;
 use crate::rest::paginator::Paginator;
 use crate::source::{Method, ResourceOptions};
-use crate::template::JsonTemplate;
+use crate::template::{JsonTemplate, Template};
 
 /// Parsing JSONPath costs stack for every level of nesting.
 const SELECTOR_BYTES_MAX: usize = 500;
@@ -32,6 +32,7 @@ pub(super) fn check(
     check_key(resource, &path, rules);
     check_body(resource, client, source, &path, rules);
     check_concurrency(resource, client, &path, rules);
+    check_secret_path(resource, client, &path, rules);
     response_action::check(&path.key("response_actions"), rules);
     if let Some(options) = &resource.paginator {
         paginator::check(options, &path.key("paginator"), rules);
@@ -103,6 +104,18 @@ fn check_body(resource: &ResourceOptions, client: &ClientOptions, source: &Path,
     for key in paginator::body_keys(paginator).into_iter().filter(|_| !has_body) {
         let message = format!("`{key}` needs `method = \"POST\"` and a `json` table, which {path} does not have");
         rules.refuse(&place.key(key), message);
+    }
+}
+
+/// The next link of a path repeats that path, and links are stored.
+fn check_secret_path(resource: &ResourceOptions, client: &ClientOptions, path: &Path, rules: &mut Rules<'_>) {
+    let paginator = resource.paginator.as_ref().or(client.paginator.as_ref());
+    let follows_links =
+        matches!(paginator, None | Some(Paginator::HeaderLink(_) | Paginator::JsonLink(_) | Paginator::Auto(_)));
+    if follows_links && resource.path.as_ref().is_some_and(Template::is_secret) {
+        let message = "a secret in `path` would be stored with every link to a next page";
+        let help = "set a `paginator` that follows no links (such as `page_number`, `cursor` or `single_page`)";
+        rules.refuse_with_help(&path.key("path"), message, help);
     }
 }
 

@@ -282,3 +282,23 @@ fn a_budget_is_defined_once_and_referred_to_by_name() {
     let found = problems(load(&two(shared, "{ budget = \"y\" }")));
     assert!(found.len() == 1 && found[0].contains("did you mean `x`?"), "{found:#?}");
 }
+
+#[test]
+fn a_budget_has_no_name_of_a_source_that_does_not_share_it() {
+    let config = |a: &str, b: &str| {
+        let client = |name: &str, lines: &str| {
+            format!("[sources.{name}.client]\nbase_url = \"https://{name}.test/\"\n{lines}\n")
+        };
+        format!("{}{}", client("a", a), client("b", b))
+    };
+    let named = "rate_limit = { requests = 5, budget = \"b\" }";
+    for other in ["", "rate_limit = { requests = 7, budget = \"c\" }"] {
+        let found = problems(load(&config(named, other)));
+        let expected = "sources.a.client.rate_limit.budget: `b` is also a source, which does not share this budget";
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{found:#?}");
+    }
+    for other in [named, "rate_limit = { budget = \"b\" }", "rate_limit = { requests = 5 }"] {
+        loaded(&config(named, other));
+    }
+    loaded(&config("rate_limit = { requests = 5, budget = \"a\" }", ""));
+}

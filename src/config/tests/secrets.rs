@@ -145,3 +145,24 @@ fn a_header_or_token_that_cannot_be_sent_is_refused_without_showing_it() {
     let report = load_text("config.toml", &text, &env).unwrap_err().to_string();
     assert!(report.matches("a header cannot carry").count() == 2 && !report.contains(CANARY), "{report}");
 }
+
+#[test]
+fn a_secret_in_a_path_is_refused_where_links_are_followed() {
+    let files = Files::new();
+    let load = |client: &str, resource: &str| {
+        let env = Env::with([("CREDENTIALS_DIRECTORY", files.0.path().to_str().unwrap())]);
+        let text = format!("{CLIENT}{client}\n[sources.s.resources.r]\npath = \"bot${{cred:private}}/r\"\n{resource}");
+        load_text("config.toml", &text, &env)
+    };
+    let pages = "paginator = { type = \"page_number\" }";
+    let links = "paginator = { type = \"header_link\" }";
+    let in_body = "paginator = { type = \"json_link\", next_url_path = \"next\" }";
+    for (client, resource) in [("", ""), (links, ""), (pages, links), (pages, in_body)] {
+        let found = problems(load(client, resource));
+        let expected = "sources.s.resources.r.path: a secret in `path` would be stored with every link";
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{found:#?}");
+    }
+    for (client, resource) in [(pages, ""), (links, pages)] {
+        load(client, resource).unwrap_or_else(|report| panic!("{report}"));
+    }
+}

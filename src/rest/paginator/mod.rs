@@ -1,120 +1,20 @@
 //! From one page to the next: pure functions over plain positions. The paginator is its options; where a read
 //! stands is a [`Position`], a value that fits into a checkpoint.
 
-use http::HeaderMap;
-use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use crate::page::StopReason;
 use crate::template::Template;
 
 mod auto;
+mod next;
 mod options;
+mod position;
 
 pub use auto::{Clue, clue, decide};
 pub use options::{Auto, Cursor, HeaderCursor, HeaderLink, JsonLink, Offset, PageNumber, Paginator, SinglePage};
+pub use position::{Changes, Evidence, Limits, Next, PagingError, Position};
 
-/// Where a request stands in the pagination of its resource.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(tag = "at", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Position {
-    /// The first request of a kind of paging that adds nothing to it.
-    First {},
-    /// A page number.
-    Page {
-        /// The number.
-        page: u64,
-    },
-    /// An offset in records.
-    Offset {
-        /// Records to skip.
-        offset: u64,
-        /// Records from one page to the next, known once the first page has come: an API that caps the limit
-        /// gives fewer than were asked for, and skipping by the limit would lose the rest.
-        #[serde(default)]
-        stride: Option<u64>,
-    },
-    /// A token of the API.
-    Token {
-        /// The token, as received.
-        token: String,
-    },
-    /// A link of the API: path and query on the origin of the resource, without credentials.
-    Link {
-        /// The relative URL.
-        url: String,
-    },
-}
-
-/// What the paginator changes about a request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// Query parameters to set.
-    pub params: Vec<(String, String)>,
-    /// Headers to set.
-    pub headers: Vec<(String, String)>,
-    /// Values to set in the JSON body, by dotted path.
-    pub body: Vec<(String, Json)>,
-    /// A link that takes the place of path and query.
-    pub link: Option<String>,
-}
-
-/// What a page says about the next one.
-pub struct Evidence<'a> {
-    /// The response headers.
-    pub headers: &'a HeaderMap,
-    /// Records received with the page.
-    pub records: u64,
-    /// Records received with the first page of the read; `None` when this is a later page of a resumed read.
-    pub first_page_records: Option<u64>,
-    /// The scalar at a dotted path of the body.
-    pub scalar: &'a dyn Fn(&str) -> Option<Json>,
-    /// A field of the last record, as text.
-    pub last_record: &'a dyn Fn(&str) -> Option<String>,
-    /// A link as found, made relative to the resource's origin, or the reason why it is refused.
-    pub resolve: &'a dyn Fn(&str) -> Result<String, String>,
-    /// The target of the `Link` header with a relation (RFC 8288).
-    pub link: &'a dyn Fn(&str) -> Option<String>,
-}
-
-impl std::fmt::Debug for Evidence<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Evidence").field("records", &self.records).finish_non_exhaustive()
-    }
-}
-
-impl<'a> Evidence<'a> {
-    /// The same evidence again.
-    #[must_use]
-    pub fn copied(&self) -> Evidence<'a> {
-        Evidence { ..*self }
-    }
-}
-
-/// What comes after a page.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Another page.
-    Page(Position),
-    /// The read is over.
-    End(StopReason),
-}
-
-/// A page that contradicts itself, or whose next page must not be asked for.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct PagingError(pub String);
-
-/// Keys that every kind of paging has.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits<'a> {
-    /// Pages of one read, at most.
-    pub max_pages: Option<u64>,
-    /// Where the body says whether there is more.
-    pub has_more_path: Option<&'a str>,
-    /// A short page is the last.
-    pub stop_on_short_page: bool,
-}
+use next::{token_text, total, truth};
 
 impl Paginator {
     /// The keys that every kind has.
@@ -156,7 +56,7 @@ impl Paginator {
     #[must_use]
     pub fn first(&self) -> Position {
         match self {
-            Self::Offset(options) => Position::Offset { offset: options.initial_offset, stride: None },
+            Self::Offset(options) => Position::Offset { offset: options.initial_offset },
             Self::PageNumber(options) => Position::Page { page: options.base_page },
             _ => Position::First {},
         }
@@ -179,7 +79,7 @@ impl Paginator {
     pub fn changes(&self, position: &Position) -> Changes {
         let mut changes = Changes::default();
         match (self, position) {
-            (Self::Offset(options), Position::Offset { offset, .. }) => {
+            (Self::Offset(options), Position::Offset { offset }) => {
                 place(&mut changes, &options.offset_param, options.offset_body_path.as_deref(), *offset);
                 place(&mut changes, &options.limit_param, options.limit_body_path.as_deref(), options.limit);
             }
@@ -210,12 +110,12 @@ impl Paginator {
     }
 
     /// The position after `position` where it does not depend on the response: how pages can be asked for before
-    /// the ones in front of them have come.
+    /// the ones in front of them have come. `step` is how many records a page is taken to hold.
     #[must_use]
-    pub fn plan_after(&self, position: &Position) -> Option<Position> {
+    pub fn plan_after(&self, position: &Position, step: u64) -> Option<Position> {
         match (self, position) {
-            (Self::Offset(_), Position::Offset { offset, stride: Some(stride) }) => {
-                Some(Position::Offset { offset: offset.checked_add(*stride)?, stride: Some(*stride) })
+            (Self::Offset(_), Position::Offset { offset }) if step > 0 => {
+                Some(Position::Offset { offset: offset.checked_add(step)? })
             }
             (Self::PageNumber(_), Position::Page { page }) => Some(Position::Page { page: page.checked_add(1)? }),
             _ => None,
@@ -226,7 +126,7 @@ impl Paginator {
     #[must_use]
     pub fn is_past(&self, position: &Position, total: u64) -> bool {
         match (self, position) {
-            (Self::Offset(options), Position::Offset { offset, .. }) => {
+            (Self::Offset(options), Position::Offset { offset }) => {
                 offset.saturating_sub(options.initial_offset) >= total
             }
             (Self::PageNumber(options), Position::Page { page }) => page.saturating_sub(options.base_page) >= total,
@@ -256,197 +156,12 @@ impl Paginator {
         };
         own.into_iter().chain(self.limits().has_more_path).collect()
     }
-
-    /// What comes after the page at `position`.
-    ///
-    /// # Errors
-    /// When the page says that there is more but not where, or leads to another origin.
-    pub fn next(&self, position: &Position, page: &Evidence<'_>) -> Result<Next, PagingError> {
-        let limits = self.limits();
-        let has_more = limits.has_more_path.and_then(|path| (page.scalar)(path)).and_then(|value| truth(&value));
-        if has_more == Some(false) {
-            return Ok(Next::End(StopReason::HasMoreFalse));
-        }
-        if limits.stop_on_short_page
-            && self.is_short(page)
-            && has_more != Some(true)
-            && !self.announces_more(position, page)
-        {
-            return Ok(Next::End(StopReason::ShortPage));
-        }
-        let found = match (self, position) {
-            (Self::SinglePage(_), _) => Next::End(StopReason::SinglePage),
-            (Self::HeaderLink(options), _) => link_or_end((page.link)(&options.rel), page)?,
-            (Self::JsonLink(options), _) => {
-                link_or_end((page.scalar)(&options.next_url_path).and_then(|value| token_text(&value)), page)?
-            }
-            (Self::HeaderCursor(options), _) => {
-                let token = page.headers.get(&options.header).and_then(|value| value.to_str().ok());
-                token_or_end(token.map(str::to_owned), position, page)
-            }
-            (Self::Cursor(options), _) => {
-                let token = match (&options.cursor_path, &options.cursor_from) {
-                    (Some(path), _) => (page.scalar)(path).and_then(|value| token_text(&value)),
-                    (None, Some(from)) => {
-                        let field = from.strip_prefix("last_record.").unwrap_or(from);
-                        let token = (page.last_record)(field);
-                        if token.is_none() && page.records > 0 {
-                            return Err(PagingError(format!("the last record has no {field:?} to go on from")));
-                        }
-                        // Without `has_more` only an empty page can tell the end.
-                        if has_more.is_none() && page.records == 0 {
-                            return Ok(Next::End(StopReason::EmptyPage));
-                        }
-                        token
-                    }
-                    (None, None) => None,
-                };
-                token_or_end(token, position, page)
-            }
-            (Self::Offset(options), Position::Offset { offset, stride }) => {
-                return next_offset(options, *offset, *stride, has_more, page);
-            }
-            (Self::PageNumber(options), Position::Page { page: number }) => {
-                return next_page(options, *number, has_more, page);
-            }
-            (Self::Offset(_) | Self::PageNumber(_) | Self::Auto(_), _) => {
-                return Err(PagingError(format!("position {position:?} does not belong to this paginator")));
-            }
-        };
-        match found {
-            Next::End(reason) if has_more == Some(true) && reason != StopReason::SinglePage => {
-                Err(PagingError("the page says that there is more, but not where the next page is".to_owned()))
-            }
-            found => Ok(found),
-        }
-    }
-
-    /// Whether an announced total lies behind the page at `position`.
-    fn announces_more(&self, position: &Position, page: &Evidence<'_>) -> bool {
-        let reached = match (self, position) {
-            (Self::Offset(options), Position::Offset { offset, .. }) => {
-                offset.saturating_sub(options.initial_offset).saturating_add(page.records)
-            }
-            (Self::PageNumber(options), Position::Page { page: number }) => {
-                number.saturating_sub(options.base_page).saturating_add(1)
-            }
-            _ => return false,
-        };
-        self.total(page).is_some_and(|total| reached < total)
-    }
-
-    fn is_short(&self, page: &Evidence<'_>) -> bool {
-        let full = match self {
-            Self::Offset(options) => Some(options.limit),
-            Self::PageNumber(options) => options.page_size.or(page.first_page_records),
-            _ => page.first_page_records,
-        };
-        page.records == 0 || full.is_some_and(|full| page.records < full)
-    }
 }
 
 fn place(changes: &mut Changes, param: &str, body_path: Option<&str>, value: u64) {
     match body_path {
         Some(path) => changes.body.push((path.to_owned(), value.into())),
         None => changes.params.push((param.to_owned(), value.to_string())),
-    }
-}
-
-fn link_or_end(found: Option<String>, page: &Evidence<'_>) -> Result<Next, PagingError> {
-    match found {
-        None => Ok(Next::End(StopReason::NoNext)),
-        Some(link) => (page.resolve)(&link).map(|url| Next::Page(Position::Link { url })).map_err(PagingError),
-    }
-}
-
-fn token_or_end(found: Option<String>, position: &Position, page: &Evidence<'_>) -> Next {
-    match found.filter(|token| !token.is_empty()) {
-        None => Next::End(StopReason::NoNext),
-        // Some APIs repeat the last token for ever behind their end, with empty pages.
-        Some(token) if page.records == 0 && *position == (Position::Token { token: token.clone() }) => {
-            Next::End(StopReason::EmptyPage)
-        }
-        Some(token) => Next::Page(Position::Token { token }),
-    }
-}
-
-fn next_offset(
-    options: &Offset,
-    offset: u64,
-    stride: Option<u64>,
-    has_more: Option<bool>,
-    page: &Evidence<'_>,
-) -> Result<Next, PagingError> {
-    let total = total(options.total_path.as_deref(), options.total_header.as_deref(), page);
-    let reached = offset.saturating_sub(options.initial_offset).saturating_add(page.records);
-    if page.records == 0 && has_more != Some(true) {
-        return match total {
-            Some(total) if reached < total => {
-                Err(PagingError(format!("the page at offset {offset} is empty, but the API announced {total} records")))
-            }
-            _ => Ok(Next::End(StopReason::EmptyPage)),
-        };
-    }
-    if total.is_some_and(|total| reached >= total) && has_more != Some(true) {
-        return Ok(Next::End(StopReason::TotalReached));
-    }
-    let stride = stride.unwrap_or(if page.records == 0 { options.limit } else { page.records.min(options.limit) });
-    let next = offset.checked_add(stride).ok_or_else(|| PagingError("the offset is too large".to_owned()))?;
-    Ok(Next::Page(Position::Offset { offset: next, stride: Some(stride) }))
-}
-
-fn next_page(
-    options: &PageNumber,
-    number: u64,
-    has_more: Option<bool>,
-    page: &Evidence<'_>,
-) -> Result<Next, PagingError> {
-    let total = total(options.total_path.as_deref(), options.total_header.as_deref(), page);
-    let reached = number.saturating_sub(options.base_page).saturating_add(1);
-    if page.records == 0 && has_more != Some(true) {
-        return match total {
-            Some(total) if reached < total => {
-                Err(PagingError(format!("page {number} is empty, but the API announced {total} pages")))
-            }
-            _ => Ok(Next::End(StopReason::EmptyPage)),
-        };
-    }
-    if total.is_some_and(|total| reached >= total) && has_more != Some(true) {
-        return Ok(Next::End(StopReason::TotalReached));
-    }
-    let next = number.checked_add(1).ok_or_else(|| PagingError("the page number is too large".to_owned()))?;
-    Ok(Next::Page(Position::Page { page: next }))
-}
-
-fn total(path: Option<&str>, header: Option<&str>, page: &Evidence<'_>) -> Option<u64> {
-    let from_body = path.and_then(|path| (page.scalar)(path)).and_then(|value| match value {
-        Json::Number(number) => number.as_u64(),
-        Json::String(text) => text.trim().parse().ok(),
-        _ => None,
-    });
-    let from_header = || page.headers.get(header?)?.to_str().ok()?.trim().parse().ok();
-    from_body.or_else(from_header)
-}
-
-fn truth(value: &Json) -> Option<bool> {
-    match value {
-        Json::Bool(value) => Some(*value),
-        Json::Number(number) => number.as_u64().map(|number| number != 0),
-        Json::String(text) => match text.to_ascii_lowercase().as_str() {
-            "true" | "1" | "yes" => Some(true),
-            "false" | "0" | "no" => Some(false),
-            _ => None,
-        },
-        Json::Null | Json::Array(_) | Json::Object(_) => None,
-    }
-}
-
-/// A token or a link as text; nothing, `null`, `false` and the empty text say that there is none.
-fn token_text(value: &Json) -> Option<String> {
-    match value {
-        Json::String(text) if !text.is_empty() => Some(text.clone()),
-        Json::Number(number) => Some(number.to_string()),
-        _ => None,
     }
 }
 

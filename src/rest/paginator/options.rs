@@ -149,7 +149,7 @@ pub struct Offset {
     /// Dotted path of a boolean in the body that says whether there is more.
     #[serde(default)]
     pub has_more_path: Option<String>,
-    /// A page with fewer than `limit` records is the last.
+    /// A page with fewer records than the first one is the last.
     #[serde(default)]
     pub stop_on_short_page: bool,
 }
@@ -186,7 +186,7 @@ pub struct PageNumber {
     pub max_pages: Option<u64>,
     /// Dotted path of a boolean in the body that says whether there is more.
     pub has_more_path: Option<String>,
-    /// A page with fewer than `page_size` records (or than the first page) is the last.
+    /// A page with fewer records than the first one is the last.
     pub stop_on_short_page: bool,
 }
 

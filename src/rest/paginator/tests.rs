@@ -61,7 +61,7 @@ fn link(url: &str) -> Position {
 #[test]
 fn each_kind_finds_its_next_page_or_its_end() {
     let first = || Position::First {};
-    let offset = |offset, stride| Position::Offset { offset, stride };
+    let offset = |offset| Position::Offset { offset };
     let page = |page| Position::Page { page };
     let at = |position| Ok(Next::Page(position));
     let end = |reason| Ok(Next::End(reason));
@@ -78,13 +78,16 @@ fn each_kind_finds_its_next_page_or_its_end() {
         (last_record(), first(), 1, json!({"data": [{"id": "x"}], "more": true}), at(token("x"))),
         (last_record(), token("x"), 1, json!({"data": [{"id": "y"}], "more": false}), end(HasMoreFalse)),
         (last_record(), token("x"), 0, json!({"data": []}), end(EmptyPage)),
-        (json!({"type": "offset", "limit": 100}), offset(0, None), 100, json!({}), at(offset(100, Some(100)))),
-        (json!({"type": "offset", "limit": 100}), offset(0, None), 40, json!({}), at(offset(40, Some(40)))),
-        (json!({"type": "offset", "limit": 100}), offset(100, Some(100)), 40, json!({}), at(offset(200, Some(100)))),
-        (json!({"type": "offset", "limit": 100}), offset(200, Some(100)), 0, json!({}), end(EmptyPage)),
-        (total_offset(), offset(100, Some(100)), 40, json!({"total": 140}), end(TotalReached)),
-        (total_offset(), offset(0, None), 0, json!({"total": 0}), end(EmptyPage)),
-        (short_offset(), offset(0, None), 99, json!({}), end(ShortPage)),
+        (json!({"type": "offset", "limit": 100}), offset(0), 100, json!({}), at(offset(100))),
+        (json!({"type": "offset", "limit": 100}), offset(0), 40, json!({}), at(offset(40))),
+        (json!({"type": "offset", "limit": 100}), offset(100), 40, json!({}), at(offset(140))),
+        (json!({"type": "offset", "limit": 100}), offset(100), 140, json!({}), at(offset(240))),
+        (total_offset(), offset(100), 40, json!({"total": 200}), at(offset(140))),
+        (short_offset(), offset(0), 100, json!({}), at(offset(100))),
+        (json!({"type": "offset", "limit": 100}), offset(200), 0, json!({}), end(EmptyPage)),
+        (total_offset(), offset(100), 40, json!({"total": 140}), end(TotalReached)),
+        (total_offset(), offset(0), 0, json!({"total": 0}), end(EmptyPage)),
+        (short_offset(), offset(0), 99, json!({}), end(ShortPage)),
         (json!({"type": "page_number"}), page(1), 50, json!({}), at(page(2))),
         (json!({"type": "page_number"}), page(3), 0, json!({}), end(EmptyPage)),
         (json!({"type": "page_number", "total_path": "n"}), page(3), 9, json!({"n": 3}), end(TotalReached)),
@@ -121,8 +124,12 @@ fn short_offset() -> Json {
 fn a_page_that_contradicts_itself_is_an_error_and_no_end() {
     for (options, position, records, body) in [
         (cursor_with_more(), Position::First {}, 5, json!({"more": true})),
-        (total_offset(), Position::Offset { offset: 100, stride: Some(100) }, 0, json!({"total": 1000})),
+        (total_offset(), Position::Offset { offset: 100 }, 0, json!({"total": 1000})),
         (json!({"type": "page_number", "total_path": "n"}), Position::Page { page: 2 }, 0, json!({"n": 9})),
+        (total_offset(), Position::Offset { offset: 100 }, 40, json!({"total": 100})),
+        (total_offset(), Position::Offset { offset: 0 }, 40, json!({"total": 0})),
+        (json!({"type": "page_number", "total_path": "n"}), Position::Page { page: 2 }, 5, json!({"n": 1})),
+        (json!({"type": "page_number", "total_path": "n"}), Position::Page { page: 1 }, 5, json!({"n": 0})),
         (last_record(), Position::First {}, 1, json!({"data": [{"other": 1}], "more": true})),
         (json!({"type": "json_link", "next_url_path": "next"}), Position::First {}, 5, json!({"next": "//evil/x"})),
         (json!({"type": "page_number"}), Position::First {}, 5, json!({})),
@@ -154,7 +161,7 @@ fn a_position_is_placed_where_the_options_say() {
     let header = paginator(json!({"type": "cursor", "cursor_path": "c", "cursor_header": "X-After"}));
     assert_eq!(header.changes(&token("t")).headers, [("X-After".to_owned(), "t".to_owned())]);
     let offset = paginator(json!({"type": "offset", "limit": 10, "offset_param": "skip", "limit_body_path": "n"}));
-    let changes = offset.changes(&Position::Offset { offset: 20, stride: None });
+    let changes = offset.changes(&Position::Offset { offset: 20 });
     assert_eq!(changes.params, [("skip".to_owned(), "20".to_owned())]);
     assert_eq!(changes.body, [("n".to_owned(), json!(10))]);
     let page = paginator(json!({"type": "page_number", "page_size": 50, "page_size_param": "per_page"}));
@@ -167,7 +174,7 @@ fn positions_read_back_from_a_checkpoint() {
     for position in [
         Position::First {},
         Position::Page { page: 7 },
-        Position::Offset { offset: 300, stride: Some(100) },
+        Position::Offset { offset: 300 },
         token("a\"b"),
         link("/x?y=1"),
     ] {
@@ -206,4 +213,14 @@ fn a_value_is_set_deep_in_a_body() {
     set_at(&mut body, "query.page.after", json!("t")).unwrap();
     assert_eq!(body, json!({"query": {"text": "x", "page": {"after": "t"}}}));
     assert!(set_at(&mut body, "query.text.deeper", json!(1)).is_err());
+}
+
+#[test]
+fn a_capped_first_page_is_no_short_one() {
+    let capped = Response { first_page_records: Some(40), ..response(40, json!({})) };
+    let resumed = Response { first_page_records: None, ..response(40, json!({})) };
+    for response in [&capped, &resumed] {
+        let after = next(short_offset(), Position::Offset { offset: 0 }, response);
+        assert_eq!(after, Ok(Next::Page(Position::Offset { offset: 40 })));
+    }
 }

@@ -11,7 +11,8 @@ use crate::rest::client::Client;
 use crate::rest::error::{ClientError, RequestError};
 use crate::rest::link::resolve_next;
 use crate::rest::request::Target;
-use crate::template::segments_value;
+use crate::secret::Secret;
+use crate::template::{Template, segments_value};
 
 const CANARY: &str = "canary-4f0e&x";
 const CANARY_ENCODED: &str = "canary-4f0e%26x";
@@ -89,7 +90,7 @@ async fn p06_a_next_link_that_echoes_the_key_is_stored_without_it_and_sent_with_
     let client = client(&server.url(), extra);
     let first = get("items");
     let next = resolve_next(client.base_url(), &format!("items?page=2&key={CANARY_ENCODED}&key=old")).unwrap();
-    let stored = client.without_credentials(&first, next.clone());
+    let stored = client.without_credentials(&first, next.clone()).unwrap();
     assert_eq!(stored.query(), Some("page=2"));
     for url in [next, stored] {
         let mut request = get("");
@@ -100,6 +101,38 @@ async fn p06_a_next_link_that_echoes_the_key_is_stored_without_it_and_sent_with_
     for request in server.requests() {
         assert!(request.starts_with(&format!("GET /v1/items?page=2&key={CANARY_ENCODED} HTTP/1.1")), "{request}");
     }
+}
+
+#[tokio::test]
+async fn c07_a_link_with_a_secret_path_is_refused_and_shown_masked() {
+    let server = Server::start(vec![ok("[]")]).await;
+    let client = client(&server.url(), json!({}));
+    let mut first = get("");
+    let path: Template = serde_json::from_value(segments_value(&[(false, "bot"), (true, CANARY)])).unwrap();
+    (first.target, first.secrets) = (Target::Path(path), vec![Secret::new(CANARY.to_owned())]);
+    let next = resolve_next(client.base_url(), &format!("bot{CANARY}?page=2")).unwrap();
+    let error = client.without_credentials(&first, next.clone()).unwrap_err();
+    assert!(error.to_string().contains("secret") && hides_canary(&error.to_string()), "{error}");
+    let mut second = first.clone();
+    second.target = Target::Url(next);
+    let page = fetch_with(&client, &second, &[], &ResourceProgress::default(), &CancellationToken::new()).await;
+    let shown = page.unwrap().shown_url;
+    assert!(shown.ends_with("/v1/bot***?page=2"), "{shown}");
+}
+
+#[tokio::test]
+async fn p06_a_next_link_keeps_what_only_looks_like_a_credential() {
+    let server = Server::start(vec![ok("[]")]).await;
+    let client = client(&server.url(), json!({ "auth": { "type": "http_basic", "username": "octocat-1" } }));
+    let mut first = get("items");
+    first.json = Some(json!({ "filter": "created_after_2024" }));
+    let link = "items?filter=created_after_2024&user=octocat-1&page=2";
+    let next = resolve_next(client.base_url(), link).unwrap();
+    assert_eq!(client.without_credentials(&first, next.clone()).unwrap(), next);
+    first.target = Target::Url(next);
+    let page = fetch_with(&client, &first, &[], &ResourceProgress::default(), &CancellationToken::new()).await;
+    page.unwrap();
+    assert!(server.requests()[0].starts_with(&format!("GET /v1/{link} HTTP/1.1")), "{:?}", server.requests());
 }
 
 #[tokio::test]
@@ -130,6 +163,7 @@ async fn c07_what_a_server_echoes_of_a_body_is_masked() {
     let client = client(&server.url(), json!({}));
     let mut post = get("graphql");
     (post.method, post.json) = (Method::POST, Some(json!({ "auth": [{ "token": CANARY }] })));
+    post.secrets = vec![Secret::new(CANARY.to_owned())];
     let page = fetch_with(&client, &post, &[], &ResourceProgress::default(), &CancellationToken::new()).await;
     let error = page.unwrap_err();
     assert!(error.to_string().ends_with("bad token ***"), "{error}");

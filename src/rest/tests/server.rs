@@ -173,6 +173,7 @@ pub(super) fn get(path: &str) -> RequestParts {
         params: Vec::new(),
         headers: Vec::new(),
         json: None,
+        secrets: Vec::new(),
     }
 }
 

@@ -25,6 +25,16 @@ async fn h01_a_429_with_retry_after_is_waited_for_and_charges_no_attempt() {
 }
 
 #[tokio::test]
+async fn h01_a_server_that_always_asks_for_a_little_more_time_does_not_get_it() {
+    let server = Server::start(vec![reply(429, "Retry-After: 0.1\r\n", "{}")]).await;
+    let retry = json!({ "retry": { "max_attempts": 2, "max_elapsed": "350ms", "max_retry_after": "200ms" } });
+    let error = fetch(&client(&server.url(), retry)).await.unwrap_err();
+    assert!(matches!(error, RequestError::RateLimited { .. }), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::RateLimited);
+    assert_eq!(server.requests().len(), 4, "three waits of 100ms, and no fourth");
+}
+
+#[tokio::test]
 async fn h04_a_429_without_a_usable_delay_is_charged_and_ends() {
     for header in ["", "Retry-After: 0\r\n", "Retry-After: -1\r\n", "Retry-After: 1e99\r\n"] {
         let server = Server::start(vec![reply(429, header, r#"{"message":"slow down"}"#)]).await;
