@@ -43,7 +43,9 @@ pub(super) fn check(config: &mut Config, rules: &mut Rules<'_>) {
         }
         if let Some(other) = stranger_called(&budget, config) {
             let message = format!("`{other}` is also a source, which does not share this budget");
-            let help = format!("take another name, or share it: sources.{other}.client.rate_limit = {{ budget = \"{other}\" }}");
+            let help = format!(
+                "take another name, or share it: sources.{other}.client.rate_limit = {{ budget = \"{other}\" }}"
+            );
             rules.refuse_with_help(&path.key("budget"), message, help);
         }
         let settings = RateLimit { budget: None, ..limit.clone() };
