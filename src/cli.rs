@@ -7,8 +7,12 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use indicatif::{MultiProgress, ProgressDrawTarget};
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{self, Env, Loaded};
 use crate::exit::Exit;
@@ -221,9 +225,21 @@ fn start_logging(options: &Options, console: &Console) {
         .with_ansi(console.colour)
         .with_writer(AboveBars(console.bars.clone()));
     match options.log_format {
-        LogFormat::Text => builder.without_time().with_target(false).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Text => builder.without_time().with_target(false).finish().with(filter_fn(may_be_logged)).init(),
+        LogFormat::Json => builder.json().flatten_event(true).finish().with(filter_fn(may_be_logged)).init(),
     }
+}
+
+/// These print URLs and headers as they are sent, credentials included.
+const OUTSPOKEN: [&str; 6] = ["hyper", "hyper_util", "h2", "reqwest", "rustls", "tower"];
+
+/// Whatever `-v` or `HIGHWATER_LOG` ask for, what is below a warning of those is not for any log.
+fn may_be_logged(event: &Metadata<'_>) -> bool {
+    is_discreet(event.target(), *event.level())
+}
+
+fn is_discreet(target: &str, level: Level) -> bool {
+    level <= Level::WARN || !OUTSPOKEN.contains(&target.split("::").next().unwrap_or_default())
 }
 
 /// Log lines go above the progress, and a closed standard error is no reason to stop.
@@ -278,11 +294,19 @@ fn count(number: u64, noun: &str) -> String {
 mod tests {
     use clap::CommandFactory;
 
-    use super::{Cli, count, thousands};
+    use super::{Cli, Level, count, is_discreet, thousands};
 
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn libraries_that_print_requests_say_no_more_than_warnings() {
+        for target in ["hyper::proto::h1::io", "hyper_util::client", "h2", "reqwest::connect", "rustls::client"] {
+            assert!(is_discreet(target, Level::WARN) && !is_discreet(target, Level::INFO), "{target}");
+        }
+        assert!(is_discreet("highwater::rest::client", Level::TRACE));
     }
 
     #[test]

@@ -113,6 +113,7 @@ fn unknown<'a>(name: &str, ids: impl Iterator<Item = &'a ResourceId>) -> String 
 pub async fn plan(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Result<(SyncPlan, Budgets), PlanError> {
     let saved: HashMap<String, StoredBudget> =
         db.budgets().await?.into_iter().map(|budget| (budget.budget.clone(), budget)).collect();
+    let salt = db.salt().await?;
     let save = save_into(db);
     let mut budgets = Budgets::default();
     let mut clients: HashMap<Arc<str>, Arc<Client>> = HashMap::new();
@@ -132,7 +133,7 @@ pub async fn plan(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Result<(
             clients.insert(Arc::clone(&id.source), Arc::new(client));
         }
         let options = &source.resources[&*id.resource];
-        let resource = Resource::new(id, source, options, Arc::clone(&clients[&id.source]), "")
+        let resource = Resource::new(id, source, options, Arc::clone(&clients[&id.source]), &salt)
             .map_err(|reason| PlanError::Resource { resource: id.to_string(), reason })?;
         resources
             .push(PlannedResource { resource: Arc::new(resource), progress: Arc::new(ResourceProgress::default()) });

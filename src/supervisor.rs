@@ -19,6 +19,9 @@ use crate::sync::{self, PlannedResource, SyncReport};
 /// Closing the file moves the WAL into it; that must not take longer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The same signal again within this is the same request.
+const ECHO_WITHIN: Duration = Duration::from_millis(500);
+
 /// How supervised work ended.
 #[derive(Debug)]
 pub enum Ended<T> {
@@ -68,17 +71,23 @@ pub async fn supervise<T>(
 ) -> Ended<T> {
     let mut work = pin!(work);
     let mut deadline = None;
+    let mut first = None;
     loop {
         tokio::select! {
             done = &mut work => return Ended::Done(done),
             name = signals.next() => {
+                let now = Instant::now();
+                if first.is_some_and(|first| is_echo(first, (name, now))) {
+                    continue;
+                }
                 if deadline.is_some() {
                     tracing::warn!("{name} again: leaving at once; what is committed is kept");
                     return Ended::Cut;
                 }
                 tracing::warn!("{name}: stopping, and storing what was received (again: leave at once)");
                 stop.cancel();
-                deadline = Some(Instant::now() + grace);
+                first = Some((name, now));
+                deadline = Some(now + grace);
             }
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                 tracing::warn!("still not done after shutdown_grace: leaving at once; what is committed is kept");
@@ -86,6 +95,12 @@ pub async fn supervise<T>(
             }
         }
     }
+}
+
+/// Whether a signal is the first one once more: `timeout` and terminals tell the process and its group, which is one
+/// request to stop and not two.
+fn is_echo(first: (&str, Instant), again: (&str, Instant)) -> bool {
+    first.0 == again.0 && again.1.duration_since(first.1) < ECHO_WITHIN
 }
 
 /// Why a run did not begin, or did not end well.
@@ -170,4 +185,20 @@ async fn close(db: Arc<Db>) -> Result<(), DbError> {
         return Ok(());
     };
     tokio::time::timeout(CLOSE_TIMEOUT, db.close()).await.unwrap_or(Err(DbError::Timeout("close")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Duration, Instant, is_echo};
+
+    #[test]
+    fn a_signal_that_comes_twice_at_once_is_one() {
+        let first = Instant::now();
+        let after = |ms| first + Duration::from_millis(ms);
+        for (name, ms, echo) in
+            [("SIGTERM", 0, true), ("SIGTERM", 499, true), ("SIGTERM", 500, false), ("SIGINT", 0, false)]
+        {
+            assert_eq!(is_echo(("SIGTERM", first), (name, after(ms))), echo, "{name} {ms}");
+        }
+    }
 }

@@ -112,8 +112,12 @@ impl PlannedResource {
 }
 
 /// A reader that has to wait for longer than this gives its place to the next resource, so that one API's
-/// `Retry-After` does not starve the others.
+/// `Retry-After` does not starve the others. It goes on by itself when its wait is over, so for a while there can be
+/// more busy readers than `concurrency`; but never more than [`READERS_PER_PLACE`] for each place.
 const LONG_WAIT: SignedDuration = SignedDuration::from_secs(2);
+
+/// Readers under way for each place, the waiting ones too.
+const READERS_PER_PLACE: usize = 2;
 
 /// Reads the resources, so many at a time, in the order of the plan.
 async fn read_all(plan: &SyncPlan, shared: &Arc<Shared>, sender: Sender<Delivery>) -> HashMap<ResourceId, ReadEnd> {
@@ -124,7 +128,9 @@ async fn read_all(plan: &SyncPlan, shared: &Arc<Shared>, sender: Sender<Delivery
         let busy = |readers: &TaskGroup<Reader, ReadEnd>| {
             readers.keys().filter(|reader| !waits_long(&reader.progress.activity())).count()
         };
-        while busy(&readers) < plan.pipeline.concurrency as usize
+        let places = plan.pipeline.concurrency as usize;
+        while busy(&readers) < places
+            && readers.keys().count() < places * READERS_PER_PLACE
             && let Some(planned) = waiting.next()
         {
             let reader = read_resource(Arc::clone(shared), planned.clone(), sender.clone());
@@ -261,19 +267,24 @@ async fn read_once(
 
 async fn start_of(shared: &Shared, resource: &Resource) -> Result<cursor::Start, DbError> {
     let stored = shared.db.checkpoint(&resource.target.id).await?;
+    let abandoned = stored.as_ref().is_some_and(|stored| stored.abandoned);
     let stored = stored.map(|stored| Stored {
         position: stored.position,
         request_fingerprint: stored.request_fingerprint,
         updated_at: stored.updated_at,
         decided: stored.decided,
     });
-    Ok(cursor::start(
+    let mut start = cursor::start(
         stored.as_ref(),
         &resource.request_fingerprint,
         &resource.paginator,
         resource.resume_within,
         Timestamp::now(),
-    ))
+    );
+    if abandoned && start.position.is_none() && start.started_over.is_none() {
+        start.started_over = Some("the last read was given up: its position led nowhere".to_owned());
+    }
+    Ok(start)
 }
 
 /// Whether the position that an earlier run stored is refused by the API.

@@ -16,6 +16,10 @@ pub struct Timespan(pub Duration);
 const TIME_UNITS: [(&str, u64); 6] =
     [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000)];
 
+/// No wait is longer, and sums of such waits stay far from the ends of every clock.
+const YEARS_MAX: u64 = 10;
+const TIMESPAN_MAX_MS: u64 = YEARS_MAX * 366 * 86_400_000;
+
 impl Timespan {
     /// `n` milliseconds.
     #[must_use]
@@ -61,7 +65,13 @@ impl FromStr for Timespan {
             smallest_unit_ms = unit_ms;
             total_ms = count.checked_mul(unit_ms).and_then(|ms| total_ms.checked_add(ms)).ok_or_else(wrong)?;
         }
-        if smallest_unit_ms == u64::MAX { Err(wrong()) } else { Ok(Self::millis(total_ms)) }
+        if smallest_unit_ms == u64::MAX {
+            return Err(wrong());
+        }
+        if total_ms > TIMESPAN_MAX_MS {
+            return Err(format!("`{text}` is longer than {YEARS_MAX} years"));
+        }
+        Ok(Self::millis(total_ms))
     }
 }
 
@@ -192,7 +202,9 @@ mod tests {
             let span: Timespan = text.parse().unwrap();
             assert_eq!((span, span.to_string().as_str()), (Timespan::millis(ms), text));
         }
-        for text in ["", "5", "s", "5 s", "-1s", "1.5s", "5x", "1s1h", "99999999999999999999s", "9999999999999999d"] {
+        for text in
+            ["", "5", "s", "5 s", "-1s", "1.5s", "5x", "1s1h", "99999999999999999999s", "9999999999999999d", "3661d"]
+        {
             assert!(text.parse::<Timespan>().is_err(), "{text}");
         }
     }

@@ -12,6 +12,40 @@ const WORDS: [&str; 10] =
 /// Keys that hold such a word and yet name a place, not a secret.
 const HARMLESS_ENDS: [&str; 4] = ["_path", "_param", "_header", "_url"];
 
+/// Names under which parameters and bodies carry credentials, without `_`, `-` and capitals.
+const CREDENTIAL_NAMES: [&str; 16] = [
+    "apikey",
+    "accesskey",
+    "accesstoken",
+    "apitoken",
+    "authtoken",
+    "refreshtoken",
+    "token",
+    "key",
+    "secret",
+    "secretkey",
+    "clientsecret",
+    "apisecret",
+    "password",
+    "auth",
+    "authorization",
+    "signature",
+];
+
+/// Whether a value is a query parameter, or part of a JSON body, that by its name carries a credential.
+pub(super) fn is_credential(path: &Path) -> bool {
+    let parent = path.parent();
+    let is_param = parent.as_ref().and_then(Path::last_key) == Some("params");
+    let in_body = (0..path.steps().len()).any(|depth| path.key_at(depth) == Some("json"));
+    let key = path.last_key().unwrap_or_default();
+    // Inside of bodies a `key` is mostly a field's name: `filters = [{ key = "status", value = "open" }]`.
+    if !is_param && !in_body || in_body && key == "key" {
+        return false;
+    }
+    let name: String = key.chars().filter(|c| !matches!(c, '_' | '-')).collect();
+    CREDENTIAL_NAMES.contains(&name.to_lowercase().as_str())
+}
+
 /// The strings of the tree that may be secrets. Those with a placeholder only say where one is.
 pub(super) fn in_tree(tree: &Node) -> Vec<Range<usize>> {
     let mut found = Vec::new();
@@ -36,7 +70,7 @@ fn walk(node: &Node, path: &Path, found: &mut Vec<Range<usize>>) {
 fn is_suspicious(path: &Path) -> bool {
     let key = path.last_key().unwrap_or_default();
     let in_auth = (0..path.steps().len()).any(|depth| path.key_at(depth) == Some("auth"));
-    in_auth && !["type", "name", "location", "username"].contains(&key) || names_a_secret(key)
+    in_auth && !["type", "name", "location", "username"].contains(&key) || names_a_secret(key) || is_credential(path)
 }
 
 fn names_a_secret(key: &str) -> bool {

@@ -8,7 +8,7 @@ use super::env::Env;
 use super::path::Path;
 use super::shape::{self, Schema, Shape};
 use super::suggest;
-use super::tree::{Entry, Node, Place, Table, Text, Value};
+use super::tree::{self, Entry, Node, Place, Table, Text, Value};
 
 const PREFIX: &str = "HIGHWATER_";
 
@@ -34,7 +34,7 @@ type Refused = (Path, String, Option<String>);
 
 fn set(node: &mut Node, schema: Schema, path: &Path, rest: &str, value: &str, place: &Place) -> Result<(), Refused> {
     if rest.is_empty() {
-        node.value = typed(schema, node, value).map_err(|message| (path.clone(), message, None))?;
+        node.value = typed(schema, node, value, place).map_err(|message| (path.clone(), message, None))?;
         node.place = place.clone();
         return Ok(());
     }
@@ -130,11 +130,12 @@ fn schema_of(schema: Schema, node: &Node, key: &str) -> Option<Schema> {
 }
 
 /// The value as the schema wants it. The message does not quote it: it may be a secret.
-fn typed(schema: Schema, old: &Node, value: &str) -> Result<Value, String> {
+fn typed(schema: Schema, old: &Node, value: &str, place: &Place) -> Result<Value, String> {
     let text = || Value::Text(Text::Written(value.to_owned()));
     match shape::shape(schema) {
         Shape::Words(_) | Shape::NotBuilt => Ok(text()),
         Shape::Scalar(scalar) => number_or_text(&scalar.types, value),
+        Shape::Either(_) if shape::item(schema).is_some() && value.trim_start().starts_with('[') => list(value, place),
         Shape::Either(choices) => {
             let types: Vec<_> = choices.iter().filter_map(|choice| choice.get("type")?.as_str()).collect();
             Ok(number_or_text(&types, value).unwrap_or_else(|_| text()))
@@ -147,10 +148,38 @@ fn typed(schema: Schema, old: &Node, value: &str) -> Result<Value, String> {
             }
             _ => Ok(text()),
         },
-        Shape::List { .. } => Err("a list cannot be overridden as a whole".to_owned()),
+        Shape::List { .. } => list(value, place),
         Shape::Table(_) | Shape::Names(_) | Shape::Tagged(_) => {
             Err("a table cannot be overridden as a whole".to_owned())
         }
+    }
+}
+
+/// A list as the file would have it. All of it comes from the variable, so no message quotes it.
+fn list(value: &str, place: &Place) -> Result<Value, String> {
+    let mut findings = Findings::default();
+    let mut tree = tree::parse(&format!("list = {}", value.trim()), &mut findings);
+    let alone = tree.table().is_some_and(|table| table.len() == 1);
+    match tree.get_mut("list") {
+        Some(node) if alone && findings.problems.is_empty() && matches!(node.value, Value::List(_)) => {
+            put_at(node, place);
+            Ok(node.value.clone())
+        }
+        _ => Err("expected a list as in the file, such as [\"a\", \"b\"]".to_owned()),
+    }
+}
+
+fn put_at(node: &mut Node, place: &Place) {
+    node.place = place.clone();
+    match &mut node.value {
+        Value::List(list) => list.iter_mut().for_each(|node| put_at(node, place)),
+        Value::Table(table) => {
+            for entry in table.values_mut() {
+                entry.key_place = place.clone();
+                put_at(&mut entry.node, place);
+            }
+        }
+        _ => {}
     }
 }
 

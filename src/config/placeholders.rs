@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::diagnostic::{Findings, Problem};
 use super::env::Env;
+use super::mask;
 use super::path::Path;
 use super::secret_file::{self, Access};
 use super::shape::{self, Schema, Shape};
@@ -206,11 +207,14 @@ fn inline_secret(text: &str, pieces: &[Piece], usage: Use, path: &Path) -> Optio
     if text.is_empty() || pieces.iter().any(|piece| matches!(piece, Piece::Slot(_))) {
         return None;
     }
-    let in_headers = path.parent().is_some_and(|parent| parent.last_key() == Some("headers"));
+    let parent = path.parent()?;
     let key = path.last_key()?;
     let is_credential = match usage {
         Use::Secret { may_be_literal } => !may_be_literal,
-        Use::Template { .. } => in_headers && CREDENTIAL_HEADERS.contains(&key.to_lowercase().as_str()),
+        Use::Template { .. } if parent.last_key() == Some("headers") => {
+            CREDENTIAL_HEADERS.contains(&key.to_lowercase().as_str())
+        }
+        Use::Template { .. } => mask::is_credential(path),
         Use::Plain => false,
     };
     is_credential.then(|| "a secret is never written in the file".to_owned())

@@ -43,8 +43,7 @@ pub(super) fn commit(connection: &mut Connection, tables: &mut Tables, batch: Ba
     let bytes = batch.bytes;
     let mut committed = Committed::default();
     let transaction = sqlite::begin(connection)?;
-    let mut page_id: i64 =
-        transaction.query_row("SELECT coalesce(max(page_id), 0) FROM _hw_pages", [], |row| row.get(0))?;
+    let mut page_id = sqlite::last_id(&transaction, "_hw_pages")?;
     let mut work: HashMap<i64, RunWork> = HashMap::new();
     let mut endings = Vec::new();
     for delivery in &batch.deliveries {
@@ -73,7 +72,9 @@ pub(super) fn commit(connection: &mut Connection, tables: &mut Tables, batch: Ba
     // Dropped only now: the slots of the pages are free when their rows are stored.
     drop(batch);
     if tables.written_since_checkpoint(bytes) >= CHECKPOINT_BYTES {
-        sqlite::checkpoint(connection, "PASSIVE")?;
+        if !sqlite::checkpoint(connection, "PASSIVE")? {
+            tables.warn_of_wal(sqlite::wal_bytes(connection));
+        }
         tables.checkpointed();
     }
     Ok(committed)
@@ -261,19 +262,15 @@ fn update_run(transaction: &Transaction<'_>, work: &RunWork) -> Result<(), DbErr
 }
 
 fn end_run(transaction: &Transaction<'_>, ending: &Ending) -> Result<(), DbError> {
+    // A run that the file has already seen fail stays failed, but what it has sent is only known here.
     transaction.execute(
-        "UPDATE _hw_runs SET requests = ?2, retries = ?3, outcome = ?4, stop_reason = ?5, error = coalesce(error, ?6),
-           ended_at = ?7
-         WHERE run_id = ?1 AND outcome IN ('running', ?4)",
-        params![
-            ending.run.run_id,
-            ending.requests,
-            ending.retries,
-            ending.outcome.as_str(),
-            ending.stop_reason.as_str(),
-            ending.error,
-            now_text(),
-        ],
+        "UPDATE _hw_runs SET requests = ?2, retries = ?3 WHERE run_id = ?1",
+        params![ending.run.run_id, ending.requests, ending.retries],
+    )?;
+    transaction.execute(
+        "UPDATE _hw_runs SET outcome = ?2, stop_reason = ?3, error = coalesce(error, ?4), ended_at = ?5
+         WHERE run_id = ?1 AND outcome IN ('running', ?2)",
+        params![ending.run.run_id, ending.outcome.as_str(), ending.stop_reason.as_str(), ending.error, now_text(),],
     )?;
     if ending.abandon {
         abandon(transaction, &ending.run)?;

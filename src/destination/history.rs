@@ -42,6 +42,8 @@ pub struct StoredCheckpoint {
     pub updated_at: Timestamp,
     /// Whether the last read reached its end.
     pub complete: bool,
+    /// Whether the last read was given up: its position led nowhere.
+    pub abandoned: bool,
     /// What `auto` decided in an earlier run, as JSON.
     pub decided: Option<String>,
 }
@@ -170,6 +172,7 @@ fn stored_checkpoint(row: &Row<'_>) -> rusqlite::Result<StoredCheckpoint> {
         // A time that cannot be read is as old as time: the read starts over, and nothing is lost.
         updated_at: updated_at.parse().unwrap_or(Timestamp::UNIX_EPOCH),
         complete: state == "complete",
+        abandoned: state == "abandoned",
         decided: row.get(4)?,
     })
 }

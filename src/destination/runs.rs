@@ -37,8 +37,7 @@ pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &Ru
             |row| row.get(0),
         )
         .optional()?;
-    let run_id: i64 =
-        transaction.query_row("SELECT coalesce(max(run_id), 0) + 1 FROM _hw_runs", [], |row| row.get(0))?;
+    let run_id = sqlite::last_id(&transaction, "_hw_runs")? + 1;
     let read_id = match unfinished {
         Some(read_id) if start.resume => {
             // From here on no other run may move it: see the fence in `commit`.

@@ -14,7 +14,7 @@ CREATE TABLE _hw_checkpoints (
   request_fingerprint TEXT NOT NULL, updated_at TEXT NOT NULL,
   PRIMARY KEY (source, resource, partition)) STRICT;
 CREATE TABLE _hw_runs (
-  run_id INTEGER PRIMARY KEY NOT NULL,
+  run_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
   kind TEXT NOT NULL CHECK (kind IN ('sync', 'backfill', 'scheduled')),
   source TEXT NOT NULL, resource TEXT NOT NULL, read_id INTEGER NOT NULL,
   started_at TEXT NOT NULL, ended_at TEXT,
@@ -27,7 +27,7 @@ CREATE TABLE _hw_runs (
   CHECK (received = inserted + updated + unchanged + filtered + quarantined)) STRICT;
 CREATE INDEX _hw_runs_of_resource ON _hw_runs (source, resource, run_id);
 CREATE TABLE _hw_pages (
-  page_id INTEGER PRIMARY KEY NOT NULL, run_id INTEGER NOT NULL, read_id INTEGER NOT NULL,
+  page_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, run_id INTEGER NOT NULL, read_id INTEGER NOT NULL,
   source TEXT NOT NULL, resource TEXT NOT NULL, partition TEXT NOT NULL, position TEXT NOT NULL,
   url TEXT NOT NULL, status INTEGER NOT NULL, fetched_at TEXT NOT NULL, duration_ms INTEGER NOT NULL,
   bytes INTEGER NOT NULL, attempts INTEGER NOT NULL,

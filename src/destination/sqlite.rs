@@ -101,7 +101,7 @@ impl Writer {
     }
 
     pub(super) async fn close(self) -> Result<(), DbError> {
-        self.call("checkpoint", |connection, _| checkpoint(connection, "TRUNCATE")).await?;
+        self.call("checkpoint", |connection, _| checkpoint(connection, "TRUNCATE").map(drop)).await?;
         match tokio::time::timeout(CALL_TIMEOUT, self.connection.close()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(DbError::Closed),
@@ -111,13 +111,23 @@ impl Writer {
 }
 
 /// Moves what it can of the WAL into the file. Errors count: an automatic checkpoint would hide them.
-pub(super) fn checkpoint(connection: &Connection, mode: &str) -> Result<(), DbError> {
-    let (busy, log_frames): (i64, i64) =
-        connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    if busy != 0 {
-        tracing::debug!(log_frames, "a reader keeps the WAL from being moved into the file");
+/// Returns whether all of it was moved.
+pub(super) fn checkpoint(connection: &Connection, mode: &str) -> Result<bool, DbError> {
+    let (busy, frames, moved): (i64, i64, i64) =
+        connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?;
+    let all = busy == 0 && moved == frames;
+    if !all {
+        tracing::debug!(frames, moved, "a reader keeps the WAL from being moved into the file");
     }
-    Ok(())
+    Ok(all)
+}
+
+/// Bytes of the file's WAL. Only looked at, never opened.
+pub(super) fn wal_bytes(connection: &Connection) -> u64 {
+    let path = connection.path().map(|path| format!("{path}-wal"));
+    path.and_then(|path| std::fs::metadata(path).ok()).map_or(0, |wal| wal.len())
 }
 
 /// Begins the only kind of transaction there is here: one that has the write lock from the start. A writer that
@@ -135,6 +145,13 @@ pub(super) fn begin(connection: &Connection) -> Result<Transaction<'_>, DbError>
             done => return done,
         }
     }
+}
+
+/// The highest id that `table` has ever had. Rows and reads are known by these ids: one that was given to a line that a
+/// user has deleted since must not come again.
+pub(super) fn last_id(transaction: &Connection, table: &str) -> Result<i64, DbError> {
+    let sql = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?1";
+    Ok(transaction.prepare_cached(sql)?.query_row([table], |row| row.get(0))?)
 }
 
 /// What a file is that may be written.
@@ -214,6 +231,7 @@ fn create_schema(connection: &mut Connection) -> Result<(), DbError> {
         "INSERT INTO _hw_meta (key, value) VALUES ('schema_version', ?1), ('created_by', ?2)",
         (SCHEMA_VERSION.to_string(), concat!("highwater ", env!("CARGO_PKG_VERSION"))),
     )?;
+    super::meta::make_salt(&transaction)?;
     transaction.commit()?;
     Ok(())
 }

@@ -80,23 +80,37 @@ pub(super) fn shown_host(url: &Url) -> String {
 }
 
 /// The target of the first link with this relation in the `Link` headers, as written there.
-#[must_use]
-pub fn link_with_rel(headers: &HeaderMap, rel: &str) -> Option<String> {
-    headers
-        .get_all(LINK)
-        .iter()
-        .filter_map(|value| std::str::from_utf8(value.as_bytes()).ok())
-        .find_map(|value| first_with_rel(value, rel))
+///
+/// # Errors
+/// When a header cannot be read up to such a link: what it says of the next page is not known then.
+pub fn link_with_rel(headers: &HeaderMap, rel: &str) -> Result<Option<String>, String> {
+    let mut unreadable = None;
+    for value in headers.get_all(LINK) {
+        // Only the target and its relation have to be readable; a title may be in any encoding.
+        match first_with_rel(&String::from_utf8_lossy(value.as_bytes()), rel) {
+            Ok(Some(target)) => return Ok(Some(target)),
+            Ok(None) => {}
+            Err(reason) => unreadable = Some(format!("the Link header cannot be read: {reason}")),
+        }
+    }
+    unreadable.map_or(Ok(None), Err)
 }
 
-fn first_with_rel(value: &str, rel: &str) -> Option<String> {
+fn first_with_rel(value: &str, rel: &str) -> Result<Option<String>, &'static str> {
     let mut rest = value;
     loop {
         rest = rest.trim_start_matches([' ', '\t', ',']);
-        let (target, after) = rest.strip_prefix('<')?.split_once('>')?;
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        let target = rest.strip_prefix('<').and_then(|rest| rest.split_once('>'));
+        let (target, after) = target.ok_or("a link in it does not begin with <URL>")?;
         let (matches, left) = parameters(after, rel);
+        if matches && target.contains(char::REPLACEMENT_CHARACTER) {
+            return Err("its URL is not ASCII");
+        }
         if matches {
-            return Some(target.trim().to_owned());
+            return Ok(Some(target.trim().to_owned()));
         }
         rest = left;
     }
@@ -159,7 +173,7 @@ mod tests {
         for value in values {
             headers.append(LINK, HeaderValue::from_str(value).unwrap());
         }
-        link_with_rel(&headers, rel)
+        link_with_rel(&headers, rel).ok().flatten()
     }
 
     #[test]
@@ -187,6 +201,23 @@ mod tests {
             link(&["<?p=1>; rel=https://example.org/more"], "HTTPS://example.org/more").as_deref(),
             Some("?p=1")
         );
+    }
+
+    #[test]
+    fn a_link_header_that_cannot_be_read_is_no_absent_one() {
+        let of = |value: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.append(LINK, HeaderValue::from_bytes(value).unwrap());
+            link_with_rel(&headers, "next")
+        };
+        assert_eq!(of(b"</p2>; rel=next; title=\"caf\xe9\""), Ok(Some("/p2".to_owned())));
+        assert_eq!(of(b"</p1>; rel=prev; title=\"caf\xe9\""), Ok(None));
+        assert_eq!(of(b""), Ok(None));
+        for unreadable in
+            [&b"</caf\xe9>; rel=next"[..], b"/p2; rel=next", b"</p2; rel=next", b"</p1>; rel=prev, /p2; rel=next"]
+        {
+            assert!(of(unreadable).is_err(), "{}", String::from_utf8_lossy(unreadable));
+        }
     }
 
     #[test]

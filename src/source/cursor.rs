@@ -69,8 +69,9 @@ pub fn start(
         return over("its request has changed in the configuration".to_owned(), None);
     }
     let age = now.duration_since(stored.updated_at).max(SignedDuration::ZERO);
-    let age = Timespan(Duration::from_secs(age.unsigned_abs().as_secs()));
-    if *age > *resume_within {
+    let age = age.unsigned_abs();
+    if age >= *resume_within {
+        let age = Timespan(Duration::from_secs(age.as_secs()));
         return over(format!("it stopped {age} ago, longer than resume_within ({resume_within})"), decided);
     }
     let paging = decided.as_ref().and_then(|decided| decided.paginator.as_ref()).unwrap_or(paginator);
@@ -110,6 +111,14 @@ mod tests {
             assert_eq!(start.position, None);
             assert!(start.started_over.unwrap().contains(why), "{why}");
         }
+        let at_once = stored(page7, "same", "2026-01-02T00:00:00Z");
+        assert_eq!(
+            start(Some(&at_once), "same", &paginator, Timespan::secs(0), now).position,
+            None,
+            "0s never resumes"
+        );
+        let late = stored(page7, "same", "2026-01-01T23:59:58.9Z");
+        assert_eq!(start(Some(&late), "same", &paginator, Timespan::secs(1), now).position, None, "1.1s");
         assert_eq!(start(None, "same", &paginator, Timespan::secs(1), now), Start::default());
     }
 

@@ -1,6 +1,7 @@
 //! A configured API and its resources, read page by page. Knows nothing of files and tables.
 
 pub mod cursor;
+mod decoded;
 mod options;
 mod read;
 mod resource;

@@ -1,7 +1,6 @@
 //! The read itself: a stream of pages, each with the checkpoint that is true once it is stored.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,16 +9,16 @@ use futures::stream::{FuturesOrdered, Stream, StreamExt};
 use serde_json::Value as Json;
 
 use super::cursor::{Decided, Start};
+use super::decoded::{Decoded, decode_page, keys_of};
 use super::resource::Resource;
-use super::select::{Body, NoRecords, Selector};
+use super::select::{Body, Selector};
 use super::walk::{Walk, WalkError};
-use crate::decode;
-use crate::page::{Checkpoint, Page, Rows, Run, Slot, Slots, StopReason, Text, Value};
+use crate::page::{Checkpoint, Page, Rows, Run, Slot, Slots, StopReason, Value};
 use crate::progress::ResourceProgress;
-use crate::rest::client::{Call, Fetched, Outcome, Received, Rejected};
+use crate::rest::client::{Call, Fetched, Outcome, Received};
 use crate::rest::error::RequestError;
 use crate::rest::link::{link_with_rel, resolve_next};
-use crate::rest::paginator::{Evidence, Next, Paginator, Position, set_at, set_named};
+use crate::rest::paginator::{Evidence, Next, Paginator, PagingError, Position, set_at, set_named};
 use crate::rest::request::{RequestParts, Target as RequestTarget};
 
 /// What the first page of a read is taken to need, before one has come.
@@ -108,7 +107,7 @@ pub fn pages(read: Read) -> impl Stream<Item = Result<Page, SourceError>> + Send
                 at_first_page: first && !resumed,
                 kind,
             };
-            let fetched = fetched.map_err(|error| place(error.into()))?;
+            let mut fetched = fetched.map_err(|error| place(error.into()))?;
             let next = match &fetched.value {
                 Outcome::Accepted(decoded) => {
                     if let (Some(path), Selector::Find) = (&decoded.found_at, &selector) {
@@ -116,10 +115,20 @@ pub fn pages(read: Read) -> impl Stream<Item = Result<Page, SourceError>> + Send
                     }
                     follow(&mut walk, &read, &position, decoded, &fetched.received)
                 }
-                // `ignore` and `stop` both end this slice of the resource here.
+                // That there are no rows cannot be said of a read that has some.
+                Outcome::Ignored if !first || resumed => Err(WalkError::from(PagingError(
+                    "a response action says `ignore` in the middle of a read; `stop` is the one that ends it".to_owned(),
+                ))),
                 Outcome::Ignored | Outcome::Stopped => Ok(Next::End(StopReason::StoppedByAction)),
             };
             let next = next.map_err(|error| place(error.into()))?;
+            if next == Next::End(StopReason::EmptyPage) {
+                // Nothing of it has to be held while the others come.
+                fetched.slot = Slot::default();
+                while let Some((later, page)) = in_flight.next().await {
+                    contradict_end(&position, &later, &page).map_err(|error| place(error.into()))?;
+                }
+            }
             let page_limit = walk.is_full();
             let end = match &next {
                 Next::End(reason) => Some(*reason),
@@ -167,20 +176,19 @@ fn shortened(text: &str, chars_max: usize) -> String {
     if shown.len() < text.len() { format!("{shown}…") } else { shown }
 }
 
-/// A body that is a page of the resource.
-struct Decoded {
-    rows: Rows,
-    text: Text,
-    /// Where in the text the records are, if in one place.
-    records: Option<Range<usize>>,
-    /// The values that the paginator looks at.
-    scalars: Vec<(String, Json)>,
-    found_at: Option<String>,
-}
-
-impl Decoded {
-    fn scalar(&self, path: &str) -> Option<Json> {
-        self.scalars.iter().find(|(known, _)| known == path).map(|(_, value)| value.clone())
+/// An empty page is no end when one behind it, which was already in flight, has records. One that failed says nothing:
+/// behind the end, it may.
+fn contradict_end(
+    end: &Position,
+    later: &Position,
+    page: &Result<Fetched<Decoded, Slot>, RequestError>,
+) -> Result<(), WalkError> {
+    match page {
+        Ok(Fetched { value: Outcome::Accepted(decoded), .. }) if decoded.rows.received() > 0 => {
+            let (end, later) = (describe(end), describe(later));
+            Err(PagingError(format!("{end} is empty, but {later} has records")).into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -226,44 +234,6 @@ fn request_at(resource: &Resource, paginator: &Paginator, position: &Position) -
     Ok(request)
 }
 
-/// A body as a page, or the reason why it is none.
-fn decode_page(received: &Received, selector: &Selector, paginator: &Paginator) -> Result<Decoded, Rejected> {
-    let not_a_page = |reason: String| Rejected { reason, retry: true };
-    if received.body.is_empty() {
-        return Err(not_a_page(format!(
-            "the body is empty (status {}); if that is how this API says that there is no more, add \
-             response_actions = [{{ status_code = {}, action = \"stop\" }}]",
-            received.status, received.status
-        )));
-    }
-    let text = Text::new(received.body.clone()).ok_or_else(|| not_a_page("the body is not UTF-8".to_owned()))?;
-    let whole = text.as_str();
-    let not_json = |error: &dyn std::fmt::Display| {
-        let kind = if whole.trim_start().starts_with('<') { "HTML or XML" } else { "not JSON" };
-        not_a_page(format!("the body is {kind}: {error}"))
-    };
-    let body = Body::parse(whole).map_err(|error| not_json(&error))?;
-    let selected = body.select(selector).map_err(|none| match none {
-        NoRecords::NotAPage(reason) => not_a_page(reason),
-        NoRecords::Undecided(reason) => Rejected { reason, retry: false },
-    })?;
-    let rows = decode::decode(&text, &selected.parts).map_err(|error| not_json(&error))?;
-    let records = match selected.parts.as_slice() {
-        [part] => {
-            let start = part.as_ptr().addr() - whole.as_ptr().addr();
-            Some(start..start + part.len())
-        }
-        _ => None,
-    };
-    let scalars = paginator
-        .body_paths()
-        .into_iter()
-        .filter_map(|path| body.scalar(path).map(|value| (path.to_owned(), value)))
-        .collect();
-    let found_at = selected.found_at;
-    Ok(Decoded { rows, text, records, scalars, found_at })
-}
-
 /// What follows from a page.
 fn follow(
     walk: &mut Walk,
@@ -275,7 +245,7 @@ fn follow(
     // The first page is looked at as a whole: `auto` decides by it, and a wrong paginator shows there.
     let body = if walk.is_first() { Body::parse(decoded.text.as_str()).ok() } else { None };
     let scalar = |path: &str| match &body {
-        Some(body) => body.scalar(path),
+        Some(body) => body.value(path),
         None => decoded.scalar(path),
     };
     let last_record = |field: &str| {
@@ -294,6 +264,7 @@ fn follow(
         Ok(url[url::Position::BeforePath..].to_owned())
     };
     let link = |rel: &str| link_with_rel(&received.headers, rel);
+    let leaves = body.as_ref().map(|body| body.leaves(&decoded.records_at())).unwrap_or_default();
     let evidence = Evidence {
         headers: &received.headers,
         records: decoded.rows.received(),
@@ -302,10 +273,12 @@ fn follow(
         last_record: &last_record,
         resolve: &resolve,
         link: &link,
+        leaves: &leaves,
     };
     let records = decoded.records.clone().map_or_else(|| received.body.clone(), |range| decoded.text.slice(range));
     let undecided = walk.is_first() && matches!(walk.paginator(), Paginator::Auto(_));
-    let next = walk.step(position, &evidence, records)?;
+    let keys = keys_of(&decoded.rows, &read.resource.target.primary_key);
+    let next = walk.step(position, &evidence, records, keys)?;
     if undecided {
         say_decision(read, walk.paginator(), decoded.rows.received());
     }

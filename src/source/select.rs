@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -102,11 +103,23 @@ impl<'a> Body<'a> {
         if path.is_empty() { Some(self.raw) } else { at(&self.entries, path) }
     }
 
-    /// The string, number, boolean or null at a dotted path.
+    /// The value at a dotted path. Of a large list or object, only that it is one.
     #[must_use]
-    pub(super) fn scalar(&self, path: &str) -> Option<Json> {
-        let raw = self.at(path).filter(|raw| !raw.starts_with(['{', '[']))?;
-        serde_json::from_str(raw).ok()
+    pub(super) fn value(&self, path: &str) -> Option<Json> {
+        const PARSED_BYTES_MAX: usize = 4096;
+        match self.at(path)? {
+            raw if raw.starts_with('{') && raw.len() > PARSED_BYTES_MAX => Some(Json::Object(serde_json::Map::new())),
+            raw if raw.starts_with('[') && raw.len() > PARSED_BYTES_MAX => Some(Json::Array(Vec::new())),
+            raw => serde_json::from_str(raw).ok(),
+        }
+    }
+
+    /// The scalars outside of the records, with their paths. Lists are not entered.
+    #[must_use]
+    pub(super) fn leaves(&self, records: &Range<usize>) -> Vec<(String, Json)> {
+        let mut found = Vec::new();
+        leaves(&self.entries, "", 1, &|raw| raw.as_ptr().addr() == records.start, &mut found);
+        found
     }
 
     /// The records.
@@ -114,11 +127,27 @@ impl<'a> Body<'a> {
     /// # Errors
     /// When there is nothing where they should be: then the body is no page of this resource.
     pub(super) fn select(&self, selector: &Selector) -> Result<Selected<'a>, NoRecords> {
-        match selector {
+        let selected = match selector {
             Selector::Find => self.find(),
             Selector::Path(path) => self.at_path(path),
             Selector::JsonPath(path) => self.at_json_path(path),
+        }?;
+        match self.error_beside() {
+            Some((key, raw)) if selected.parts.iter().all(|part| is_empty_list(part)) => {
+                Err(format!("it has no records, but {key:?} is {}", excerpt(raw)).into())
+            }
+            _ => Ok(selected),
         }
+    }
+
+    /// An error in the outermost layer. Without one, no records are no records.
+    fn error_beside(&self) -> Option<(&str, &'a str)> {
+        const NOTHING: [&str; 6] = ["null", "false", "\"\"", "[]", "{}", "0"];
+        let is_error = |key: &str, raw: &str| {
+            let raw: String = raw.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+            matches!(key, "error" | "errors") && !NOTHING.contains(&raw.as_str())
+        };
+        self.entries.iter().find(|(key, raw)| is_error(key, raw)).map(|(key, raw)| (key.as_str(), *raw))
     }
 
     fn at_path(&self, path: &str) -> Result<Selected<'a>, NoRecords> {
@@ -126,7 +155,7 @@ impl<'a> Body<'a> {
             self.at(path).ok_or_else(|| format!("data_selector {path:?} matches nothing in it{}", self.keys()))?;
         match raw.as_bytes().first() {
             Some(b'[' | b'{') => Ok(Selected { parts: vec![raw], found_at: None }),
-            // How some servers write an empty list.
+            // How some servers write an empty list; an error beside it is looked for by the caller.
             Some(b'n') => Ok(Selected { parts: Vec::new(), found_at: None }),
             _ => Err(format!("data_selector {path:?} leads to {}, not to records", excerpt(raw)).into()),
         }
@@ -180,6 +209,10 @@ impl<'a> Body<'a> {
     }
 }
 
+fn is_empty_list(raw: &str) -> bool {
+    raw.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).is_some_and(|inside| inside.trim_ascii().is_empty())
+}
+
 /// The beginning of a text that came from outside, on one line.
 fn excerpt(text: &str) -> String {
     const SHOWN_CHARS_MAX: usize = 40;
@@ -198,6 +231,26 @@ fn at<'a>(entries_here: &[(String, &'a str)], path: &str) -> Option<&'a str> {
         let (_, raw) = entries_here.iter().rev().find(|(key, _)| key == &path[..dot])?;
         at(&entries(raw).ok()?, &path[dot + 1..])
     })
+}
+
+fn leaves(
+    here: &[(String, &str)],
+    prefix: &str,
+    depth: usize,
+    is_records: &dyn Fn(&str) -> bool,
+    found: &mut Vec<(String, Json)>,
+) {
+    for (key, raw) in here.iter().filter(|(_, raw)| !is_records(raw)) {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match raw.as_bytes()[0] {
+            b'[' => {}
+            b'{' if depth < SEARCH_DEPTH_MAX => {
+                leaves(&entries(raw).unwrap_or_default(), &path, depth + 1, is_records, found);
+            }
+            b'{' => {}
+            _ => found.extend(serde_json::from_str(raw).ok().map(|value| (path, value))),
+        }
+    }
 }
 
 fn lists_of_objects<'a>(here: &[(String, &'a str)], prefix: &str, depth: usize, found: &mut Vec<(String, &'a str)>) {
@@ -274,67 +327,4 @@ fn entries(raw: &str) -> Result<Vec<(String, &str)>, serde_json::Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn select(body: &str, selector: Option<&str>) -> Result<(Vec<String>, Option<String>), NoRecords> {
-        let selected = Body::parse(body).unwrap().select(&Selector::parse(selector).unwrap())?;
-        Ok((selected.parts.iter().map(|&part| part.to_owned()).collect(), selected.found_at))
-    }
-
-    #[test]
-    fn records_are_found_where_there_is_one_place_for_them() {
-        for (body, part, found_at) in [
-            (r#" [{"a":1}] "#, r#"[{"a":1}]"#, ""),
-            (r#"{"n":1,"items":[{"a":1}]}"#, r#"[{"a":1}]"#, "items"),
-            (r#"{"data":{"list":[ ]},"tags":["x"]}"#, "[ ]", "data.list"),
-            (r#"{"items":[{"a":1}],"errors":[{"b":1}]}"#, r#"[{"a":1}]"#, "items"),
-        ] {
-            assert_eq!(select(body, None), Ok((vec![part.to_owned()], Some(found_at.to_owned()))), "{body}");
-        }
-        for body in
-            [r#"{"ok":false,"error":"x"}"#, r#"{"a":[{}],"b":[]}"#, "\"text\"", "17", r#"{"errors":[{"m":1}]}"#, "{}"]
-        {
-            assert!(select(body, None).is_err(), "{body}");
-        }
-    }
-
-    #[test]
-    fn a_selector_leads_to_lists_records_or_nothing() {
-        let body =
-            r#"{"data":{"items":[{"a":1},{"a":2}]},"one":{"a":3},"none":null,"text":"x","a.b":{"c.d":[{"e":1}]}}"#;
-        for (selector, parts) in [
-            ("data.items", vec![r#"[{"a":1},{"a":2}]"#]),
-            ("$.data.items", vec![r#"[{"a":1},{"a":2}]"#]),
-            ("$.data.items[*]", vec![r#"[{"a":1},{"a":2}]"#]),
-            ("$.data.items[?@.a > 1]", vec![r#"{"a":2}"#]),
-            ("$..items[*]", vec![r#"{"a":1}"#, r#"{"a":2}"#]),
-            ("one", vec![r#"{"a":3}"#]),
-            ("none", vec![]),
-            ("a.b.c.d", vec![r#"[{"e":1}]"#]),
-        ] {
-            assert_eq!(select(body, Some(selector)).unwrap().0, parts, "{selector}");
-        }
-        for selector in ["missing", "data.missing", "text", "$.text", "$.nothing[*]", "data.items.a"] {
-            assert!(select(body, Some(selector)).is_err(), "{selector}");
-        }
-        assert_eq!(select(r#"{"a":1}"#, Some("$")).unwrap().0, [r#"{"a":1}"#]);
-        assert!(Selector::parse(Some("$.[")).is_err());
-    }
-
-    #[test]
-    fn scalars_are_found_by_path_and_nothing_else_is() {
-        let body = Body::parse(r#"{"next":"/p","meta":{"more":true,"n":3},"@odata.nextLink":"u"}"#).unwrap();
-        assert_eq!(body.scalar("next"), Some("/p".into()));
-        assert_eq!(body.scalar("meta.more"), Some(true.into()));
-        assert_eq!(body.scalar("@odata.nextLink"), Some("u".into()));
-        assert_eq!((body.scalar("meta"), body.scalar("x.y"), body.scalar("next.z")), (None, None, None));
-    }
-
-    #[test]
-    fn what_is_not_json_is_an_error() {
-        for body in ["", "<html>", "{\"a\":", "{\"a\":1} trailing", "nul"] {
-            assert!(Body::parse(body).is_err(), "{body}");
-        }
-    }
-}
+mod tests;

@@ -40,6 +40,7 @@ pub(super) struct Walk {
     step: u64,
     empty_in_a_row: u32,
     previous_records: Option<Bytes>,
+    previous_keys: Option<u64>,
     seen: HashSet<u64>,
     turtle: Turtle,
     /// The announced total, in the unit of the paginator.
@@ -58,6 +59,7 @@ impl Walk {
             step: 0,
             empty_in_a_row: 0,
             previous_records: None,
+            previous_keys: None,
             seen: HashSet::new(),
             turtle: Turtle::default(),
             total: None,
@@ -86,8 +88,14 @@ impl Walk {
         (!past_end && max_pages.is_none()).then_some(next)
     }
 
-    /// What follows from the page at `position`, whose records are `records` as text.
-    pub(super) fn step(&mut self, position: &Position, page: &Evidence<'_>, records: Bytes) -> Result<Next, WalkError> {
+    /// What follows from the page at `position`, whose records are `records` as text, and `keys` a hash of their keys.
+    pub(super) fn step(
+        &mut self,
+        position: &Position,
+        page: &Evidence<'_>,
+        records: Bytes,
+        keys: Option<u64>,
+    ) -> Result<Next, WalkError> {
         let first = self.pages == 0;
         self.pages += 1;
         if first && !self.resumed {
@@ -106,7 +114,7 @@ impl Walk {
         // `auto` asks for nothing in particular first, which is the first page of whatever it turns out to be.
         let position = &if *position == (Position::First {}) { self.paginator.first() } else { position.clone() };
         self.total = self.paginator.total(page).or(self.total);
-        self.check_same_page(page, records)?;
+        self.check_same_page(page, records, keys)?;
         let next = self.paginator.next(position, page)?;
         if let Next::End(StopReason::NoNext) = next
             && first
@@ -125,11 +133,13 @@ impl Walk {
         self.paginator.limits().max_pages.is_some_and(|max| self.pages >= max)
     }
 
-    fn check_same_page(&mut self, page: &Evidence<'_>, records: Bytes) -> Result<(), WalkError> {
+    fn check_same_page(&mut self, page: &Evidence<'_>, records: Bytes, keys: Option<u64>) -> Result<(), WalkError> {
         if page.records == 0 {
             return Ok(());
         }
-        if self.previous_records.as_ref() == Some(&records) {
+        let same_keys = keys.is_some() && self.previous_keys == keys;
+        self.previous_keys = keys;
+        if same_keys || self.previous_records.as_ref() == Some(&records) {
             return Err(WalkError::Loop(
                 "a page has the very records of the page before it; if the API repeats its last page behind its end, \
                  say where it ends (`total_path`, `has_more_path` or `stop_on_short_page`)"
@@ -234,10 +244,11 @@ mod tests {
                 scalar: &scalar,
                 last_record: &|_| None,
                 resolve: &|link| Ok(link.to_owned()),
-                link: &|_| None,
+                link: &|_| Ok(None),
+                leaves: &[],
             };
             let text = Bytes::from(if same { "same".to_owned() } else { number.to_string() });
-            let step = walk.step(&position, &evidence, text);
+            let step = walk.step(&position, &evidence, text, None);
             if let Ok(Next::Page(next)) = &step {
                 position = next.clone();
             }
@@ -314,9 +325,10 @@ mod tests {
             scalar: &|_| Some(json!(3)),
             last_record: &|_| None,
             resolve: &|link| Ok(link.to_owned()),
-            link: &|_| None,
+            link: &|_| Ok(None),
+            leaves: &[],
         };
-        walk.step(&Position::Page { page: 1 }, &evidence, Bytes::from_static(b"x")).unwrap();
+        walk.step(&Position::Page { page: 1 }, &evidence, Bytes::from_static(b"x"), None).unwrap();
         assert_eq!(walk.plan_after(&Position::Page { page: 2 }), Some(Position::Page { page: 3 }));
         assert_eq!(walk.plan_after(&Position::Page { page: 3 }), None);
     }

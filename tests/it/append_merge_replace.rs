@@ -129,6 +129,35 @@ fn an_appended_page_is_there_once_and_a_second_complete_sync_appends_it_again() 
 }
 
 #[test]
+fn ids_never_come_again_when_a_user_deletes_from_the_history() {
+    let pages = Pages::new(&[r#"[{"n":1}]"#, r#"[{"n":2}]"#]);
+    let api = Api::start(pages.api());
+    let workspace = Workspace::with_config(api.address, &items(""));
+    workspace.sync(0);
+    user(&workspace).execute_batch("DELETE FROM _hw_pages; DELETE FROM _hw_runs").unwrap();
+    pages.set(&[r#"[{"n":3}]"#, DOWN]);
+    workspace.sync(69);
+    assert_eq!(workspace.value::<i64>("SELECT run_id FROM _hw_runs"), 2);
+    // The next read takes back what the failed one left, and nothing else.
+    user(&workspace).execute_batch("UPDATE _hw_checkpoints SET state = 'abandoned'").unwrap();
+    pages.set(&[r#"[{"n":4}]"#]);
+    workspace.sync(0);
+    assert_eq!(workspace.column::<i64>("SELECT n FROM shop_items ORDER BY rowid"), [1, 2, 4]);
+    let plan: Vec<String> = user(&workspace)
+        .prepare(
+            "EXPLAIN QUERY PLAN DELETE FROM shop_items
+             WHERE _page_id IN (SELECT page_id FROM _hw_pages WHERE read_id = 2)",
+        )
+        .unwrap()
+        .query_map([], |row| row.get(3))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    assert!(plan[0] == "SCAN shop_items" && plan[1].starts_with("LIST SUBQUERY"), "one list, one scan: {plan:?}");
+    workspace.check_books();
+}
+
+#[test]
 fn append_keeps_every_version_of_a_record_that_has_a_key() {
     let pages = Pages::new(&[r#"[{"id":1,"v":"a"},{"id":1,"v":"b"}]"#, r#"[{"id":null,"v":"c"}]"#]);
     let api = Api::start(pages.api());

@@ -240,7 +240,7 @@ fn an_offset_moves_by_what_came_until_nothing_is_left() {
                 "/items?offset=0&limit=10",
                 "/items?offset=10&limit=10",
                 "/items?offset=20&limit=10",
-                "/items?offset=30&limit=10",
+                "/items?offset=25&limit=10",
             ],
             "empty_page",
             by_offset("offset", 0),
@@ -279,7 +279,7 @@ fn an_offset_moves_by_what_came_until_nothing_is_left() {
 fn an_api_that_caps_the_limit_loses_no_row() {
     let capped = |total: &str| format!("paginator = {{ type = \"offset\", limit = 100{total} }}");
     for (resource, requests) in [
-        (capped(""), vec![0, 10, 20, 30]),
+        (capped(""), vec![0, 10, 20, 25]),
         (capped(", total_path = \"total\""), vec![0, 10, 20]),
         (format!("{}\nconcurrency = 3", capped(", total_path = \"total\"")), vec![0, 10, 20]),
     ] {
@@ -776,6 +776,53 @@ fn pages_in_flight_go_past_an_unknown_end_and_bring_nothing_from_there() {
     assert_eq!(report["resources"][0]["pages"], 5);
     assert!(api.seen().len() <= 9, "{:?}", lines(&api));
     assert_eq!(ids(&workspace), up_to(35));
+}
+
+#[test]
+fn an_empty_page_is_no_end_when_a_later_one_in_flight_has_records() {
+    let pages = numbered(120, 10);
+    let api = Api::start_slow(Duration::from_millis(10), move |request, n| {
+        if number(request, "page") == Some(3) { answer(json!({"data": []})) } else { pages(request, n) }
+    });
+    let resource = "data_selector = \"data\"\nconcurrency = 4\npaginator = { type = \"page_number\" }";
+    let workspace = Workspace::with_config(api.address, &config("", resource));
+    let report = workspace.sync(69);
+    let error = report["resources"][0]["error"].as_str().unwrap();
+    assert!(error.contains("page 3 is empty, but page 4 has records"), "{error}");
+}
+
+#[test]
+fn an_api_that_ignores_the_page_is_a_circle_although_its_records_change() {
+    let api = Api::start(|_, n| {
+        let with_clock = |mut record: Value| {
+            record["served"] = n.into();
+            record
+        };
+        answer(records(0..10).into_iter().map(with_clock).collect())
+    });
+    let workspace = Workspace::with_config(api.address, &config("", "paginator = { type = \"page_number\" }"));
+    let report = workspace.sync(69);
+    assert!(report["resources"][0]["error"].as_str().unwrap().contains("circle"), "{report:#}");
+    assert_eq!(api.seen().len(), 2);
+}
+
+#[test]
+fn ignore_means_no_rows_only_on_the_first_page() {
+    for (gone_from, exit) in [(1, 0), (2, 69)] {
+        let api = Api::start(move |request, n| {
+            if number(request, "page") >= Some(gone_from) {
+                respond(404, &[], "")
+            } else {
+                numbered(TOTAL, SIZE)(request, n)
+            }
+        });
+        let resource = "data_selector = \"data\"\npaginator = { type = \"page_number\" }\n\
+                        response_actions = [{ status_code = 404, action = \"ignore\" }]";
+        let workspace = Workspace::with_config(api.address, &config("", resource));
+        let report = workspace.sync(exit);
+        let error = report["resources"][0]["error"].as_str().unwrap_or_default();
+        assert_eq!(error.contains("in the middle of a read"), exit != 0, "{error}");
+    }
 }
 
 #[test]

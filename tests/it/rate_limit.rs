@@ -1,8 +1,9 @@
 //! Promise 13: never more than the configured rate and concurrency, and no sooner than a server asked for, over all
 //! resources, runs and restarts. The judge is the server's clock.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -139,6 +140,57 @@ fn a_server_that_asks_one_request_to_wait_makes_all_of_its_budget_wait() {
     assert_eq!(early, 0);
     assert_eq!(api.seen().len(), 13);
     assert_eq!(workspace.value::<i64>("SELECT count(*) FROM api_others"), 60);
+}
+
+#[test]
+fn readers_that_wait_for_long_make_room_for_as_many_others_and_no_more() {
+    // Each source has a budget of its own, and is told to wait once.
+    let refused: Arc<Mutex<HashSet<String>>> = Arc::default();
+    let api = Api::start(move |request: &Seen, _| {
+        if refused.lock().unwrap().insert(request.path().to_owned()) {
+            respond(503, &[("retry-after", "6")], "")
+        } else {
+            answer(json!({"data": records(0..3)}))
+        }
+    });
+    let sources: String = (0..8)
+        .map(|n| {
+            format!(
+                "[sources.s{n}.client]\nbase_url = \"BASE\"\n[sources.s{n}.resources.r{n}]\ndata_selector = \"data\"\n{ONE}\n"
+            )
+        })
+        .collect();
+    let workspace = Workspace::with_config(api.address, &format!("[pipeline]\nconcurrency = 2\n{sources}"));
+    workspace.sync(0);
+    let times = times(&api);
+    assert_eq!(times.len(), 16);
+    let early = times.iter().filter(|at| at.duration_since(times[0]) < Duration::from_secs(5)).count();
+    assert_eq!(early, 4, "two places, and two more for those that wait");
+}
+
+#[test]
+fn overlapping_pauses_with_pages_read_ahead_and_little_memory_come_to_an_end() {
+    let pages = numbered(200, 10);
+    // Two neighbours in every seven pages of each resource are told to wait, once.
+    let refused: Arc<Mutex<HashSet<String>>> = Arc::default();
+    let api = Api::start(move |request: &Seen, n| {
+        let page: u64 = request.param("page").map_or(1, |page| page.parse().unwrap());
+        if matches!(page % 7, 3 | 4) && refused.lock().unwrap().insert(request.target.clone()) {
+            respond(429, &[("retry-after", "1")], "")
+        } else {
+            pages(request, n)
+        }
+    });
+    let ahead = format!("{BY_PAGE}\nconcurrency = 4");
+    let text = format!(
+        "{}\n[sources.api.resources.others]\n{ahead}\n[pipeline]\nconcurrency = 4\nchannel_bytes = \"1MiB\"\n",
+        config("", &ahead)
+    );
+    let workspace = Workspace::with_config(api.address, &text);
+    workspace.sync(0);
+    assert_eq!(ids(&workspace), up_to(200));
+    assert_eq!(workspace.value::<i64>("SELECT count(*) FROM api_others"), 200);
+    workspace.check_books();
 }
 
 #[test]

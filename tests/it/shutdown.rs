@@ -169,6 +169,10 @@ fn a_second_signal_ends_the_grace_period() {
         let mut held = held_up(&CONFIG.replace("2s", "300s"));
         held.running.signal(Signal::TERM);
         held.running.wait_for("SIGTERM: stopping");
+        // `timeout` tells the process and its group: the same signal at once is the same request to stop.
+        held.running.signal(Signal::TERM);
+        #[expect(clippy::disallowed_methods, reason = "there is no runtime in this test")]
+        std::thread::sleep(Duration::from_millis(600));
         let signalled = Instant::now();
         held.running.signal(second);
         ended_without_a_commit(held, signalled, &format!("{name} again: leaving at once"), Running::finish);

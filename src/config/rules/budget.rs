@@ -6,13 +6,19 @@ use super::super::Config;
 use super::super::path::Path;
 use super::Rules;
 use super::client::check_header_name;
+use super::pipeline::at_most;
 use crate::rest::budget::RateLimit;
+use crate::units::Timespan;
+
+/// The longest month; APIs count their quotas over no longer time.
+const PER_MAX: Timespan = Timespan::secs(31 * 24 * 60 * 60);
 
 /// The rules for one `rate_limit`.
 pub(super) fn check_limit(limit: &RateLimit, path: &Path, rules: &mut Rules<'_>) {
     if limit.per.is_zero() {
         rules.refuse(&path.key("per"), "must be more than 0s");
     }
+    at_most(rules, &path.key("per"), limit.per, PER_MAX);
     needs(rules, path, &["per", "burst"], "requests", limit.requests.is_some());
     needs(rules, path, &["reset_format"], "reset_header", limit.reset_header.is_some());
     needs(rules, path, &["remaining_header"], "reset_header", limit.reset_header.is_some());

@@ -7,14 +7,17 @@ use indexmap::IndexMap;
 use url::{Host, Url};
 
 use super::super::path::Path;
-use super::pipeline::size_within;
+use super::pipeline::{at_most, size_within};
 use super::{Rules, budget, paginator};
 use crate::rest::ClientOptions;
 use crate::rest::auth::{ApiKeyLocation, Auth};
 use crate::rest::retry::RetryOptions;
 use crate::secret::Secret;
 use crate::template::Template;
-use crate::units::ByteSize;
+use crate::units::{ByteSize, Timespan};
+
+/// An attempt that takes longer is not coming back.
+const TIMEOUT_MAX: Timespan = Timespan::secs(24 * 60 * 60);
 
 pub(super) fn check(client: &ClientOptions, path: &Path, rules: &mut Rules<'_>) {
     if let Err(message) = base_url(&client.base_url) {
@@ -44,6 +47,9 @@ pub(super) fn check(client: &ClientOptions, path: &Path, rules: &mut Rules<'_>) 
     ];
     for (key, _) in timeouts.iter().filter(|(_, timeout)| timeout.is_zero()) {
         rules.refuse(&path.key(key), "must be more than 0s");
+    }
+    for (key, timeout) in timeouts {
+        at_most(rules, &path.key(key), timeout, TIMEOUT_MAX);
     }
     // Beyond a gibibyte a page no longer fits SQLite's limits, nor most machines.
     size_within(rules, &path.key("max_page_bytes"), client.max_page_bytes, ByteSize(1 << 10), ByteSize(1 << 30));

@@ -5,6 +5,7 @@ use super::super::path::Path;
 use super::Rules;
 use crate::units::{ByteSize, Timespan};
 
+const HOUR: Timespan = Timespan::secs(60 * 60);
 const KIB: ByteSize = ByteSize(1 << 10);
 const GIB: ByteSize = ByteSize(1 << 30);
 
@@ -17,7 +18,7 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_>) {
     if pipeline.batch_rows > 10_000_000 {
         rules.refuse(&at("batch_rows"), "must be at most 10000000: a batch is one transaction");
     }
-    if *pipeline.batch_age > *Timespan::secs(3600) {
+    if pipeline.batch_age > HOUR {
         rules.refuse(&at("batch_age"), "must be at most 1h: until then nothing of the batch is safe");
     }
     if pipeline.batch_age.is_zero() {
@@ -28,8 +29,18 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_>) {
     if text == ":memory:" || text.starts_with("file:") || text.ends_with('/') || text.contains('\0') {
         rules.refuse(&path, "must be the path of a file");
     }
+    let path = Path::of(&["destination", "busy_timeout"]);
     if config.destination.busy_timeout.is_zero() {
-        rules.refuse(&Path::of(&["destination", "busy_timeout"]), "must be more than 0s");
+        rules.refuse(&path, "must be more than 0s");
+    }
+    // SQLite counts milliseconds in 32 bits, and nobody waits that long for another program.
+    at_most(rules, &path, config.destination.busy_timeout, HOUR);
+    at_most(rules, &at("shutdown_grace"), pipeline.shutdown_grace, HOUR);
+}
+
+pub(super) fn at_most(rules: &mut Rules<'_>, path: &Path, time: Timespan, max: Timespan) {
+    if time > max {
+        rules.refuse(path, format!("must be at most {max}"));
     }
 }
 

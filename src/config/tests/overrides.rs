@@ -35,6 +35,21 @@ fn a_variable_overrides_a_scalar_of_the_file_or_a_default() {
 }
 
 #[test]
+fn a_variable_overrides_a_list_with_a_list() {
+    const KEY: &str = "HIGHWATER_SOURCES__S__RESOURCES__MY_LIST__PRIMARY_KEY";
+    let columns = |value| {
+        let loaded = with("", &[(KEY, value)])?;
+        Ok(loaded.config.sources["s"].resources["my-list"].primary_key.clone().unwrap().0)
+    };
+    assert_eq!(columns("id").unwrap(), ["id"]);
+    assert_eq!(columns(r#" ["org", 'id'] "#).unwrap(), ["org", "id"]);
+    for wrong in ["[id]", "[\"a\"", "[\"a\"]\nb = 1", "[1]"] {
+        let report: Report = columns(wrong).unwrap_err();
+        assert!(report.to_string().contains(KEY), "{report}");
+    }
+}
+
+#[test]
 fn a_secret_may_come_from_a_variable_and_stays_one() {
     let auth = "auth = { type = \"bearer\", token = \"${env:NONE}\" }\n";
     let loaded = with(auth, &[("HIGHWATER_SOURCES__S__CLIENT__AUTH__TOKEN", "canary${env:X}")]).unwrap();

@@ -30,6 +30,11 @@ fn rules_for_a_client() {
         ("headers = { a = \"x\\ny\" }", "headers.a: holds characters"),
         ("timeout = \"0s\"", "timeout: must be more than 0s"),
         ("connect_timeout = \"0s\"", "connect_timeout: must be more than 0s"),
+        ("timeout = \"25h\"", "timeout: must be at most 1d"),
+        ("connect_timeout = \"25h\"", "connect_timeout: must be at most 1d"),
+        ("read_timeout = \"25h\"", "read_timeout: must be at most 1d"),
+        ("rate_limit = { requests = 1, per = \"32d\" }", "rate_limit.per: must be at most 31d"),
+        ("retry = { max_elapsed = \"600w\" }", "retry.max_elapsed: `600w` is longer than 10 years"),
         ("read_timeout = \"0ms\"", "read_timeout: must be more than 0s"),
         ("max_page_bytes = \"1B\"", "max_page_bytes: must be between 1KiB and 1GiB"),
         ("max_page_bytes = \"2GiB\"", "max_page_bytes: must be between 1KiB and 1GiB"),
@@ -254,6 +259,8 @@ fn rules_for_the_pipeline_and_the_destination() {
         ("[destination]\npath = \":memory:\"", "destination.path: must be the path of a file"),
         ("[destination]\npath = \"\"", "destination.path: must not be empty"),
         ("[destination]\nbusy_timeout = \"0s\"", "destination.busy_timeout: must be more than 0s"),
+        ("[destination]\nbusy_timeout = \"61m\"", "destination.busy_timeout: must be at most 1h"),
+        ("[pipeline]\nshutdown_grace = \"2h\"", "pipeline.shutdown_grace: must be at most 1h"),
         ("pipeline = 5", "pipeline: expected a table, found an integer"),
     ];
     assert_all_broken("", &cases, |text| problems(load(text)));

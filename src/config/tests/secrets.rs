@@ -166,3 +166,26 @@ fn a_secret_in_a_path_is_refused_where_links_are_followed() {
         load(client, resource).unwrap_or_else(|report| panic!("{report}"));
     }
 }
+
+#[test]
+fn credentials_in_parameters_and_bodies_are_not_written_in_the_file() {
+    let load = |lines: &str| {
+        let env = Env::with([("A", CANARY)]);
+        load_text("config.toml", &format!("{CLIENT}[sources.s.resources.r]\n{lines}\n"), &env)
+    };
+    for name in ["api_key", "apikey", "API-Key", "access_token", "token", "key", "password", "client_secret", "auth"] {
+        let report = load(&format!("params = {{ {name} = \"{CANARY}\" }}")).unwrap_err();
+        assert!(!report.to_string().contains(CANARY), "{report}");
+        let found = problems(Err(report));
+        let expected = format!("sources.s.resources.r.params.{name}: a secret is never written in the file");
+        assert!(found.len() == 1 && found[0].starts_with(&expected), "{found:#?}");
+    }
+    let found = problems(load(&format!("method = \"POST\"\njson = {{ login = [{{ password = \"{CANARY}\" }}] }}")));
+    assert!(found.len() == 1 && found[0].contains("json.login[0].password: a secret is never"), "{found:#?}");
+    for fine in [
+        "params = { api_key = \"${env:A}\", token = \"\", sort_key = \"created\", per_page = 5 }",
+        "method = \"POST\"\njson = { filters = [{ key = \"status\", value = \"open\" }] }",
+    ] {
+        load(fine).unwrap_or_else(|report| panic!("{report}"));
+    }
+}

@@ -1,6 +1,7 @@
 //! `auto`: what the first response says about how its API is paged.
 
-use super::{Auto, Cursor, Evidence, HeaderLink, JsonLink, PageNumber, Paginator, PagingError, SinglePage};
+use super::signs::sign_of_more;
+use super::{Auto, Cursor, Evidence, HeaderLink, JsonLink, PageNumber, Paginator, PagingError, SinglePage, truth};
 
 /// Where bodies carry the URL of the next page.
 const NEXT_URL_PATHS: [&str; 14] = [
@@ -45,30 +46,6 @@ const TOTAL_PAGES_PATHS: [(&str, &str); 8] = [
     ("pagination.pages", "pagination.page"),
 ];
 
-/// Where bodies carry the number of records on all pages.
-const TOTAL_RECORDS_PATHS: [&str; 13] = [
-    "items",
-    "total",
-    "count",
-    "total_count",
-    "totalCount",
-    "total_results",
-    "totalResults",
-    "@odata.count",
-    "meta.total",
-    "meta.total_count",
-    "pagination.total",
-    "pagination.total_count",
-    "paging.total",
-];
-
-/// Where bodies carry the number of the next page. Which parameter takes it, they do not say.
-const NEXT_NUMBER_PATHS: [&str; 6] =
-    ["next", "next_page", "nextPage", "meta.next_page", "pagination.next_page", "pagination.next"];
-
-/// Where bodies say that there is more.
-const HAS_MORE_PATHS: [&str; 5] = ["has_more", "hasMore", "meta.has_more", "pagination.has_more", "has_next"];
-
 /// A sign of a next page in a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clue {
@@ -81,7 +58,7 @@ pub struct Clue {
 /// The plainest sign of a next page in a response, if there is any.
 #[must_use]
 pub fn clue(page: &Evidence<'_>) -> Option<Clue> {
-    if (page.link)("next").is_some() {
+    if let Ok(Some(_)) = (page.link)("next") {
         let paginator = Paginator::HeaderLink(HeaderLink::default());
         return Some(Clue { paginator, found: "a Link header with rel=\"next\"".to_owned() });
     }
@@ -112,28 +89,17 @@ pub fn clue(page: &Evidence<'_>) -> Option<Clue> {
 /// When the response says that there is more, but not how to get it: that must not pass for a single page.
 pub fn decide(options: &Auto, page: &Evidence<'_>) -> Result<Paginator, PagingError> {
     let mut decided = clue(page).map(|clue| clue.paginator).or_else(|| numbered(page)).unwrap_or_else(single);
-    let more = HAS_MORE_PATHS
-        .iter()
-        .copied()
-        .chain(options.has_more_path.as_deref())
-        .find(|path| (page.scalar)(path).and_then(|value| super::truth(&value)) == Some(true))
-        .or_else(|| NEXT_NUMBER_PATHS.into_iter().find(|path| (page.scalar)(path).is_some_and(|value| value.is_u64())));
-    if let (Paginator::SinglePage(_), Some(path)) = (&decided, more) {
-        return Err(PagingError(format!(
-            "the response says at {path:?} that there is more, but not where; set `paginator`"
-        )));
-    }
-    let total = |path: &str| (page.scalar)(path).and_then(|value| value.as_u64());
-    let announced = TOTAL_RECORDS_PATHS.iter().find_map(|path| Some((path, total(path)?)));
-    if let (Paginator::SinglePage(_), Some((path, total))) = (&decided, announced)
-        && page.records > 0
-        && total > page.records
-    {
-        return Err(PagingError(format!(
-            "the response says at {path:?} that there are {total} records and has {}, but not where the others are; set \
-             `paginator`, or {{ type = \"single_page\" }} if one page is all",
-            page.records
-        )));
+    if let Paginator::SinglePage(_) = decided {
+        (page.link)("next").map_err(PagingError)?;
+        let has_more = options.has_more_path.as_deref();
+        let declared = has_more.filter(|path| (page.scalar)(path).and_then(|value| truth(&value)) == Some(true));
+        if let Some(sign) = sign_of_more(page).or_else(|| declared.map(str::to_owned)) {
+            return Err(PagingError(format!(
+                "the response has {} records and looks like there is more ({sign}), but not where; set `paginator`, or \
+                 {{ type = \"single_page\" }} if one page is all",
+                page.records
+            )));
+        }
     }
     inherit(&mut decided, options);
     Ok(decided)

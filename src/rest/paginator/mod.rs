@@ -9,6 +9,7 @@ mod auto;
 mod next;
 mod options;
 mod position;
+mod signs;
 
 pub use auto::{Clue, clue, decide};
 pub use options::{Auto, Cursor, HeaderCursor, HeaderLink, JsonLink, Offset, PageNumber, Paginator, SinglePage};

@@ -12,7 +12,7 @@ impl Paginator {
     /// When the page says that there is more but not where, or leads to another origin.
     pub fn next(&self, position: &Position, page: &Evidence<'_>) -> Result<Next, PagingError> {
         let limits = self.limits();
-        let has_more = limits.has_more_path.and_then(|path| (page.scalar)(path)).and_then(|value| truth(&value));
+        let has_more = has_more(limits.has_more_path, page)?;
         if has_more == Some(false) {
             return Ok(Next::End(StopReason::HasMoreFalse));
         }
@@ -25,17 +25,12 @@ impl Paginator {
         }
         let found = match (self, position) {
             (Self::SinglePage(_), _) => Next::End(StopReason::SinglePage),
-            (Self::HeaderLink(options), _) => link_or_end((page.link)(&options.rel), page)?,
-            (Self::JsonLink(options), _) => {
-                link_or_end((page.scalar)(&options.next_url_path).and_then(|value| token_text(&value)), page)?
-            }
-            (Self::HeaderCursor(options), _) => {
-                let token = page.headers.get(&options.header).and_then(|value| value.to_str().ok());
-                token_or_end(token.map(str::to_owned), position, page)
-            }
+            (Self::HeaderLink(options), _) => link_or_end((page.link)(&options.rel).map_err(PagingError)?, page)?,
+            (Self::JsonLink(options), _) => link_or_end(link_in_body(&options.next_url_path, page)?, page)?,
+            (Self::HeaderCursor(options), _) => token_or_end(token_in_header(&options.header, page)?, position, page),
             (Self::Cursor(options), _) => {
                 let token = match (&options.cursor_path, &options.cursor_from) {
-                    (Some(path), _) => (page.scalar)(path).and_then(|value| token_text(&value)),
+                    (Some(path), _) => token_in_body(path, page)?,
                     (None, Some(from)) => {
                         let field = from.strip_prefix("last_record.").unwrap_or(from);
                         let token = (page.last_record)(field);
@@ -88,6 +83,46 @@ impl Paginator {
     fn is_short(page: &Evidence<'_>) -> bool {
         page.records == 0 || page.first_page_records.is_some_and(|first| page.records < first)
     }
+}
+
+/// What `has_more_path` says. A value that is neither yes nor no must not pass for either.
+fn has_more(path: Option<&str>, page: &Evidence<'_>) -> Result<Option<bool>, PagingError> {
+    let Some(path) = path else { return Ok(None) };
+    match (page.scalar)(path) {
+        None | Some(Json::Null) => Ok(None),
+        Some(value) => truth(&value).map(Some).ok_or_else(|| {
+            PagingError(format!("`has_more_path` ({path:?}) leads to a value that says neither yes nor no"))
+        }),
+    }
+}
+
+/// The link at a path: a string, or an object that has one.
+fn link_in_body(path: &str, page: &Evidence<'_>) -> Result<Option<String>, PagingError> {
+    let Some(value) = (page.scalar)(path) else { return Ok(None) };
+    let inside = value.as_object().and_then(|object| ["href", "url", "link"].iter().find_map(|key| object.get(*key)));
+    text_or_nothing(path, inside.unwrap_or(&value))
+}
+
+fn token_in_body(path: &str, page: &Evidence<'_>) -> Result<Option<String>, PagingError> {
+    (page.scalar)(path).map_or(Ok(None), |value| text_or_nothing(path, &value))
+}
+
+fn token_in_header(header: &str, page: &Evidence<'_>) -> Result<Option<String>, PagingError> {
+    let Some(value) = page.headers.get(header) else { return Ok(None) };
+    let text = std::str::from_utf8(value.as_bytes());
+    text.map(|text| Some(text.to_owned())).map_err(|_| PagingError(format!("the header {header:?} is not readable")))
+}
+
+/// What leads to the next page, as text. `null`, `false` and the empty text say that there is none; what is neither
+/// must not pass for the end.
+fn text_or_nothing(path: &str, value: &Json) -> Result<Option<String>, PagingError> {
+    let kind = match value {
+        Json::Object(_) => "an object",
+        Json::Array(_) => "a list",
+        Json::Bool(true) => "`true`",
+        _ => return Ok(token_text(value)),
+    };
+    Err(PagingError(format!("at {path:?}, where the next page should be, the body has {kind}; correct `paginator`")))
 }
 
 fn link_or_end(found: Option<String>, page: &Evidence<'_>) -> Result<Next, PagingError> {
@@ -185,8 +220,8 @@ pub(super) fn truth(value: &Json) -> Option<bool> {
         Json::Bool(value) => Some(*value),
         Json::Number(number) => number.as_u64().map(|number| number != 0),
         Json::String(text) => match text.to_ascii_lowercase().as_str() {
-            "true" | "1" | "yes" => Some(true),
-            "false" | "0" | "no" => Some(false),
+            "true" | "1" | "yes" | "y" | "on" => Some(true),
+            "false" | "0" | "no" | "n" | "off" => Some(false),
             _ => None,
         },
         Json::Null | Json::Array(_) | Json::Object(_) => None,

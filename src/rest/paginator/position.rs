@@ -55,14 +55,18 @@ pub struct Evidence<'a> {
     pub records: u64,
     /// Records received with the first page of the read; `None` when this is a later page of a resumed read.
     pub first_page_records: Option<u64>,
-    /// The scalar at a dotted path of the body.
+    /// The value at a dotted path of the body. Of lists and objects, only that they are there and what strings an
+    /// object has.
     pub scalar: &'a dyn Fn(&str) -> Option<Json>,
     /// A field of the last record, as text.
     pub last_record: &'a dyn Fn(&str) -> Option<String>,
     /// A link as found, made relative to the resource's origin, or the reason why it is refused.
     pub resolve: &'a dyn Fn(&str) -> Result<String, String>,
     /// The target of the `Link` header with a relation (RFC 8288).
-    pub link: &'a dyn Fn(&str) -> Option<String>,
+    pub link: &'a dyn Fn(&str) -> Result<Option<String>, String>,
+    /// The scalars of the body outside of the records, with their dotted paths, at most four keys deep. Only for the
+    /// first page.
+    pub leaves: &'a [(String, Json)],
 }
 
 impl std::fmt::Debug for Evidence<'_> {

@@ -18,7 +18,7 @@ fn response(records: u64, body: Json) -> Response {
 fn with_evidence<T>(response: &Response, check: impl FnOnce(&Evidence<'_>) -> T) -> T {
     let scalar = |path: &str| {
         let found = path.split('.').try_fold(&response.body, |value, key| value.get(key));
-        found.filter(|value| !value.is_object() && !value.is_array()).cloned()
+        found.cloned()
     };
     let last_record = |field: &str| match response.body.pointer("/data/0")?.get(field)? {
         Json::String(text) => Some(text.clone()),
@@ -28,8 +28,8 @@ fn with_evidence<T>(response: &Response, check: impl FnOnce(&Evidence<'_>) -> T)
         if link.starts_with("//evil") { Err("leads to another host".to_owned()) } else { Ok(link.to_owned()) }
     };
     let link = |rel: &str| {
-        let value = response.headers.get("link")?.to_str().ok()?;
-        value.contains(rel).then(|| "/next".to_owned())
+        let value = response.headers.get("link").map(|value| value.to_str().unwrap());
+        Ok(value.filter(|value| value.contains(rel)).map(|_| "/next".to_owned()))
     };
     check(&Evidence {
         headers: &response.headers,
@@ -39,7 +39,21 @@ fn with_evidence<T>(response: &Response, check: impl FnOnce(&Evidence<'_>) -> T)
         last_record: &last_record,
         resolve: &resolve,
         link: &link,
+        leaves: &leaves(&response.body, ""),
     })
+}
+
+fn leaves(body: &Json, prefix: &str) -> Vec<(String, Json)> {
+    let mut found = Vec::new();
+    for (key, value) in body.as_object().into_iter().flatten() {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            Json::Object(_) => found.extend(leaves(value, &path)),
+            Json::Array(_) => {}
+            scalar => found.push((path, scalar.clone())),
+        }
+    }
+    found
 }
 
 fn paginator(options: Json) -> Paginator {
@@ -71,12 +85,15 @@ fn each_kind_finds_its_next_page_or_its_end() {
         (json!({"type": "json_link", "next_url_path": "next"}), first(), 5, json!({"next": null}), end(NoNext)),
         (json!({"type": "json_link", "next_url_path": "next"}), first(), 5, json!({"next": ""}), end(NoNext)),
         (json!({"type": "json_link", "next_url_path": "a.b"}), first(), 0, json!({"a": {"b": "/x"}}), at(link("/x"))),
+        (json!({"type": "json_link", "next_url_path": "n"}), first(), 5, json!({"n": {"href": "/x"}}), at(link("/x"))),
+        (json!({"type": "json_link", "next_url_path": "n"}), first(), 5, json!({"n": {"href": null}}), end(NoNext)),
         (cursor("c"), first(), 5, json!({"c": "t1"}), at(token("t1"))),
         (cursor("c"), token("t1"), 5, json!({"c": 17}), at(token("17"))),
         (cursor("c"), token("t1"), 5, json!({"c": null}), end(NoNext)),
         (cursor("c"), token("t1"), 0, json!({"c": "t1"}), end(EmptyPage)),
         (last_record(), first(), 1, json!({"data": [{"id": "x"}], "more": true}), at(token("x"))),
         (last_record(), token("x"), 1, json!({"data": [{"id": "y"}], "more": false}), end(HasMoreFalse)),
+        (last_record(), token("x"), 1, json!({"data": [{"id": "y"}], "more": "N"}), end(HasMoreFalse)),
         (last_record(), token("x"), 0, json!({"data": []}), end(EmptyPage)),
         (json!({"type": "offset", "limit": 100}), offset(0), 100, json!({}), at(offset(100))),
         (json!({"type": "offset", "limit": 100}), offset(0), 40, json!({}), at(offset(40))),
@@ -123,6 +140,11 @@ fn short_offset() -> Json {
 #[test]
 fn a_page_that_contradicts_itself_is_an_error_and_no_end() {
     for (options, position, records, body) in [
+        (json!({"type": "json_link", "next_url_path": "n"}), Position::First {}, 5, json!({"n": {"to": "/x"}})),
+        (json!({"type": "json_link", "next_url_path": "n"}), Position::First {}, 5, json!({"n": true})),
+        (cursor("c"), Position::First {}, 5, json!({"c": {"after": "x"}})),
+        (cursor("c"), Position::First {}, 5, json!({"c": ["x"]})),
+        (cursor("c"), Position::First {}, 5, json!({"c": true})),
         (cursor_with_more(), Position::First {}, 5, json!({"more": true})),
         (total_offset(), Position::Offset { offset: 100 }, 0, json!({"total": 1000})),
         (json!({"type": "page_number", "total_path": "n"}), Position::Page { page: 2 }, 0, json!({"n": 9})),
@@ -131,6 +153,8 @@ fn a_page_that_contradicts_itself_is_an_error_and_no_end() {
         (json!({"type": "page_number", "total_path": "n"}), Position::Page { page: 2 }, 5, json!({"n": 1})),
         (json!({"type": "page_number", "total_path": "n"}), Position::Page { page: 1 }, 5, json!({"n": 0})),
         (last_record(), Position::First {}, 1, json!({"data": [{"other": 1}], "more": true})),
+        (last_record(), Position::First {}, 1, json!({"data": [{"id": 1}], "more": "perhaps"})),
+        (last_record(), Position::First {}, 1, json!({"data": [{"id": 1}], "more": 0.5})),
         (json!({"type": "json_link", "next_url_path": "next"}), Position::First {}, 5, json!({"next": "//evil/x"})),
         (json!({"type": "page_number"}), Position::First {}, 5, json!({})),
     ] {
@@ -202,7 +226,23 @@ fn auto_follows_the_plainest_sign() {
     ] {
         assert_eq!(decide_for(&response(5, body.clone())), Ok(expected.to_owned()), "{body}");
     }
-    for body in [json!({"has_more": true}), json!({"next": 2}), json!({"items": 6})] {
+    for body in [
+        json!({"has_more": true}),
+        json!({"next": 2}),
+        json!({"items": 6}),
+        json!({"paging": {"next": {"link": "x", "after": "7"}}}),
+        json!({"offset": "itrX/recY"}),
+        json!({"totalPages": 3, "totalElements": 5, "last": false}),
+        json!({"page": {"totalElements": 50}}),
+        json!({"done": false, "totalSize": 5}),
+        json!({"next_page": 2}),
+        json!({"metadata": {"continue": "abc"}}),
+        json!({"paging": {"cursors": {"before": "a", "after": "b"}}}),
+        json!({"isLast": false}),
+        json!({"data": {"pageInfo": {"hasNextPage": true}}}),
+        json!({"meta": {"pagination": {"total_pages": 2}}}),
+        json!({"cursor": "abc"}),
+    ] {
         assert!(decide_for(&response(5, body.clone())).is_err(), "more, but not where: {body}");
     }
 }
@@ -222,5 +262,39 @@ fn a_capped_first_page_is_no_short_one() {
     for response in [&capped, &resumed] {
         let after = next(short_offset(), Position::Offset { offset: 0 }, response);
         assert_eq!(after, Ok(Next::Page(Position::Offset { offset: 40 })));
+    }
+}
+
+#[test]
+fn auto_takes_one_page_for_all_where_nothing_speaks_against_it() {
+    for body in [
+        json!({"next": null, "previous": null, "count": 5}),
+        json!({"next_page": null, "has_more": false, "total": "5"}),
+        json!({"totalPages": 1, "totalElements": 5, "last": true}),
+        json!({"pageInfo": {"hasNextPage": false, "endCursor": "x", "startCursor": "a"}}),
+        json!({"links": {"self": "/items", "next": {"href": null}}, "context": "text"}),
+        json!({"done": true, "totalSize": 5, "offset": 0}),
+    ] {
+        let decided = with_evidence(&response(5, body.clone()), |evidence| decide(&Auto::default(), evidence));
+        assert_eq!(decided, Ok(Paginator::SinglePage(SinglePage {})), "{body}");
+    }
+}
+
+#[test]
+fn auto_reads_totals_from_headers_too() {
+    for (name, value, is_more) in [
+        ("x-total-count", "6", true),
+        ("x-total-count", "5", false),
+        ("content-range", "items 0-4/319", true),
+        ("content-range", "items 0-4/5", false),
+        ("content-range", "items 0-4/*", false),
+        ("x-total-pages", "2", true),
+        ("x-next-page", "", false),
+        ("x-next-page", "2", true),
+    ] {
+        let mut response = response(5, json!([]));
+        response.headers.insert(name, HeaderValue::from_static(value));
+        let decided = with_evidence(&response, |evidence| decide(&Auto::default(), evidence));
+        assert_eq!(decided.is_err(), is_more, "{name}: {value}");
     }
 }

@@ -1,0 +1,82 @@
+use super::*;
+
+fn select(body: &str, selector: Option<&str>) -> Result<(Vec<String>, Option<String>), NoRecords> {
+    let selected = Body::parse(body).unwrap().select(&Selector::parse(selector).unwrap())?;
+    Ok((selected.parts.iter().map(|&part| part.to_owned()).collect(), selected.found_at))
+}
+
+#[test]
+fn records_are_found_where_there_is_one_place_for_them() {
+    for (body, part, found_at) in [
+        (r#" [{"a":1}] "#, r#"[{"a":1}]"#, ""),
+        (r#"{"n":1,"items":[{"a":1}]}"#, r#"[{"a":1}]"#, "items"),
+        (r#"{"data":{"list":[ ]},"tags":["x"]}"#, "[ ]", "data.list"),
+        (r#"{"items":[{"a":1}],"errors":[{"b":1}]}"#, r#"[{"a":1}]"#, "items"),
+    ] {
+        assert_eq!(select(body, None), Ok((vec![part.to_owned()], Some(found_at.to_owned()))), "{body}");
+    }
+    for body in
+        [r#"{"ok":false,"error":"x"}"#, r#"{"a":[{}],"b":[]}"#, "\"text\"", "17", r#"{"errors":[{"m":1}]}"#, "{}"]
+    {
+        assert!(select(body, None).is_err(), "{body}");
+    }
+}
+
+#[test]
+fn a_selector_leads_to_lists_records_or_nothing() {
+    let body = r#"{"data":{"items":[{"a":1},{"a":2}]},"one":{"a":3},"none":null,"text":"x","a.b":{"c.d":[{"e":1}]}}"#;
+    for (selector, parts) in [
+        ("data.items", vec![r#"[{"a":1},{"a":2}]"#]),
+        ("$.data.items", vec![r#"[{"a":1},{"a":2}]"#]),
+        ("$.data.items[*]", vec![r#"[{"a":1},{"a":2}]"#]),
+        ("$.data.items[?@.a > 1]", vec![r#"{"a":2}"#]),
+        ("$..items[*]", vec![r#"{"a":1}"#, r#"{"a":2}"#]),
+        ("one", vec![r#"{"a":3}"#]),
+        ("none", vec![]),
+        ("a.b.c.d", vec![r#"[{"e":1}]"#]),
+    ] {
+        assert_eq!(select(body, Some(selector)).unwrap().0, parts, "{selector}");
+    }
+    for selector in ["missing", "data.missing", "text", "$.text", "$.nothing[*]", "data.items.a"] {
+        assert!(select(body, Some(selector)).is_err(), "{selector}");
+    }
+    assert_eq!(select(r#"{"a":1}"#, Some("$")).unwrap().0, [r#"{"a":1}"#]);
+    assert!(Selector::parse(Some("$.[")).is_err());
+}
+
+#[test]
+fn no_records_beside_an_error_are_no_empty_page() {
+    for body in [
+        r#"{"data":null,"errors":[{"message":"x"}]}"#,
+        r#"{"data":null,"error":"try later"}"#,
+        r#"{"data":[ ],"error":{"code":5}}"#,
+        r#"{"data":[],"errors":["x"]}"#,
+    ] {
+        assert!(matches!(select(body, Some("data")), Err(NoRecords::NotAPage(_))), "{body}");
+    }
+    for body in [
+        r#"{"data":null}"#,
+        r#"{"data":null,"error":null,"errors":[ ]}"#,
+        r#"{"data":[],"error":false}"#,
+        r#"{"data":[{"a":1}],"errors":["one field is missing"]}"#,
+    ] {
+        assert!(select(body, Some("data")).is_ok(), "{body}");
+    }
+}
+
+#[test]
+fn values_are_found_by_path() {
+    let body = Body::parse(r#"{"next":"/p","meta":{"more":true,"n":3},"@odata.nextLink":"u"}"#).unwrap();
+    assert_eq!(body.value("next"), Some("/p".into()));
+    assert_eq!(body.value("meta.more"), Some(true.into()));
+    assert_eq!(body.value("@odata.nextLink"), Some("u".into()));
+    assert_eq!((body.value("x.y"), body.value("next.z")), (None, None));
+    assert!(body.value("meta").unwrap().is_object());
+}
+
+#[test]
+fn what_is_not_json_is_an_error() {
+    for body in ["", "<html>", "{\"a\":", "{\"a\":1} trailing", "nul"] {
+        assert!(Body::parse(body).is_err(), "{body}");
+    }
+}
