@@ -242,6 +242,23 @@ fn a_signal_is_heard_while_another_program_keeps_the_file() {
     workspace.check_books();
 }
 
+#[test]
+fn a_signal_is_heard_while_another_program_keeps_the_file_from_being_opened() {
+    let api = Api::start(pages_of_ten());
+    let workspace = Workspace::with_config(api.address, &CONFIG.replace("2s", "300s"));
+    let other_program = Connection::open(workspace.path("highwater.db")).unwrap();
+    other_program.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let running = sync(&workspace);
+    // It is taken right before the file is opened.
+    wait_until("the lock file is there", || workspace.path("highwater.db.lock").exists());
+    let signalled = Instant::now();
+    running.signal(Signal::TERM);
+    let finished = running.finish();
+    assert!(signalled.elapsed() < SOON, "{finished:#?}");
+    assert_eq!((finished.code, api.seen().len()), (Some(75), 0), "{finished:#?}");
+    assert!(finished.stderr.contains("stopped before anything was read"), "{finished:#?}");
+}
+
 const SIBLINGS: &str = r#"
 [pipeline]
 on_error = "MODE"
