@@ -51,6 +51,8 @@ pub struct SourceError {
     pub at_stored_position: bool,
     /// Whether it was the first page of the read.
     pub at_first_page: bool,
+    /// Whether the position is a number that we made, not a token or a link that the API gave.
+    pub counted: bool,
     /// What went wrong.
     pub kind: SourceErrorKind,
 }
@@ -74,7 +76,10 @@ pub fn pages(read: Read) -> impl Stream<Item = Result<Page, SourceError>> + Send
     try_stream! {
         let decided = read.start.decided.clone().unwrap_or_default();
         let resumed = read.start.position.is_some();
-        let paginator = decided.paginator.clone().unwrap_or_else(|| read.resource.paginator.clone());
+        let paginator = decided.paginator.clone().map_or_else(
+            || read.resource.paginator.clone(),
+            |decided| decided.limited_by(&read.resource.paginator),
+        );
         let mut selector = match &decided.data_selector {
             Some(path) if matches!(read.resource.selector, Selector::Find) => Selector::Path(path.clone()),
             _ => read.resource.selector.clone(),
@@ -105,6 +110,7 @@ pub fn pages(read: Read) -> impl Stream<Item = Result<Page, SourceError>> + Send
                 position: describe(&position),
                 at_stored_position: first && resumed,
                 at_first_page: first && !resumed,
+                counted: matches!(position, Position::Page { .. } | Position::Offset { .. }),
                 kind,
             };
             let mut fetched = fetched.map_err(|error| place(error.into()))?;
@@ -166,7 +172,7 @@ pub fn describe(position: &Position) -> String {
         Position::First {} => "first page".to_owned(),
         Position::Page { page } => format!("page {page}"),
         Position::Offset { offset } => format!("offset {offset}"),
-        Position::Token { token } => format!("page at cursor {}", shortened(token, TOKEN_CHARS_SHOWN)),
+        Position::Token { token, .. } => format!("page at cursor {}", shortened(token, TOKEN_CHARS_SHOWN)),
         Position::Link { url } => format!("page at {}", shortened(url, LINK_CHARS_SHOWN)),
     }
 }

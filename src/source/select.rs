@@ -110,7 +110,7 @@ impl<'a> Body<'a> {
         match self.at(path)? {
             raw if raw.starts_with('{') && raw.len() > PARSED_BYTES_MAX => Some(Json::Object(serde_json::Map::new())),
             raw if raw.starts_with('[') && raw.len() > PARSED_BYTES_MAX => Some(Json::Array(Vec::new())),
-            raw => serde_json::from_str(raw).ok(),
+            raw => scalar(raw),
         }
     }
 
@@ -292,6 +292,15 @@ impl<'a> Children<'a> {
                 list.get(*index).copied()
             }
         }
+    }
+}
+
+/// A value that is looked at, not stored. A number that would not print as it came is its own text: tokens are sent
+/// back digit for digit.
+fn scalar(raw: &str) -> Option<Json> {
+    match serde_json::from_str(raw).ok()? {
+        Json::Number(number) if number.to_string() != raw => Some(Json::String(raw.to_owned())),
+        value => Some(value),
     }
 }
 

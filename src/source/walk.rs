@@ -284,6 +284,7 @@ mod tests {
             let mut turtle = Turtle::default();
             let token = |step: u32| Position::Token {
                 token: (if step < before { step } else { before + (step - before) % length }).to_string(),
+                number: false,
             };
             let steps = (0..).find(|step| turtle.sees(&token(*step))).unwrap();
             assert!(steps >= before + length && steps <= 4 * (before + length) + 4, "{before} {length}: {steps}");

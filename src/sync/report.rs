@@ -6,7 +6,7 @@ use super::PlannedResource;
 use crate::destination::{Counts, DbError, Outcome};
 use crate::exit::Exit;
 use crate::page::{ResourceId, Run, StopReason};
-use crate::rest::error::ErrorKind;
+use crate::rest::error::{ErrorKind, RequestError};
 use crate::source::{SourceError, SourceErrorKind, WalkError};
 use crate::tasks::Panicked;
 
@@ -130,6 +130,20 @@ impl ReadEnd {
     }
 }
 
+/// Some APIs answer so behind their last page.
+fn way_out(error: &SourceError) -> String {
+    match &error.kind {
+        SourceErrorKind::Request(RequestError::Status { status: status @ (400 | 404), .. })
+            if error.counted && !error.at_first_page =>
+        {
+            format!(
+                "; if this is how the API ends, set response_actions = [{{ status_code = {status}, action = \"stop\" }}]"
+            )
+        }
+        _ => String::new(),
+    }
+}
+
 /// What the last page or the error of a read means for its run.
 pub(super) fn end_of(run: &Arc<Run>, last: Option<StopReason>, error: Option<SourceError>) -> ReadEnd {
     let run = Arc::clone(run);
@@ -144,7 +158,7 @@ pub(super) fn end_of(run: &Arc<Run>, last: Option<StopReason>, error: Option<Sou
             None => ReadEnd::interrupted(Some(run)),
         };
     };
-    let text = error.to_string();
+    let text = format!("{error}{}", way_out(&error));
     let kind = match &error.kind {
         SourceErrorKind::Request(request) => request.kind(),
         SourceErrorKind::Walk(WalkError::Loop(_)) => {

@@ -117,6 +117,17 @@ fn numbered(page: &Evidence<'_>) -> Option<Paginator> {
     Some(Paginator::PageNumber(PageNumber { total_path: Some((*total_path).to_owned()), ..PageNumber::default() }))
 }
 
+impl Paginator {
+    /// What `auto` decided earlier, with the limits that `auto` has now.
+    #[must_use]
+    pub fn limited_by(mut self, configured: &Self) -> Self {
+        if let Self::Auto(options) = configured {
+            inherit(&mut self, options);
+        }
+        self
+    }
+}
+
 /// Hands the keys that every kind has on to the one that was decided.
 fn inherit(decided: &mut Paginator, options: &Auto) {
     macro_rules! hand_on {

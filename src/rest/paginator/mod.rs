@@ -90,10 +90,10 @@ impl Paginator {
                     place(&mut changes, param, None, size);
                 }
             }
-            (Self::HeaderCursor(options), Position::Token { token }) => {
+            (Self::HeaderCursor(options), Position::Token { token, .. }) => {
                 changes.params.push((options.cursor_param.clone(), token.clone()));
             }
-            (Self::Cursor(options), Position::Token { token }) => {
+            (Self::Cursor(options), Position::Token { token, number }) => {
                 if let Some(param) = &options.cursor_param {
                     changes.params.push((param.clone(), token.clone()));
                 }
@@ -101,7 +101,8 @@ impl Paginator {
                     changes.headers.push((header.clone(), token.clone()));
                 }
                 if let Some(path) = &options.cursor_body_path {
-                    changes.body.push((path.clone(), Json::String(token.clone())));
+                    let as_number = token.parse::<i64>().ok().filter(|_| *number).map(Json::from);
+                    changes.body.push((path.clone(), as_number.unwrap_or_else(|| Json::String(token.clone()))));
                 }
             }
             (_, Position::Link { url }) => changes.link = Some(url.clone()),

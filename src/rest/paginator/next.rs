@@ -27,7 +27,9 @@ impl Paginator {
             (Self::SinglePage(_), _) => Next::End(StopReason::SinglePage),
             (Self::HeaderLink(options), _) => link_or_end((page.link)(&options.rel).map_err(PagingError)?, page)?,
             (Self::JsonLink(options), _) => link_or_end(link_in_body(&options.next_url_path, page)?, page)?,
-            (Self::HeaderCursor(options), _) => token_or_end(token_in_header(&options.header, page)?, position, page),
+            (Self::HeaderCursor(options), _) => {
+                token_or_end(token_in_header(&options.header, page)?, false, position, page)
+            }
             (Self::Cursor(options), _) => {
                 let token = match (&options.cursor_path, &options.cursor_from) {
                     (Some(path), _) => token_in_body(path, page)?,
@@ -45,7 +47,8 @@ impl Paginator {
                     }
                     (None, None) => None,
                 };
-                token_or_end(token, position, page)
+                let value = options.cursor_path.as_deref().and_then(|path| (page.scalar)(path));
+                token_or_end(token, matches!(value, Some(Json::Number(_))), position, page)
             }
             (Self::Offset(options), Position::Offset { offset }) => {
                 return next_offset(options, *offset, has_more, page);
@@ -132,14 +135,16 @@ fn link_or_end(found: Option<String>, page: &Evidence<'_>) -> Result<Next, Pagin
     }
 }
 
-fn token_or_end(found: Option<String>, position: &Position, page: &Evidence<'_>) -> Next {
+fn token_or_end(found: Option<String>, number: bool, position: &Position, page: &Evidence<'_>) -> Next {
     match found.filter(|token| !token.is_empty()) {
         None => Next::End(StopReason::NoNext),
         // Some APIs repeat the last token for ever behind their end, with empty pages.
-        Some(token) if page.records == 0 && *position == (Position::Token { token: token.clone() }) => {
+        Some(token)
+            if page.records == 0 && matches!(position, Position::Token { token: last, .. } if *last == token) =>
+        {
             Next::End(StopReason::EmptyPage)
         }
-        Some(token) => Next::Page(Position::Token { token }),
+        Some(token) => Next::Page(Position::Token { token, number }),
     }
 }
 

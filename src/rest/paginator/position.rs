@@ -26,6 +26,9 @@ pub enum Position {
     Token {
         /// The token, as received.
         token: String,
+        /// It came as a number, and goes back as one where the request is JSON.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        number: bool,
     },
     /// A link of the API: path and query on the origin of the resource, without credentials.
     Link {

@@ -65,7 +65,7 @@ fn next(options: Json, position: Position, response: &Response) -> Result<Next, 
 }
 
 fn token(token: &str) -> Position {
-    Position::Token { token: token.to_owned() }
+    Position::Token { token: token.to_owned(), number: false }
 }
 
 fn link(url: &str) -> Position {
@@ -88,7 +88,7 @@ fn each_kind_finds_its_next_page_or_its_end() {
         (json!({"type": "json_link", "next_url_path": "n"}), first(), 5, json!({"n": {"href": "/x"}}), at(link("/x"))),
         (json!({"type": "json_link", "next_url_path": "n"}), first(), 5, json!({"n": {"href": null}}), end(NoNext)),
         (cursor("c"), first(), 5, json!({"c": "t1"}), at(token("t1"))),
-        (cursor("c"), token("t1"), 5, json!({"c": 17}), at(token("17"))),
+        (cursor("c"), token("t1"), 5, json!({"c": 17}), at(Position::Token { token: "17".to_owned(), number: true })),
         (cursor("c"), token("t1"), 5, json!({"c": null}), end(NoNext)),
         (cursor("c"), token("t1"), 0, json!({"c": "t1"}), end(EmptyPage)),
         (last_record(), first(), 1, json!({"data": [{"id": "x"}], "more": true}), at(token("x"))),
@@ -182,6 +182,8 @@ fn headers_lead_on_where_they_are_asked_to() {
 fn a_position_is_placed_where_the_options_say() {
     let body = paginator(json!({"type": "cursor", "cursor_path": "c", "cursor_body_path": "page.after"}));
     assert_eq!(body.changes(&token("t")).body, [("page.after".to_owned(), json!("t"))]);
+    let number = Position::Token { token: "17".to_owned(), number: true };
+    assert_eq!(body.changes(&number).body, [("page.after".to_owned(), json!(17))], "a number stays one");
     let header = paginator(json!({"type": "cursor", "cursor_path": "c", "cursor_header": "X-After"}));
     assert_eq!(header.changes(&token("t")).headers, [("X-After".to_owned(), "t".to_owned())]);
     let offset = paginator(json!({"type": "offset", "limit": 10, "offset_param": "skip", "limit_body_path": "n"}));
