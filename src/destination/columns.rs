@@ -81,7 +81,12 @@ const REAL_INTEGER_MAX: u64 = 1 << 53;
 
 /// Whether a column of integers takes the double as it is, or as the integer that it is exactly.
 fn stays_real(value: f64) -> bool {
-    value.fract() != 0.0 || value.abs() <= REAL_INTEGER_MAX as f64
+    (value.fract() != 0.0 || value.abs() <= REAL_INTEGER_MAX as f64) && !is_negative_zero(value)
+}
+
+/// SQLite keeps a whole number of a REAL column as an integer, which has no sign at zero.
+fn is_negative_zero(value: f64) -> bool {
+    value == 0.0 && value.is_sign_negative()
 }
 
 /// What is bound for `value` in a column of type `column`; `None` for a misfit.
@@ -92,7 +97,7 @@ pub(super) fn bind(column: ColumnType, value: Value<'_>) -> Option<ValueRef<'_>>
         (Boolean, Value::Bool(value)) => ValueRef::Integer(value.into()),
         (Integer, Value::Integer(value, _)) => ValueRef::Integer(value),
         (Real, Value::Integer(value, _)) if value.unsigned_abs() <= REAL_INTEGER_MAX => ValueRef::Integer(value),
-        (Real, Value::Real(value, _)) => ValueRef::Real(value),
+        (Real, Value::Real(value, _)) if !is_negative_zero(value) => ValueRef::Real(value),
         (Integer, Value::Real(value, _)) if stays_real(value) => ValueRef::Real(value),
         (Number, Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text)) => ValueRef::Text(text),
         (Text, Value::Text(text)) | (Json, Value::Json(text)) => ValueRef::Text(text),
@@ -182,12 +187,13 @@ mod tests {
     fn a_column_holds_one_kind_of_value() {
         use ColumnType::{Boolean, Integer, Json, Number, Real, Text};
         let big = Value::Number(b"123456789012345678901234567890");
-        let cases: [(Value<'_>, &[ColumnType]); 9] = [
+        let cases: [(Value<'_>, &[ColumnType]); 10] = [
             (Value::Integer(1, b"1"), &[Integer, Real, Number]),
             (Value::Integer((1 << 53) + 1, b"9007199254740993"), &[Integer, Number]),
             (Value::Real(5.5, b"5.5"), &[Integer, Real, Number]),
             (Value::Real(3.953030112181507e17, b"3.953030112181507e17"), &[Real, Number]),
             (big, &[Number]),
+            (Value::Real(-0.0, b"-0.0"), &[Number]),
             (Value::Text(b"007"), &[Text]),
             (Value::Bool(true), &[Boolean]),
             (Value::Json(b"[1]"), &[Json]),

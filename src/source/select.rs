@@ -143,10 +143,13 @@ impl<'a> Body<'a> {
     /// An error in the outermost layer. Without one, no records are no records.
     fn error_beside(&self) -> Option<(&str, &'a str)> {
         const NOTHING: [&str; 6] = ["null", "false", "\"\"", "[]", "{}", "0"];
-        let is_error = |key: &str, raw: &str| {
-            let raw: String = raw.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-            matches!(key, "error" | "errors") && !NOTHING.contains(&raw.as_str())
+        // Only what is short can be nothing, written with blanks or without.
+        const NOTHING_BYTES_MAX: usize = 16;
+        let is_nothing = |raw: &str| {
+            let plain = || raw.split_ascii_whitespace().collect::<String>();
+            raw.len() <= NOTHING_BYTES_MAX && NOTHING.contains(&plain().as_str())
         };
+        let is_error = |key: &str, raw: &str| matches!(key, "error" | "errors") && !is_nothing(raw);
         self.entries.iter().find(|(key, raw)| is_error(key, raw)).map(|(key, raw)| (key.as_str(), *raw))
     }
 
