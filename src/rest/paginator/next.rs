@@ -1,5 +1,7 @@
 //! What comes after a page, and when a page contradicts itself.
 
+use std::fmt;
+
 use serde_json::Value as Json;
 
 use super::{Evidence, Next, Offset, PageNumber, Paginator, PagingError, Position};
@@ -154,18 +156,19 @@ fn next_offset(
     has_more: Option<bool>,
     page: &Evidence<'_>,
 ) -> Result<Next, PagingError> {
-    let total = total(options.total_path.as_deref(), options.total_header.as_deref(), page);
-    let reached = offset.saturating_sub(options.initial_offset).saturating_add(page.records);
-    if page.records == 0 && has_more != Some(true) {
-        return match total {
-            Some(total) if reached < total => {
-                Err(PagingError(format!("the page at offset {offset} is empty, but the API announced {total} records")))
-            }
-            _ => Ok(Next::End(StopReason::EmptyPage)),
-        };
-    }
-    if let Some(total) = total.filter(|total| reached >= *total && has_more != Some(true)) {
-        return end_at(total, reached, "records", options.total_path.as_deref(), options.total_header.as_deref());
+    let end = counted_end(
+        &Counted {
+            place: format_args!("the page at offset {offset}"),
+            reached: offset.saturating_sub(options.initial_offset).saturating_add(page.records),
+            unit: "records",
+            total_path: options.total_path.as_deref(),
+            total_header: options.total_header.as_deref(),
+        },
+        has_more,
+        page,
+    )?;
+    if let Some(reason) = end {
+        return Ok(Next::End(reason));
     }
     // By what came, never by what was asked for: a limit that the API caps would skip the rest of each page, and one
     // that it exceeds would bring rows twice.
@@ -180,30 +183,63 @@ fn next_page(
     has_more: Option<bool>,
     page: &Evidence<'_>,
 ) -> Result<Next, PagingError> {
-    let total = total(options.total_path.as_deref(), options.total_header.as_deref(), page);
-    let reached = number.saturating_sub(options.base_page).saturating_add(1);
-    if page.records == 0 && has_more != Some(true) {
-        return match total {
-            Some(total) if reached < total => {
-                Err(PagingError(format!("page {number} is empty, but the API announced {total} pages")))
-            }
-            _ => Ok(Next::End(StopReason::EmptyPage)),
-        };
-    }
-    if let Some(total) = total.filter(|total| reached >= *total && has_more != Some(true)) {
-        return end_at(total, reached, "pages", options.total_path.as_deref(), options.total_header.as_deref());
+    let end = counted_end(
+        &Counted {
+            place: format_args!("page {number}"),
+            reached: number.saturating_sub(options.base_page).saturating_add(1),
+            unit: "pages",
+            total_path: options.total_path.as_deref(),
+            total_header: options.total_header.as_deref(),
+        },
+        has_more,
+        page,
+    )?;
+    if let Some(reason) = end {
+        return Ok(Next::End(reason));
     }
     let next = number.checked_add(1).ok_or_else(|| PagingError("the page number is too large".to_owned()))?;
     Ok(Next::Page(Position::Page { page: next }))
 }
 
+/// How far a read that counts has come with a page.
+struct Counted<'a> {
+    /// The page, for people.
+    place: fmt::Arguments<'a>,
+    reached: u64,
+    /// What is counted.
+    unit: &'a str,
+    total_path: Option<&'a str>,
+    total_header: Option<&'a str>,
+}
+
+/// Whether a read that counts ends with this page: at an empty one, or at the announced total.
+fn counted_end(
+    read: &Counted<'_>,
+    has_more: Option<bool>,
+    page: &Evidence<'_>,
+) -> Result<Option<StopReason>, PagingError> {
+    if has_more == Some(true) {
+        return Ok(None);
+    }
+    let total = total(read.total_path, read.total_header, page);
+    match total {
+        Some(total) if page.records == 0 && read.reached < total => {
+            Err(PagingError(format!("{} is empty, but the API announced {total} {}", read.place, read.unit)))
+        }
+        _ if page.records == 0 => Ok(Some(StopReason::EmptyPage)),
+        Some(total) if read.reached >= total => end_at(total, read).map(Some),
+        _ => Ok(None),
+    }
+}
+
 /// The end at a total that was reached. One that was passed is no total of this read: it may be the number of
 /// something else, and ending by it would lose what comes after.
-fn end_at(total: u64, reached: u64, unit: &str, path: Option<&str>, header: Option<&str>) -> Result<Next, PagingError> {
-    if reached == total {
-        return Ok(Next::End(StopReason::TotalReached));
+fn end_at(total: u64, read: &Counted<'_>) -> Result<StopReason, PagingError> {
+    let Counted { reached, unit, .. } = read;
+    if *reached == total {
+        return Ok(StopReason::TotalReached);
     }
-    let place = match (path, header) {
+    let place = match (read.total_path, read.total_header) {
         (Some(path), _) => format!("`total_path` ({path:?})"),
         (None, header) => format!("`total_header` ({:?})", header.unwrap_or_default()),
     };
