@@ -15,7 +15,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{self, Env, Loaded};
+use crate::destination::DbError;
 use crate::exit::Exit;
+use crate::sync::exit_of_db;
 
 mod check;
 mod demo;
@@ -105,6 +107,12 @@ impl Failure {
     }
 }
 
+impl From<DbError> for Failure {
+    fn from(error: DbError) -> Self {
+        Self::new(exit_of_db(&error), error)
+    }
+}
+
 /// What a verb writes with.
 #[derive(Clone, Debug)]
 struct Console {
@@ -148,7 +156,7 @@ async fn dispatch(cli: &Cli, console: &Console) -> Verb {
     match &cli.command {
         Command::Sync(args) => sync::run(args, &cli.options, console).await,
         Command::Check(args) => check::run(args, &cli.options, console),
-        Command::Reset(args) => reset::run(args, &cli.options).await,
+        Command::Reset(args) => reset::run(args, &cli.options, console).await,
         Command::Demo(args) => demo::run(args, console).await,
         Command::Practice(args) => practice::run(args, console).await,
         Command::Schema => {

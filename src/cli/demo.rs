@@ -14,13 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Console, Failure, Verb, count, print, sync, thousands, watch};
 use crate::config::{self, Config, Env};
-use crate::destination::{Db, DbError, DestinationOptions};
+use crate::destination::{Db, DestinationOptions};
 use crate::exit::Exit;
 use crate::page::ResourceId;
 use crate::practice::{Practice, PracticeOptions, Served, Size};
 use crate::source::{Columns, table_name};
 use crate::supervisor;
-use crate::sync::exit_of_db;
 use crate::tasks::TaskGroup;
 use crate::verify;
 
@@ -123,9 +122,9 @@ struct Prepared {
 /// is begun anew. A file that holds anything but a demo is left alone.
 async fn prepare(args: &DemoArgs) -> Result<Prepared, Failure> {
     let options = DestinationOptions { path: args.path.clone(), ..DestinationOptions::default() };
-    let db = Db::open(&options).await.map_err(failed)?;
+    let db = Db::open(&options).await?;
     let prepared = prepare_in(&db, args).await;
-    db.close().await.map_err(failed)?;
+    db.close().await?;
     prepared
 }
 
@@ -133,8 +132,8 @@ async fn prepare_in(db: &Db, args: &DemoArgs) -> Result<Prepared, Failure> {
     let shipped = configuration(&args.path, SocketAddr::from((Ipv4Addr::LOCALHOST, PORT)))?;
     let all: Vec<ResourceId> = resources(&shipped).collect();
     let size = if args.fast { "fast" } else { "full" };
-    let found = db.resources().await.map_err(failed)?;
-    let note = db.note(NOTE).await.map_err(failed)?;
+    let found = db.resources().await?;
+    let note = db.note(NOTE).await?;
     let foreign = found.iter().find(|(id, _)| note.is_none() || !all.contains(id));
     if let Some((id, _)) = foreign {
         let path = args.path.display();
@@ -144,7 +143,7 @@ async fn prepare_in(db: &Db, args: &DemoArgs) -> Result<Prepared, Failure> {
     let port = found.iter().find_map(|(_, identity)| port_of(identity));
     let mut open = Vec::new();
     for id in &all {
-        if !db.checkpoint(id).await.map_err(failed)?.is_some_and(|checkpoint| checkpoint.complete) {
+        if !db.checkpoint(id).await?.is_some_and(|checkpoint| checkpoint.complete) {
             open.push(id.clone());
         }
     }
@@ -152,14 +151,10 @@ async fn prepare_in(db: &Db, args: &DemoArgs) -> Result<Prepared, Failure> {
         return Ok(Prepared { port, open });
     }
     for (id, _) in &found {
-        db.reset(id, true).await.map_err(failed)?;
+        db.reset(id, true).await?;
     }
-    db.set_note(NOTE, size).await.map_err(failed)?;
+    db.set_note(NOTE, size).await?;
     Ok(Prepared { port: None, open: all })
-}
-
-fn failed(error: DbError) -> Failure {
-    Failure::new(exit_of_db(&error), error)
 }
 
 fn configuration(path: &Path, address: SocketAddr) -> Result<Config, Failure> {

@@ -3,10 +3,8 @@
 use clap::Args;
 
 use super::sync::select;
-use super::{Failure, Options, Verb, print};
+use super::{Console, Options, Verb, load, print};
 use crate::destination::Db;
-use crate::page::ResourceId;
-use crate::sync::exit_of_db;
 
 /// Arguments of `reset`.
 #[derive(Debug, Args)]
@@ -22,21 +20,15 @@ pub(super) struct ResetArgs {
     drop_rows: bool,
 }
 
-pub(super) async fn run(args: &ResetArgs, options: &Options) -> Verb {
-    let console = super::Console { bars: indicatif::MultiProgress::new(), quiet: options.quiet, colour: false };
-    let loaded = super::load(options, &console)?;
+pub(super) async fn run(args: &ResetArgs, options: &Options, console: &Console) -> Verb {
+    let loaded = load(options, console)?;
     let ids = select(&loaded.config, &args.selection)?;
-    let failed = |error| Failure::new(exit_of_db(&error), error);
-    let db = Db::open(&loaded.config.destination).await.map_err(failed)?;
+    let db = Db::open(&loaded.config.destination).await?;
     for id in &ids {
-        let known = reset(&db, id, args.drop_rows).await?;
+        let known = db.reset(id, args.drop_rows).await?;
         let said = if known { "will be read from the start" } else { "was not read yet" };
         print(&format!("{id} {said}\n"));
     }
-    db.close().await.map_err(failed)?;
+    db.close().await?;
     Ok(None)
-}
-
-async fn reset(db: &Db, id: &ResourceId, drop_rows: bool) -> Result<bool, Failure> {
-    db.reset(id, drop_rows).await.map_err(|error| Failure::new(exit_of_db(&error), error))
 }
