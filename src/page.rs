@@ -14,7 +14,7 @@ mod slots;
 
 pub(crate) use rows::{Cell, CellKind, Span};
 pub use rows::{Rejected, Rows, Text, Value};
-pub use slots::{Slot, Slots};
+pub use slots::{Room, Slot, Slots, Turn, Turns};
 
 /// A resource by the names it has in the configuration; printed as `SOURCE.RESOURCE`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

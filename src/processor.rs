@@ -24,7 +24,8 @@ pub struct PipelineOptions {
     /// Pages that may wait between the readers and the processor.
     #[schemars(range(min = 1, max = 100_000))]
     pub channel_pages: u32,
-    /// Bytes of pages that may be on their way between the first request for them and their commit.
+    /// Bytes of pages, bodies and the rows made of them, that may be on their way between the request and the commit;
+    /// one page more is let through where it alone is larger.
     pub channel_bytes: ByteSize,
     /// A batch is committed when it holds this many rows.
     #[schemars(range(min = 1))]

@@ -2,11 +2,14 @@
 //! what became of each resource comes back as a report. `sync` and every later way of running use this.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Sender, channel};
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +49,8 @@ pub struct PlannedResource {
 struct Shared {
     db: Arc<Db>,
     slots: Slots,
+    /// Resources that are read at the same time.
+    places: Semaphore,
     stop: CancellationToken,
 }
 
@@ -53,8 +58,12 @@ struct Shared {
 pub async fn sync(plan: &SyncPlan, db: Arc<Db>, stop: &CancellationToken) -> SyncReport {
     let stop = stop.child_token();
     let (sender, receiver) = channel(plan.pipeline.channel_pages as usize);
-    let shared =
-        Arc::new(Shared { db: Arc::clone(&db), slots: Slots::new(plan.pipeline.channel_bytes), stop: stop.clone() });
+    let shared = Arc::new(Shared {
+        db: Arc::clone(&db),
+        slots: Slots::new(plan.pipeline.channel_bytes),
+        places: Semaphore::new(plan.pipeline.concurrency as usize),
+        stop: stop.clone(),
+    });
     let stored: Arc<Mutex<HashMap<ResourceId, (Counts, u64)>>> = Arc::default();
     let progress: HashMap<ResourceId, Arc<ResourceProgress>> =
         plan.resources.iter().map(|planned| (planned.id().clone(), Arc::clone(&planned.progress))).collect();
@@ -112,50 +121,52 @@ impl PlannedResource {
 }
 
 /// A reader that has to wait for longer than this gives its place to the next resource, so that one API's
-/// `Retry-After` does not starve the others. It goes on by itself when its wait is over, so for a while there can be
-/// more busy readers than `concurrency`; but never more than [`READERS_PER_PLACE`] for each place.
+/// `Retry-After` does not starve the others. When its wait is over it stands in line for a place again.
 const LONG_WAIT: SignedDuration = SignedDuration::from_secs(2);
 
-/// Readers under way for each place, the waiting ones too.
-const READERS_PER_PLACE: usize = 2;
-
-/// Reads the resources, so many at a time, in the order of the plan.
+/// Reads the resources, `concurrency` at a time, in the order of the plan.
 async fn read_all(plan: &SyncPlan, shared: &Arc<Shared>, sender: Sender<Delivery>) -> HashMap<ResourceId, ReadEnd> {
-    let mut waiting = plan.resources.iter().peekable();
     let mut readers = TaskGroup::default();
+    for planned in &plan.resources {
+        let reader = read_resource(Arc::clone(shared), planned.clone(), sender.clone());
+        readers.spawn(planned.clone(), in_place(Arc::clone(shared), Arc::clone(&planned.progress), reader));
+    }
+    drop(sender);
     let mut ends = HashMap::new();
-    loop {
-        let busy = |readers: &TaskGroup<Reader, ReadEnd>| {
-            readers.keys().filter(|reader| !waits_long(&reader.progress.activity())).count()
-        };
-        let places = plan.pipeline.concurrency as usize;
-        while busy(&readers) < places
-            && readers.keys().count() < places * READERS_PER_PLACE
-            && let Some(planned) = waiting.next()
-        {
-            let reader = read_resource(Arc::clone(shared), planned.clone(), sender.clone());
-            readers.spawn(Reader { id: planned.id().clone(), progress: Arc::clone(&planned.progress) }, reader);
-        }
-        let ended = tokio::select! {
-            ended = readers.next() => ended,
-            // Only to look again who is waiting.
-            () = tokio::time::sleep(LONG_WAIT.unsigned_abs()), if waiting.peek().is_some() => continue,
-        };
-        let Some((Reader { id, progress }, result)) = ended else { break };
-        progress.set(Activity::Ended);
+    while let Some((planned, result)) = readers.next().await {
+        planned.progress.set(Activity::Ended);
         let end = ReadEnd::of_task(result);
         if end.db_error.is_some() || (end.outcome == Outcome::Failed && plan.pipeline.on_error == OnError::FailFast) {
             shared.stop.cancel();
         }
-        ends.insert(id, end);
+        ends.insert(planned.id().clone(), end);
     }
     ends
 }
 
-/// Whose reader a task is.
-struct Reader {
-    id: ResourceId,
-    progress: Arc<ResourceProgress>,
+/// Runs a reader while it has one of the places, which it leaves while it waits for long.
+async fn in_place<T>(shared: Arc<Shared>, progress: Arc<ResourceProgress>, reader: impl Future<Output = T>) -> T {
+    let mut reader = pin!(reader);
+    loop {
+        // A run that ends goes on without one: nothing more is sent.
+        let place = shared.stop.run_until_cancelled(shared.places.acquire()).await;
+        let ended = poll_fn(|context| match reader.as_mut().poll(context) {
+            Poll::Ready(ended) => Poll::Ready(Some(ended)),
+            Poll::Pending if waits_long(&progress.activity()) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        if let Some(ended) = ended.await {
+            return ended;
+        }
+        drop(place);
+        woken().await;
+    }
+}
+
+/// Waits until whatever this task waited for has happened.
+async fn woken() {
+    let mut asleep = false;
+    poll_fn(|_| if std::mem::replace(&mut asleep, true) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
 
 fn waits_long(activity: &Activity) -> bool {

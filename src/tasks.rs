@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::future::Future;
 
-use tokio::task::{Id, JoinSet};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::{Id, JoinSet, block_in_place};
 
 /// A group of tasks. Dropping it ends those that still run.
 #[derive(Debug)]
@@ -30,11 +31,6 @@ impl<K, T: Send + 'static> TaskGroup<K, T> {
         self.keys.insert(handle.id(), key);
     }
 
-    /// The keys of those that have not been awaited yet.
-    pub fn keys(&self) -> impl Iterator<Item = &K> {
-        self.keys.values()
-    }
-
     /// The next task that ends, or `None` when there is none left. Cancel-safe.
     pub async fn next(&mut self) -> Option<(K, Result<T, Panicked>)> {
         let (id, result) = match self.tasks.join_next_with_id().await? {
@@ -43,6 +39,14 @@ impl<K, T: Send + 'static> TaskGroup<K, T> {
         };
         let key = self.keys.remove(&id).expect("every task was started with a key");
         Some((key, result))
+    }
+}
+
+/// Does work that keeps its thread busy for long. The other tasks of a runtime with several threads go on meanwhile.
+pub fn busy<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => block_in_place(work),
+        _ => work(),
     }
 }
 

@@ -126,6 +126,16 @@ impl Rows {
         &self.rejected
     }
 
+    /// Bytes that they take in memory beside the body they point into.
+    #[must_use]
+    pub fn heap_bytes(&self) -> u64 {
+        let cells = self.cells.capacity() * size_of::<Cell>() + self.row_ends.capacity() * size_of::<u32>();
+        let keys: usize = self.keys.iter().map(|key| size_of::<String>() + key.capacity()).sum();
+        let rejected: usize =
+            self.rejected.iter().map(|rejected| size_of::<Rejected>() + rejected.record.capacity()).sum();
+        (cells + self.unescaped.capacity() + keys + rejected) as u64
+    }
+
     /// The distinct keys of all records, in the order in which they first came.
     #[must_use]
     pub fn keys(&self) -> &[String] {

@@ -5,9 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, LOCATION, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Version};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
+use crate::page::Slot;
+use crate::rest::Redirects;
 use crate::rest::action;
 use crate::rest::body::{BodyError, Collector};
 use crate::rest::budget::Permit;
@@ -18,7 +20,6 @@ use crate::rest::link::resolve_next;
 use crate::rest::request::Prepared;
 use crate::rest::retry::Tally;
 use crate::rest::transport::{During, request_error};
-use crate::rest::{Redirects, transport};
 
 /// Redirects in a row; browsers follow twenty, an API needs one.
 const REDIRECTS_MAX: usize = 5;
@@ -26,36 +27,33 @@ const REDIRECTS_MAX: usize = 5;
 const ERROR_BODY_BYTES_MAX: u64 = 256 << 10;
 
 impl Client {
-    /// Sends the request and follows its redirects; each of them takes a permit of its own.
+    /// Sends the request and follows its redirects; each of them takes a permit of its own. `slot` grows with the body.
     pub(super) async fn attempt(
         &self,
         prepared: &Prepared,
         call: &Call<'_>,
         mut permit: Permit,
+        slot: &mut Slot,
         tally: &mut Tally,
         gzip: bool,
     ) -> Result<Received, RequestError> {
         let mut url = prepared.url.clone();
-        let mut used = Duration::ZERO;
+        let mut deadline = Instant::now() + *self.options.timeout;
         for _ in 0..=REDIRECTS_MAX {
             tally.sent += 1;
             call.progress.requests.add(1);
-            let began = Instant::now();
-            let left = self.options.timeout.saturating_sub(used);
-            let result = timeout(left, self.exchange(prepared, url, gzip)).await;
+            let exchange = Exchange { client: self, call, deadline };
+            let (received, excused) = exchange.run(prepared, url, gzip, slot).await?;
             drop(permit);
-            used += began.elapsed();
-            let received = result.map_err(|_| RequestError::Timeout {
-                host: self.host.clone(),
-                phase: Phase::Whole,
-                limit: self.options.timeout,
-            })??;
+            deadline += excused;
             call.progress.bytes.add(received.body.len() as u64);
             match self.redirect(prepared, call, &received)? {
                 None => return Ok(received),
                 Some(next) => url = next,
             }
+            let began = Instant::now();
             permit = self.permit(call, tally).await?;
+            deadline += began.elapsed();
         }
         let reason = format!("more than {REDIRECTS_MAX} redirects in a row");
         Err(RequestError::Redirect { host: self.host.clone(), status: 302, reason })
@@ -86,32 +84,6 @@ impl Client {
         Ok(Some(next))
     }
 
-    /// One request, one response. `url` has no credentials in it, and they are in nothing that is handed back.
-    async fn exchange(&self, prepared: &Prepared, url: Url, gzip: bool) -> Result<Received, RequestError> {
-        let request = self.request(prepared, &url, gzip).map_err(|reason| RequestError::Request { reason })?;
-        let response = self
-            .http
-            .execute(request)
-            .await
-            .map_err(|error| request_error(error, During::Head, &self.host, &self.options))?;
-        self.answered.store(true, std::sync::atomic::Ordering::Relaxed);
-        let status = response.status().as_u16();
-        let headers = response.headers().clone();
-        let (sized, chunked) = (headers.contains_key(CONTENT_LENGTH), headers.contains_key(TRANSFER_ENCODING));
-        if sized && chunked {
-            let reason = "it says two different things about where its body ends".to_owned();
-            return Err(RequestError::NotHttp { host: self.host.clone(), reason });
-        }
-        let framed = sized || chunked || response.version() >= Version::HTTP_2;
-        let body = if (200..300).contains(&status) {
-            self.read_body(response, &headers).await?
-        } else {
-            self.read_error_body(response, &headers).await
-        };
-        tracing::debug!(client = self.name, status, bytes = body.len(), "answered");
-        Ok(Received { status, headers, body, url, framed })
-    }
-
     fn request(&self, prepared: &Prepared, url: &Url, gzip: bool) -> Result<reqwest::Request, String> {
         let mut url = url.clone();
         let mut headers = prepared.headers.clone();
@@ -127,42 +99,6 @@ impl Client {
         Ok(request)
     }
 
-    async fn read_body(&self, mut response: reqwest::Response, headers: &HeaderMap) -> Result<Bytes, RequestError> {
-        let length = header_text(headers, CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok());
-        let encoding = header_text(headers, CONTENT_ENCODING.as_str());
-        let collector = Collector::new(encoding, length, self.options.max_page_bytes.0);
-        let mut collector = collector.map_err(|error| self.body_error(error))?;
-        while let Some(chunk) = self.chunk(&mut response).await? {
-            collector.push(&chunk).map_err(|error| self.body_error(error))?;
-        }
-        collector.finish().map_err(|error| self.body_error(error))
-    }
-
-    /// The body of a refusal, as far as it can be had; the status counts even where the body is broken.
-    async fn read_error_body(&self, mut response: reqwest::Response, headers: &HeaderMap) -> Bytes {
-        let encoding = header_text(headers, CONTENT_ENCODING.as_str());
-        let limit = ERROR_BODY_BYTES_MAX.min(self.options.max_page_bytes.0);
-        let Ok(mut collector) = Collector::new(encoding, None, limit) else { return Bytes::new() };
-        while let Ok(Some(chunk)) = self.chunk(&mut response).await {
-            if collector.push(&chunk).is_err() {
-                break;
-            }
-        }
-        collector.partial()
-    }
-
-    async fn chunk(&self, response: &mut reqwest::Response) -> Result<Option<Bytes>, RequestError> {
-        match timeout(*self.options.read_timeout, response.chunk()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(error)) => Err(transport::request_error(error, During::Body, &self.host, &self.options)),
-            Err(_) => Err(RequestError::Timeout {
-                host: self.host.clone(),
-                phase: Phase::Silence,
-                limit: self.options.read_timeout,
-            }),
-        }
-    }
-
     fn body_error(&self, error: BodyError) -> RequestError {
         let host = self.host.clone();
         match error {
@@ -176,5 +112,100 @@ impl Client {
                 }
             }
         }
+    }
+}
+
+/// One request and one response, under the time limits of its client.
+struct Exchange<'c> {
+    client: &'c Client,
+    call: &'c Call<'c>,
+    /// The end of the whole request. Waits for memory put it off.
+    deadline: Instant,
+}
+
+impl Exchange<'_> {
+    /// `url` has no credentials in it, and they are in nothing that is handed back. The second value is the time that
+    /// was spent waiting for memory.
+    async fn run(
+        mut self,
+        prepared: &Prepared,
+        url: Url,
+        gzip: bool,
+        slot: &mut Slot,
+    ) -> Result<(Received, Duration), RequestError> {
+        let client = self.client;
+        let planned_end = self.deadline;
+        let request = client.request(prepared, &url, gzip).map_err(|reason| RequestError::Request { reason })?;
+        let response = timeout_at(self.deadline, client.http.execute(request))
+            .await
+            .map_err(|_| self.timed_out(Phase::Whole))?
+            .map_err(|error| request_error(error, During::Head, &client.host, &client.options))?;
+        client.answered.store(true, std::sync::atomic::Ordering::Relaxed);
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let (sized, chunked) = (headers.contains_key(CONTENT_LENGTH), headers.contains_key(TRANSFER_ENCODING));
+        if sized && chunked {
+            let reason = "it says two different things about where its body ends".to_owned();
+            return Err(RequestError::NotHttp { host: client.host.clone(), reason });
+        }
+        let framed = sized || chunked || response.version() >= Version::HTTP_2;
+        let body = if (200..300).contains(&status) {
+            self.read_body(response, &headers, slot).await?
+        } else {
+            self.read_error_body(response, &headers).await
+        };
+        tracing::debug!(client = client.name, status, bytes = body.len(), "answered");
+        Ok((Received { status, headers, body, url, framed }, self.deadline - planned_end))
+    }
+
+    async fn read_body(
+        &mut self,
+        mut response: reqwest::Response,
+        headers: &HeaderMap,
+        slot: &mut Slot,
+    ) -> Result<Bytes, RequestError> {
+        let client = self.client;
+        let length = header_text(headers, CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok());
+        let encoding = header_text(headers, CONTENT_ENCODING.as_str());
+        let collector = Collector::new(encoding, length, client.options.max_page_bytes.0);
+        let mut collector = collector.map_err(|error| client.body_error(error))?;
+        while let Some(chunk) = self.chunk(&mut response).await? {
+            for piece in collector.pieces(&chunk) {
+                let began = Instant::now();
+                self.call.room.grow(slot, collector.held_with(piece)).await;
+                self.deadline += began.elapsed();
+                collector.push(piece).map_err(|error| client.body_error(error))?;
+            }
+        }
+        collector.finish().map_err(|error| client.body_error(error))
+    }
+
+    /// The body of a refusal, as far as it can be had; the status counts even where the body is broken.
+    async fn read_error_body(&self, mut response: reqwest::Response, headers: &HeaderMap) -> Bytes {
+        let encoding = header_text(headers, CONTENT_ENCODING.as_str());
+        let limit = ERROR_BODY_BYTES_MAX.min(self.client.options.max_page_bytes.0);
+        let Ok(mut collector) = Collector::new(encoding, None, limit) else { return Bytes::new() };
+        while let Ok(Some(chunk)) = self.chunk(&mut response).await {
+            if collector.push(&chunk).is_err() {
+                break;
+            }
+        }
+        collector.partial()
+    }
+
+    async fn chunk(&self, response: &mut reqwest::Response) -> Result<Option<Bytes>, RequestError> {
+        let client = self.client;
+        let silence = Instant::now() + *client.options.read_timeout;
+        match timeout_at(silence.min(self.deadline), response.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(error)) => Err(request_error(error, During::Body, &client.host, &client.options)),
+            Err(_) => Err(self.timed_out(if silence < self.deadline { Phase::Silence } else { Phase::Whole })),
+        }
+    }
+
+    fn timed_out(&self, phase: Phase) -> RequestError {
+        let options = &self.client.options;
+        let limit = if phase == Phase::Silence { options.read_timeout } else { options.timeout };
+        RequestError::Timeout { host: self.client.host.clone(), phase, limit }
     }
 }

@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
 
-/// A server's word on the length of its body is worth this much memory in advance.
-const RESERVED_BYTES_MAX: usize = 4 << 20;
+/// Compressed bytes are unpacked in pieces of this size: none of them becomes more than about 4 MiB.
+const PIECE_BYTES: usize = 4 << 10;
 
 /// Why a body is not taken.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub(super) enum Collector {
 #[derive(Default)]
 pub(super) struct Bounded {
     bytes: Vec<u8>,
+    /// How long it will be, where that is known.
+    announced: usize,
     limit: usize,
     full: bool,
 }
@@ -39,6 +41,9 @@ impl Write for Bounded {
         if self.bytes.len() + chunk.len() > self.limit {
             self.full = true;
             return Err(io::Error::other("the page is too large"));
+        }
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve_exact(self.announced);
         }
         self.bytes.extend_from_slice(chunk);
         Ok(chunk.len())
@@ -60,7 +65,7 @@ impl Collector {
                 if length > limit {
                     return Err(BodyError::TooLarge);
                 }
-                buffer.bytes.reserve_exact(length.min(RESERVED_BYTES_MAX));
+                buffer.announced = length;
                 Ok(Self::Plain(buffer))
             }
             Some("gzip" | "x-gzip") => {
@@ -68,6 +73,24 @@ impl Collector {
             }
             Some(other) => Err(BodyError::Unknown(other.chars().take(40).collect())),
         }
+    }
+
+    /// Bytes of memory that it will hold, at least, when it has taken this chunk.
+    pub(super) fn held_with(&self, chunk: &[u8]) -> u64 {
+        let buffer = match self {
+            Self::Plain(buffer) => buffer,
+            Self::Gzip { decoder, .. } => decoder.get_ref(),
+        };
+        let length = buffer.bytes.len() + chunk.len();
+        // A vector that is full doubles.
+        let capacity = buffer.bytes.capacity().max(buffer.announced);
+        (if length > capacity { length.max(2 * capacity) } else { capacity }) as u64
+    }
+
+    /// The pieces of a chunk that are to be taken one by one.
+    pub(super) fn pieces<'a>(&self, chunk: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let size = if matches!(self, Self::Plain(_)) { usize::MAX } else { PIECE_BYTES };
+        chunk.chunks(size)
     }
 
     /// Takes one more chunk.

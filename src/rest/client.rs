@@ -2,10 +2,8 @@
 //! again. A page either comes back whole or as an error that says what to do; nothing in between.
 
 use std::fmt;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,11 +14,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use crate::page::{Room, Slot};
 use crate::progress::{ResourceProgress, Waiting};
 use crate::rest::ClientOptions;
 use crate::rest::action::CompiledAction;
 use crate::rest::auth::{Auth, Credential};
-use crate::rest::budget::{Budget, Permit, Refused};
+use crate::rest::budget::Budget;
 use crate::rest::error::{ClientError, RequestError};
 use crate::rest::hints::{header_text, retry_after, server_now};
 use crate::rest::link::{LinkError, shown_host};
@@ -29,6 +28,9 @@ use crate::rest::request::{Common, Prepared, RequestParts, Target, add_headers, 
 use crate::rest::retry::{Next, Tally, random};
 use crate::rest::transport;
 use crate::rest::verdict::{Court, Failure};
+
+/// A body and the rows that it is taken apart into are expected to need this much memory, in bodies.
+const DECODED_FACTOR: u64 = 3;
 
 /// One API's client. Cheap to share behind an `Arc`; connections are pooled inside.
 pub struct Client {
@@ -40,7 +42,7 @@ pub struct Client {
     /// Whether a connection was ever answered on, so that a reset may be a kept-alive one that the server closed.
     pub(super) answered: AtomicBool,
     common: Common,
-    budget: Arc<Budget>,
+    pub(super) budget: Arc<Budget>,
 }
 
 /// What to fetch, and whom to tell.
@@ -50,6 +52,8 @@ pub struct Call<'a> {
     pub request: &'a RequestParts,
     /// The resource's response actions, in order.
     pub actions: &'a [CompiledAction],
+    /// Where the page has its memory from.
+    pub room: &'a Room,
     /// Where waits and counts are shown.
     pub progress: &'a ResourceProgress,
     /// Ends every wait at once.
@@ -95,11 +99,11 @@ pub enum Outcome<T> {
 
 /// The result of a logical request.
 #[derive(Debug)]
-pub struct Fetched<T, S> {
+pub struct Fetched<T> {
     /// What came of it.
     pub value: Outcome<T>,
-    /// What was reserved for the page.
-    pub slot: S,
+    /// The memory of the page.
+    pub slot: Slot,
     /// The last response.
     pub received: Received,
     /// Requests sent, redirects and failures included.
@@ -188,69 +192,61 @@ impl Client {
         if redactor.is_in(&url, &written) { Err(LinkError::Secret) } else { Ok(url) }
     }
 
-    /// Sends the request until it has an answer that counts, or none can be hoped for. `reserve` is awaited once,
-    /// after the first wait for the budget and before anything is sent; what it gives is kept over retries and handed
-    /// back. `accept` makes a value of a 2xx response or says why it is none.
+    /// Sends the request until it has an answer that counts, or none can be hoped for. Nothing is sent before the budget
+    /// allows it and there is memory for the page. `accept` makes a value of a 2xx response or says why it is none.
     ///
     /// # Errors
     /// Why there is no value. Dropping the call at any point loses nothing but the request in flight.
-    pub async fn fetch<T, S>(
+    pub async fn fetch<T>(
         &self,
         call: Call<'_>,
-        reserve: impl Future<Output = S>,
         mut accept: impl FnMut(&Received) -> Result<T, Rejected>,
-    ) -> Result<Fetched<T, S>, RequestError> {
+    ) -> Result<Fetched<T>, RequestError> {
         let prepared = Prepared::new(&self.common, call.request).map_err(|reason| RequestError::Request { reason })?;
-        let run = self.run(&prepared, &call, reserve, &mut accept);
+        let run = self.run(&prepared, &call, &mut accept);
         call.stop.run_until_cancelled(run).await.unwrap_or(Err(RequestError::Interrupted))
     }
 
-    async fn run<T, S>(
+    async fn run<T>(
         &self,
         prepared: &Prepared,
         call: &Call<'_>,
-        reserve: impl Future<Output = S>,
         accept: &mut impl FnMut(&Received) -> Result<T, Rejected>,
-    ) -> Result<Fetched<T, S>, RequestError> {
+    ) -> Result<Fetched<T>, RequestError> {
         let mut tally = Tally::default();
-        let mut permit = self.permit(call, &mut tally).await?;
-        let mut reserve = pin!(reserve);
-        let slot = match futures::poll!(reserve.as_mut()) {
-            Poll::Ready(slot) => slot,
-            Poll::Pending => {
-                // Whoever waits for memory must not hold a place that a request with memory waits for.
-                drop(permit);
-                let slot = reserve.await;
-                permit = self.permit(call, &mut tally).await?;
-                slot
-            }
-        };
+        let (mut permit, mut slot) = self.permit_and_slot(call, &mut tally).await?;
         tally.excused = Duration::ZERO;
         let first = Instant::now();
         let mut gzip = true;
         loop {
             let began = Instant::now();
-            let failure = match self.attempt(prepared, call, permit, &mut tally, gzip).await {
+            let failure = match self.attempt(prepared, call, permit, &mut slot, &mut tally, gzip).await {
                 Err(error) => Failure::from(error),
-                Ok(received) => match self.judge(prepared, call, &received, accept).await? {
-                    Err(failure) => failure,
-                    Ok(value) => {
-                        return Ok(Fetched {
-                            value,
-                            slot,
-                            received,
-                            attempts: tally.sent,
-                            fetched_at: Timestamp::now(),
-                            duration: began.elapsed(),
-                            shown_url: prepared.shown.clone(),
-                        });
+                Ok(received) => {
+                    let bytes = received.body.len() as u64;
+                    call.room.grow(&mut slot, bytes.saturating_mul(DECODED_FACTOR)).await;
+                    match self.judge(prepared, call, &received, accept).await? {
+                        Err(failure) => failure,
+                        Ok(value) => {
+                            return Ok(Fetched {
+                                value,
+                                slot,
+                                received,
+                                attempts: tally.sent,
+                                fetched_at: Timestamp::now(),
+                                duration: began.elapsed(),
+                                shown_url: prepared.shown.clone(),
+                            });
+                        }
                     }
-                },
+                }
             };
+            // Others can use the memory while this page waits for its next try.
+            drop(slot);
             gzip &= !matches!(failure, Failure::Dubious(RequestError::Encoding { .. }));
             self.before_next_try(prepared, call, &mut tally, failure, first.elapsed()).await?;
             call.progress.retries.add(1);
-            permit = self.permit(call, &mut tally).await?;
+            (permit, slot) = self.permit_and_slot(call, &mut tally).await?;
         }
     }
 
@@ -324,23 +320,6 @@ impl Client {
                 Ok(())
             }
         }
-    }
-
-    pub(super) async fn permit(&self, call: &Call<'_>, tally: &mut Tally) -> Result<Permit, RequestError> {
-        let began = Instant::now();
-        let mut notice = Waiting::new(call.progress);
-        let patience = *self.options.retry.max_retry_after;
-        let result = self.budget.acquire(patience, |until, reason| notice.show(until, reason)).await;
-        tally.excused += began.elapsed();
-        result.map_err(|refused| match refused {
-            Refused::PausedUntil(until) => RequestError::RateLimited { until },
-            Refused::Store(reason) => RequestError::Store { budget: self.budget.name().to_owned(), reason },
-        })
-    }
-
-    async fn pause(&self, delay: Duration, reason: &str) -> Result<(), RequestError> {
-        let paused = self.budget.pause(Instant::now() + delay, reason).await;
-        paused.map_err(|reason| RequestError::Store { budget: self.budget.name().to_owned(), reason })
     }
 }
 

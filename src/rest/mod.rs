@@ -18,6 +18,7 @@ pub mod client;
 pub mod error;
 mod gcra;
 mod hints;
+mod leave;
 pub mod link;
 pub mod paginator;
 mod redact;

@@ -1,5 +1,6 @@
 //! A configured API and its resources, read page by page. Knows nothing of files and tables.
 
+mod ahead;
 pub mod cursor;
 mod decoded;
 mod options;

@@ -1,28 +1,22 @@
 //! The read itself: a stream of pages, each with the checkpoint that is true once it is stored.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_stream::try_stream;
-use futures::stream::{FuturesOrdered, Stream, StreamExt};
-use serde_json::Value as Json;
+use futures::stream::Stream;
 
+use super::ahead::InFlight;
 use super::cursor::{Decided, Start};
-use super::decoded::{Decoded, decode_page, keys_of};
+use super::decoded::{Decoded, keys_of};
 use super::resource::Resource;
 use super::select::{Body, Selector};
 use super::walk::{Walk, WalkError};
 use crate::page::{Checkpoint, Page, Rows, Run, Slot, Slots, StopReason, Value};
 use crate::progress::ResourceProgress;
-use crate::rest::client::{Call, Fetched, Outcome, Received};
+use crate::rest::client::{Fetched, Outcome, Received};
 use crate::rest::error::RequestError;
 use crate::rest::link::{link_with_rel, resolve_next};
-use crate::rest::paginator::{Evidence, Next, Paginator, PagingError, Position, set_at, set_named};
-use crate::rest::request::{RequestParts, Target as RequestTarget};
-
-/// What the first page of a read is taken to need, before one has come.
-const FIRST_PAGE_BYTES_ESTIMATE: u64 = 64 << 10;
+use crate::rest::paginator::{Evidence, Next, Paginator, PagingError, Position};
 
 /// Everything that reading a resource once needs.
 #[derive(Debug)]
@@ -74,93 +68,49 @@ pub enum SourceErrorKind {
 /// `end` set says that there is no more.
 pub fn pages(read: Read) -> impl Stream<Item = Result<Page, SourceError>> + Send {
     try_stream! {
-        let decided = read.start.decided.clone().unwrap_or_default();
-        let resumed = read.start.position.is_some();
-        let paginator = decided.paginator.clone().map_or_else(
-            || read.resource.paginator.clone(),
-            |decided| decided.limited_by(&read.resource.paginator),
-        );
-        let mut selector = match &decided.data_selector {
-            Some(path) if matches!(read.resource.selector, Selector::Find) => Selector::Path(path.clone()),
-            _ => read.resource.selector.clone(),
-        };
-        let mut ahead = Some(read.start.position.clone().unwrap_or_else(|| paginator.first()));
-        let mut walk = Walk::new(paginator, resumed);
-        let estimate = AtomicU64::new(FIRST_PAGE_BYTES_ESTIMATE);
-        let mut in_flight = FuturesOrdered::new();
-        let mut planned = VecDeque::new();
-        // A page of another size than planned for: only the page behind it is asked for before there is a new plan.
-        let mut replan = false;
+        let (paginator, mut selector) = how(&read);
+        let start = read.start.position.clone().unwrap_or_else(|| paginator.first());
+        let mut walk = Walk::new(paginator, read.start.position.is_some());
+        let mut in_flight = InFlight::new(&read, start);
         loop {
-            let window = if walk.is_first() || replan { 1 } else { read.resource.concurrency };
-            replan = false;
-            while in_flight.len() < window {
-                let Some(position) = ahead.take() else { break };
-                if window > 1 {
-                    ahead = walk.plan_after(&position);
-                }
-                planned.push_back(position.clone());
-                in_flight.push_back(fetch(&read, position, walk.paginator().clone(), selector.clone(), &estimate));
-            }
+            in_flight.fill(&walk, &selector);
             let Some((position, fetched)) = in_flight.next().await else { break };
-            planned.pop_front();
-            let first = walk.is_first();
-            let place = |kind: SourceErrorKind| SourceError {
-                resource: read.resource.target.id.to_string(),
-                position: describe(&position),
-                at_stored_position: first && resumed,
-                at_first_page: first && !resumed,
-                counted: matches!(position, Position::Page { .. } | Position::Offset { .. }),
-                kind,
-            };
-            let mut fetched = fetched.map_err(|error| place(error.into()))?;
-            let next = match &fetched.value {
-                Outcome::Accepted(decoded) => {
-                    if let (Some(path), Selector::Find) = (&decoded.found_at, &selector) {
-                        selector = Selector::Path(path.clone());
-                    }
-                    follow(&mut walk, &read, &position, decoded, &fetched.received)
-                }
-                // That there are no rows cannot be said of a read that has some.
-                Outcome::Ignored if !first || resumed => Err(WalkError::from(PagingError(
-                    "a response action says `ignore` in the middle of a read; `stop` is the one that ends it".to_owned(),
-                ))),
-                Outcome::Ignored | Outcome::Stopped => Ok(Next::End(StopReason::StoppedByAction)),
-            };
-            let next = next.map_err(|error| place(error.into()))?;
+            let at = Place { read: &read, position: &position, first: walk.is_first() };
+            let mut fetched = fetched.map_err(|error| at.error(error))?;
+            let next = at.follow(&mut walk, &mut selector, &fetched).map_err(|error| at.error(error))?;
             if next == Next::End(StopReason::EmptyPage) {
                 // Nothing of it has to be held while the others come.
                 fetched.slot = Slot::default();
                 while let Some((later, page)) = in_flight.next().await {
-                    contradict_end(&position, &later, &page).map_err(|error| place(error.into()))?;
+                    contradict_end(&position, &later, &page).map_err(|error| at.error(error))?;
                 }
             }
-            let page_limit = walk.is_full();
-            let end = match &next {
-                Next::End(reason) => Some(*reason),
-                Next::Page(_) if page_limit => Some(StopReason::MaxPages),
-                Next::Page(_) => None,
+            let (next, end) = match next {
+                Next::End(reason) => (None, Some(reason)),
+                Next::Page(next) => (Some(next), walk.is_full().then_some(StopReason::MaxPages)),
             };
-            let next = match next {
-                Next::Page(position) => Some(position),
-                Next::End(_) => None,
-            };
-            let now_decided = decided_by(&read.resource, &walk, &selector);
-            yield page(&read, &position, fetched, end, next.as_ref(), now_decided, &estimate);
+            let decided = decided_by(&read.resource, &walk, &selector);
+            yield at.page(fetched, end, next.as_ref(), decided);
             match next {
-                Some(next) if end.is_none() => {
-                    if planned.front().or(ahead.as_ref()) != Some(&next) {
-                        // What was asked for in advance would leave a gap, or overlap.
-                        replan = !planned.is_empty();
-                        in_flight = FuturesOrdered::new();
-                        planned.clear();
-                        ahead = Some(next);
-                    }
-                }
+                Some(next) if end.is_none() => in_flight.go_on_at(next),
                 _ => break,
             }
         }
     }
+}
+
+/// How the resource is paged and where its records are: what an earlier run decided, where that is left open.
+fn how(read: &Read) -> (Paginator, Selector) {
+    let (resource, decided) = (&read.resource, read.start.decided.clone().unwrap_or_default());
+    let paginator = match decided.paginator {
+        Some(decided) => decided.limited_by(&resource.paginator),
+        None => resource.paginator.clone(),
+    };
+    let selector = match (decided.data_selector, &resource.selector) {
+        (Some(path), Selector::Find) => Selector::Path(path),
+        (_, selector) => selector.clone(),
+    };
+    (paginator, selector)
 }
 
 /// A position as a person would name it.
@@ -187,7 +137,7 @@ fn shortened(text: &str, chars_max: usize) -> String {
 fn contradict_end(
     end: &Position,
     later: &Position,
-    page: &Result<Fetched<Decoded, Slot>, RequestError>,
+    page: &Result<Fetched<Decoded>, RequestError>,
 ) -> Result<(), WalkError> {
     match page {
         Ok(Fetched { value: Outcome::Accepted(decoded), .. }) if decoded.rows.received() > 0 => {
@@ -198,97 +148,128 @@ fn contradict_end(
     }
 }
 
-type FetchedPage = (Position, Result<Fetched<Decoded, Slot>, RequestError>);
-
-async fn fetch(
-    read: &Read,
-    position: Position,
-    paginator: Paginator,
-    selector: Selector,
-    estimate: &AtomicU64,
-) -> FetchedPage {
-    let resource = &read.resource;
-    let request = match request_at(resource, &paginator, &position) {
-        Ok(request) => request,
-        Err(error) => return (position, Err(error)),
-    };
-    let reserve = read.slots.take(estimate.load(Ordering::Relaxed));
-    let call = Call { request: &request, actions: &resource.actions, progress: &read.progress, stop: &read.run.stop };
-    let fetched = resource.client.fetch(call, reserve, |received| decode_page(received, &selector, &paginator)).await;
-    (position, fetched)
+/// A page of a read that is being looked at.
+struct Place<'r> {
+    read: &'r Read,
+    position: &'r Position,
+    /// Whether it is the first page of this run.
+    first: bool,
 }
 
-fn request_at(resource: &Resource, paginator: &Paginator, position: &Position) -> Result<RequestParts, RequestError> {
-    let unusable = |reason: String| RequestError::Request { reason };
-    let mut request = resource.request.clone();
-    let changes = paginator.changes(position);
-    for (name, value) in &changes.params {
-        set_named(&mut request.params, name, value);
-    }
-    for (name, value) in &changes.headers {
-        set_named(&mut request.headers, name, value);
-    }
-    for (path, value) in changes.body {
-        set_at(request.json.get_or_insert(Json::Null), &path, value).map_err(|error| unusable(error.to_string()))?;
-    }
-    if let Some(link) = &changes.link {
-        // Not joined as a relative link: its path may begin with two slashes.
-        let base = resource.client.base_url();
-        let url = resolve_next(base, &format!("{}{link}", base.origin().ascii_serialization()))?;
-        request.target = RequestTarget::Url(url);
-    }
-    Ok(request)
-}
-
-/// What follows from a page.
-fn follow(
-    walk: &mut Walk,
-    read: &Read,
-    position: &Position,
-    decoded: &Decoded,
-    received: &Received,
-) -> Result<Next, WalkError> {
-    // The first page is looked at as a whole: `auto` decides by it, and a wrong paginator shows there.
-    let body = if walk.is_first() { Body::parse(decoded.text.as_str()).ok() } else { None };
-    let scalar = |path: &str| match &body {
-        Some(body) => body.value(path),
-        None => decoded.scalar(path),
-    };
-    let last_record = |field: &str| {
-        let last = decoded.rows.len().checked_sub(1)?;
-        match decoded.rows.get(last, field)? {
-            Value::Null | Value::Bool(_) | Value::Json(_) => None,
-            Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text) | Value::Text(text) => {
-                Some(String::from_utf8_lossy(text).into_owned())
-            }
+impl Place<'_> {
+    fn error(&self, kind: impl Into<SourceErrorKind>) -> SourceError {
+        let resumed = self.read.start.position.is_some();
+        SourceError {
+            resource: self.read.resource.target.id.to_string(),
+            position: describe(self.position),
+            at_stored_position: self.first && resumed,
+            at_first_page: self.first && !resumed,
+            counted: matches!(self.position, Position::Page { .. } | Position::Offset { .. }),
+            kind: kind.into(),
         }
-    };
-    let resolve = |link: &str| {
-        let url = resolve_next(&received.url, link).map_err(|error| format!("the link to the next page: {error}"))?;
-        let url = read.resource.client.without_credentials(&read.resource.request, url);
-        let url = url.map_err(|error| format!("the link to the next page: {error}"))?;
-        Ok(url[url::Position::BeforePath..].to_owned())
-    };
-    let link = |rel: &str| link_with_rel(&received.headers, rel);
-    let leaves = body.as_ref().map(|body| body.leaves(&decoded.records_at())).unwrap_or_default();
-    let evidence = Evidence {
-        headers: &received.headers,
-        records: decoded.rows.received(),
-        first_page_records: None,
-        scalar: &scalar,
-        last_record: &last_record,
-        resolve: &resolve,
-        link: &link,
-        leaves: &leaves,
-    };
-    let records = decoded.records.clone().map_or_else(|| received.body.clone(), |range| decoded.text.slice(range));
-    let undecided = walk.is_first() && matches!(walk.paginator(), Paginator::Auto(_));
-    let keys = keys_of(&decoded.rows, &read.resource.target.primary_key);
-    let next = walk.step(position, &evidence, records, keys)?;
-    if undecided {
-        say_decision(read, walk.paginator(), decoded.rows.received());
     }
-    Ok(next)
+
+    /// What follows from it.
+    fn follow(&self, walk: &mut Walk, selector: &mut Selector, fetched: &Fetched<Decoded>) -> Result<Next, WalkError> {
+        match &fetched.value {
+            Outcome::Accepted(decoded) => {
+                if let (Some(path), Selector::Find) = (&decoded.found_at, &*selector) {
+                    *selector = Selector::Path(path.clone());
+                }
+                self.step(walk, decoded, &fetched.received)
+            }
+            // That there are no rows cannot be said of a read that has some.
+            Outcome::Ignored if !self.first || self.read.start.position.is_some() => Err(PagingError(
+                "a response action says `ignore` in the middle of a read; `stop` is the one that ends it".to_owned(),
+            )
+            .into()),
+            Outcome::Ignored | Outcome::Stopped => Ok(Next::End(StopReason::StoppedByAction)),
+        }
+    }
+
+    fn step(&self, walk: &mut Walk, decoded: &Decoded, received: &Received) -> Result<Next, WalkError> {
+        let resource = &self.read.resource;
+        // The first page is looked at as a whole: `auto` decides by it, and a wrong paginator shows there.
+        let body = if self.first { Body::parse(decoded.text.as_str()).ok() } else { None };
+        let scalar = |path: &str| match &body {
+            Some(body) => body.value(path),
+            None => decoded.scalar(path),
+        };
+        let last_record = |field: &str| {
+            let last = decoded.rows.len().checked_sub(1)?;
+            match decoded.rows.get(last, field)? {
+                Value::Null | Value::Bool(_) | Value::Json(_) => None,
+                Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text) | Value::Text(text) => {
+                    Some(String::from_utf8_lossy(text).into_owned())
+                }
+            }
+        };
+        let resolve = |link: &str| {
+            let url =
+                resolve_next(&received.url, link).map_err(|error| format!("the link to the next page: {error}"))?;
+            let url = resource.client.without_credentials(&resource.request, url);
+            let url = url.map_err(|error| format!("the link to the next page: {error}"))?;
+            Ok(url[url::Position::BeforePath..].to_owned())
+        };
+        let link = |rel: &str| link_with_rel(&received.headers, rel);
+        let leaves = body.as_ref().map(|body| body.leaves(&decoded.records_at())).unwrap_or_default();
+        let evidence = Evidence {
+            headers: &received.headers,
+            records: decoded.rows.received(),
+            first_page_records: None,
+            scalar: &scalar,
+            last_record: &last_record,
+            resolve: &resolve,
+            link: &link,
+            leaves: &leaves,
+        };
+        let records = decoded.records.clone().map_or_else(|| received.body.clone(), |range| decoded.text.slice(range));
+        let undecided = self.first && matches!(walk.paginator(), Paginator::Auto(_));
+        let keys = keys_of(&decoded.rows, &resource.target.primary_key);
+        let next = walk.step(self.position, &evidence, records, keys)?;
+        if undecided {
+            say_decision(self.read, walk.paginator(), decoded.rows.received());
+        }
+        Ok(next)
+    }
+
+    /// It as it is stored. `end` says that the read ends with it, else `next` what comes then.
+    fn page(
+        &self,
+        fetched: Fetched<Decoded>,
+        end: Option<StopReason>,
+        next: Option<&Position>,
+        decided: Option<String>,
+    ) -> Page {
+        let read = self.read;
+        let json = |position: &Position| serde_json::to_string(position).expect("plain data is JSON");
+        read.progress.pages_read.add(1);
+        let rows = match fetched.value {
+            Outcome::Accepted(decoded) => decoded.rows,
+            Outcome::Ignored | Outcome::Stopped => Rows::default(),
+        };
+        let complete = end.is_some_and(StopReason::is_complete);
+        Page {
+            run: Arc::clone(&read.run),
+            partition: "".into(),
+            position: json(self.position),
+            url: fetched.shown_url,
+            status: fetched.received.status,
+            fetched_at: fetched.fetched_at,
+            duration_ms: u64::try_from(fetched.duration.as_millis()).unwrap_or(u64::MAX),
+            bytes: fetched.received.body.len() as u64,
+            attempts: fetched.attempts,
+            rows,
+            checkpoint: Checkpoint {
+                position: next.filter(|_| !complete).map(json),
+                request_fingerprint: read.resource.request_fingerprint.clone(),
+                decided,
+            },
+            end,
+            requests: u64::from(fetched.attempts),
+            slot: fetched.slot,
+        }
+    }
 }
 
 /// `auto` says what it found; and where it found nothing on a page that looks full, that there may be more.
@@ -319,46 +300,4 @@ fn decided_by(resource: &Resource, walk: &Walk, selector: &Selector) -> Option<S
     }
     let decided = Decided { request_fingerprint: resource.request_fingerprint.clone(), paginator, data_selector };
     Some(serde_json::to_string(&decided).expect("plain data is JSON"))
-}
-
-fn page(
-    read: &Read,
-    position: &Position,
-    fetched: Fetched<Decoded, Slot>,
-    end: Option<StopReason>,
-    next: Option<&Position>,
-    decided: Option<String>,
-    estimate: &AtomicU64,
-) -> Page {
-    let json = |position: &Position| serde_json::to_string(position).expect("plain data is JSON");
-    let bytes = fetched.received.body.len() as u64;
-    estimate.store(bytes.max(1), Ordering::Relaxed);
-    let mut slot = fetched.slot;
-    read.slots.top_up(&mut slot, bytes);
-    read.progress.pages_read.add(1);
-    let rows = match fetched.value {
-        Outcome::Accepted(decoded) => decoded.rows,
-        Outcome::Ignored | Outcome::Stopped => Rows::default(),
-    };
-    let complete = end.is_some_and(StopReason::is_complete);
-    Page {
-        run: Arc::clone(&read.run),
-        partition: "".into(),
-        position: json(position),
-        url: fetched.shown_url,
-        status: fetched.received.status,
-        fetched_at: fetched.fetched_at,
-        duration_ms: u64::try_from(fetched.duration.as_millis()).unwrap_or(u64::MAX),
-        bytes,
-        attempts: fetched.attempts,
-        rows,
-        checkpoint: Checkpoint {
-            position: next.filter(|_| !complete).map(json),
-            request_fingerprint: read.resource.request_fingerprint.clone(),
-            decided,
-        },
-        end,
-        requests: u64::from(fetched.attempts),
-        slot,
-    }
 }

@@ -14,6 +14,9 @@ use serde_json_path::{JsonPath, PathElement};
 /// How deep objects are searched for the list of records when no selector is given.
 const SEARCH_DEPTH_MAX: usize = 4;
 
+/// A query needs the whole page as a tree, which takes up to eighty times its bytes.
+const JSON_PATH_BYTES_MAX: usize = 8 << 20;
+
 /// Keys under which lists of objects are never the records.
 const NEVER_RECORDS: [&str; 4] = ["error", "errors", "warnings", "links"];
 
@@ -25,7 +28,12 @@ pub enum Selector {
     /// A dotted path; empty for the body itself.
     Path(String),
     /// RFC 9535.
-    JsonPath(JsonPath),
+    JsonPath {
+        /// The query.
+        query: JsonPath,
+        /// The dotted path of plain names that it begins with.
+        prefix: String,
+    },
 }
 
 impl Selector {
@@ -45,7 +53,9 @@ impl Selector {
         if names[0].is_empty() && names[1..].iter().all(is_name) {
             return Ok(Self::Path(names[1..].join(".")));
         }
-        Ok(Self::JsonPath(path))
+        let plain_length = text.find("..").into_iter().chain(text.find('[')).min().unwrap_or(text.len());
+        let prefix = text[1..plain_length].trim_start_matches('.').to_owned();
+        Ok(Self::JsonPath { query: path, prefix })
     }
 }
 
@@ -130,7 +140,7 @@ impl<'a> Body<'a> {
         let selected = match selector {
             Selector::Find => self.find(),
             Selector::Path(path) => self.at_path(path),
-            Selector::JsonPath(path) => self.at_json_path(path),
+            Selector::JsonPath { query, prefix } => self.at_json_path(query, prefix),
         }?;
         match self.error_beside() {
             Some((key, raw)) if selected.parts.iter().all(|part| is_empty_list(part)) => {
@@ -181,7 +191,14 @@ impl<'a> Body<'a> {
         }
     }
 
-    fn at_json_path(&self, path: &JsonPath) -> Result<Selected<'a>, NoRecords> {
+    fn at_json_path(&self, path: &JsonPath, prefix: &str) -> Result<Selected<'a>, NoRecords> {
+        if self.raw.len() > JSON_PATH_BYTES_MAX {
+            return Err(NoRecords::Undecided(format!(
+                "it has {} bytes, and data_selector {path} is looked for in pages of up to {JSON_PATH_BYTES_MAX}; ask for \
+                 smaller pages, or use a dotted path",
+                self.raw.len()
+            )));
+        }
         let value: Json = serde_json::from_str(self.raw).map_err(|error| error.to_string())?;
         let located = path.query_located(&value);
         let mut children = Children::default();
@@ -191,6 +208,8 @@ impl<'a> Body<'a> {
             parts.push(raw.ok_or_else(|| "the body has a key twice".to_owned())?);
         }
         match parts.as_slice() {
+            // Of a list, a query may well choose nothing; where there is no list, it looks in the wrong place.
+            [] if self.at(prefix).is_some_and(|raw| raw.starts_with('[')) => Ok(Selected { parts, found_at: None }),
             [] => Err(format!("data_selector {path} matches nothing in it{}", self.keys()).into()),
             [list] if list.starts_with('[') => Ok(Selected { parts, found_at: None }),
             _ => {

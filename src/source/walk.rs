@@ -139,6 +139,7 @@ impl Walk {
         }
         let same_keys = keys.is_some() && self.previous_keys == keys;
         self.previous_keys = keys;
+        let records = mark(&records);
         if same_keys || self.previous_records.as_ref() == Some(&records) {
             return Err(WalkError::Loop(
                 "a page has the very records of the page before it; if the API repeats its last page behind its end, \
@@ -192,10 +193,20 @@ impl Walk {
     }
 }
 
-fn hash(position: &Position) -> u64 {
+fn hash(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    position.hash(&mut hasher);
+    value.hash(&mut hasher);
     hasher.finish()
+}
+
+/// What tells the records of a page again: themselves, or where that would hold much memory, their hash and length.
+fn mark(records: &Bytes) -> Bytes {
+    const HELD_BYTES_MAX: usize = 64 << 10;
+    if records.len() <= HELD_BYTES_MAX {
+        // A copy: the slice would hold the whole body.
+        return Bytes::copy_from_slice(records);
+    }
+    [hash(records).to_be_bytes(), records.len().to_be_bytes()].concat().into()
 }
 
 /// Brent's search for a circle: the read runs on, the turtle waits where it was at a power of two of steps.

@@ -2,7 +2,7 @@
 //! resources, runs and restarts. The judge is the server's clock.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -143,16 +143,25 @@ fn a_server_that_asks_one_request_to_wait_makes_all_of_its_budget_wait() {
 }
 
 #[test]
-fn readers_that_wait_for_long_make_room_for_as_many_others_and_no_more() {
-    // Each source has a budget of its own, and is told to wait once.
+fn readers_that_wait_for_long_make_room_for_others_and_then_stand_in_line_again() {
+    // Each source has a budget of its own, and is told to wait once: all of them are to go on at the same time.
     let refused: Arc<Mutex<HashSet<String>>> = Arc::default();
-    let api = Api::start(move |request: &Seen, _| {
-        if refused.lock().unwrap().insert(request.path().to_owned()) {
-            respond(503, &[("retry-after", "6")], "")
-        } else {
-            answer(json!({"data": records(0..3)}))
-        }
-    });
+    let (in_flight, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (arrived, highest) = (Arc::clone(&in_flight), Arc::clone(&most));
+    let api = Api::start_paced(
+        move |_| {
+            highest.fetch_max(arrived.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            Duration::from_millis(100)
+        },
+        move |request: &Seen, _| {
+            in_flight.fetch_sub(1, Ordering::SeqCst);
+            if refused.lock().unwrap().insert(request.path().to_owned()) {
+                respond(503, &[("retry-after", "4")], "")
+            } else {
+                answer(json!({"data": records(0..3)}))
+            }
+        },
+    );
     let sources: String = (0..8)
         .map(|n| {
             format!(
@@ -164,8 +173,9 @@ fn readers_that_wait_for_long_make_room_for_as_many_others_and_no_more() {
     workspace.sync(0);
     let times = times(&api);
     assert_eq!(times.len(), 16);
-    let early = times.iter().filter(|at| at.duration_since(times[0]) < Duration::from_secs(5)).count();
-    assert_eq!(early, 4, "two places, and two more for those that wait");
+    let early = times.iter().filter(|at| at.duration_since(times[0]) < Duration::from_millis(3500)).count();
+    assert_eq!(early, 8, "while one waits, the next one has its place");
+    assert_eq!(most.load(Ordering::SeqCst), 2, "never more than `pipeline.concurrency`");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::page::{Room, Slots, Turns};
 use crate::progress::ResourceProgress;
 use crate::rest::ClientOptions;
 use crate::rest::action::{CompiledAction, ResponseAction};
@@ -19,6 +20,7 @@ use crate::rest::client::{Call, Client, Fetched, Received, Rejected};
 use crate::rest::error::RequestError;
 use crate::rest::request::{RequestParts, Target};
 use crate::template::Template;
+use crate::units::ByteSize;
 
 /// What the server does after the bytes of a reply.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -191,7 +193,12 @@ pub(super) fn json_list(received: &Received) -> Result<Value, Rejected> {
     }
 }
 
-pub(super) type Page = Result<Fetched<Value, &'static str>, RequestError>;
+pub(super) type Page = Result<Fetched<Value>, RequestError>;
+
+/// Room for a small page in these slots.
+pub(super) fn room(slots: &Slots) -> Room {
+    Room::new(slots, Turns::default().after(0), 1, false)
+}
 
 /// Fetches with everything that matters given.
 pub(super) async fn fetch_with(
@@ -201,8 +208,8 @@ pub(super) async fn fetch_with(
     progress: &ResourceProgress,
     stop: &CancellationToken,
 ) -> Page {
-    let call = Call { request, actions, progress, stop };
-    client.fetch(call, async { "slot" }, json_list).await
+    let room = room(&Slots::new(ByteSize::mebi(64)));
+    client.fetch(Call { request, actions, room: &room, progress, stop }, json_list).await
 }
 
 pub(super) async fn fetch(client: &Client) -> Page {

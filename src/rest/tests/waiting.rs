@@ -1,6 +1,5 @@
 //! Every wait can be cut short, is shown while it lasts, and holds nothing that others need.
 
-use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,22 +7,25 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::server::{Reply, Server, Then, client, client_with, fetch, get, json_list, no_store, ok, options, reply};
+use super::server::{
+    Reply, Server, Then, client, client_with, fetch, get, json_list, no_store, ok, options, reply, room,
+};
+use crate::page::{Room, Slots, Turns};
 use crate::progress::{Activity, ResourceProgress};
 use crate::rest::budget::{Budget, BudgetState};
 use crate::rest::client::{Call, Client};
 use crate::rest::error::{ErrorKind, RequestError};
+use crate::units::ByteSize;
 
 /// Fetches, stops the fetch once it waits as `waits` expects, and gives back how long stopping took.
 async fn stopped(client: &Client, reserved: bool, waits: impl Fn(&Activity) -> bool) -> (RequestError, Duration) {
     let (stop, progress, request) = (CancellationToken::new(), ResourceProgress::default(), get("items"));
     progress.set(Activity::Reading);
-    let call = Call { request: &request, actions: &[], progress: &progress, stop: &stop };
-    let reserve = async {
-        if !reserved {
-            pending::<()>().await;
-        }
-    };
+    let slots = Slots::new(ByteSize::mebi(64));
+    let room = room(&slots);
+    let _others =
+        if reserved { None } else { Some(Room::new(&slots, Turns::default().after(0), u64::MAX, false).take().await) };
+    let call = Call { request: &request, actions: &[], room: &room, progress: &progress, stop: &stop };
     let watch = async {
         while !waits(&progress.activity()) {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -32,7 +34,7 @@ async fn stopped(client: &Client, reserved: bool, waits: impl Fn(&Activity) -> b
         stop.cancel();
         Instant::now()
     };
-    let (page, at) = tokio::join!(client.fetch(call, reserve, json_list), watch);
+    let (page, at) = tokio::join!(client.fetch(call, json_list), watch);
     assert_eq!(progress.activity(), Activity::Reading);
     (page.unwrap_err(), at.elapsed())
 }
@@ -80,8 +82,9 @@ async fn a_stopped_run_sends_nothing() {
     let (stop, progress, request) = (CancellationToken::new(), ResourceProgress::default(), get("items"));
     stop.cancel();
     let client = client(&server.url(), json!({}));
-    let call = Call { request: &request, actions: &[], progress: &progress, stop: &stop };
-    assert!(matches!(client.fetch(call, async {}, json_list).await, Err(RequestError::Interrupted)));
+    let room = room(&Slots::new(ByteSize::mebi(64)));
+    let call = Call { request: &request, actions: &[], room: &room, progress: &progress, stop: &stop };
+    assert!(matches!(client.fetch(call, json_list).await, Err(RequestError::Interrupted)));
     assert!(server.requests().is_empty());
 }
 
@@ -90,17 +93,19 @@ async fn a_request_without_memory_does_not_keep_others_from_sending() {
     let server = Server::start(vec![ok("[]")]).await;
     let client = client(&server.url(), json!({ "rate_limit": { "concurrency": 1 } }));
     let (stop, progress, request) = (CancellationToken::new(), ResourceProgress::default(), get("items"));
-    let call = Call { request: &request, actions: &[], progress: &progress, stop: &stop };
-    let (free, taken) = tokio::sync::oneshot::channel();
-    let blocked = client.fetch(call, async { taken.await.unwrap() }, json_list);
+    let slots = Slots::new(ByteSize::mebi(64));
+    let taken = Room::new(&slots, Turns::default().after(0), u64::MAX, false).take().await;
+    let room = room(&slots);
+    let call = Call { request: &request, actions: &[], room: &room, progress: &progress, stop: &stop };
+    let blocked = client.fetch(call, json_list);
     let other = async {
-        let page = fetch(&client).await.unwrap();
-        free.send("late").unwrap();
-        page
+        fetch(&client).await.unwrap();
+        assert_eq!(server.requests().len(), 1, "only the one that has memory");
+        drop(taken);
     };
     let both = async { tokio::join!(blocked, other) };
-    let (blocked, _) = tokio::time::timeout(Duration::from_secs(5), both).await.unwrap();
-    assert_eq!(blocked.unwrap().slot, "late");
+    let (blocked, ()) = tokio::time::timeout(Duration::from_secs(5), both).await.unwrap();
+    assert!(blocked.is_ok() && server.requests().len() == 2);
 }
 
 #[tokio::test]

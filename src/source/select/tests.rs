@@ -45,6 +45,31 @@ fn a_selector_leads_to_lists_records_or_nothing() {
 }
 
 #[test]
+fn a_query_may_choose_nothing_of_a_list_but_not_of_a_place_that_is_none() {
+    for (body, selector) in [
+        (r#"{"data":{"items":[]}}"#, "$.data.items[?@.a > 1]"),
+        (r#"{"data":{"items":[{"a":1}]}}"#, "$.data.items[?@.a > 1]"),
+        (r#"{"groups":[]}"#, "$.groups[*].items[*]"),
+        ("[]", "$[?@.a > 1]"),
+    ] {
+        assert_eq!(select(body, Some(selector)).map(|found| found.0), Ok(Vec::new()), "{selector}");
+    }
+    for (body, selector) in
+        [(r#"{"data":{"list":[]}}"#, "$.data.items[?@.a > 1]"), (r#"{"list":[]}"#, "$..items[*]"), ("{}", "$[?@.a > 1]")]
+    {
+        assert!(matches!(select(body, Some(selector)), Err(NoRecords::NotAPage(_))), "{selector}");
+    }
+}
+
+#[test]
+fn a_query_is_refused_where_its_tree_would_not_fit() {
+    let body = format!(r#"{{"items":[{{"a":"{}"}}]}}"#, "x".repeat(JSON_PATH_BYTES_MAX));
+    assert_eq!(select(&body, Some("$.items[*]")).unwrap().0.len(), 1, "a plain path needs no tree");
+    let Err(NoRecords::Undecided(reason)) = select(&body, Some("$.items[?@.a]")) else { panic!("it fits") };
+    assert!(reason.contains("smaller pages"), "{reason}");
+}
+
+#[test]
 fn no_records_beside_an_error_are_no_empty_page() {
     for body in [
         r#"{"data":null,"errors":[{"message":"x"}]}"#,
