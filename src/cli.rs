@@ -91,6 +91,18 @@ enum Command {
     Schema,
 }
 
+impl Command {
+    /// Whether a program reads what the verb prints.
+    fn wants_json(&self) -> bool {
+        match self {
+            Self::Sync(args) => args.json,
+            Self::Check(args) => args.json,
+            Self::Reset(args) => args.json,
+            Self::Demo(_) | Self::Practice(_) | Self::Schema => false,
+        }
+    }
+}
+
 /// How a verb ended: well, with the exit code of what it reported, or with an error that is still to be printed.
 type Verb = Result<Option<Exit>, Failure>;
 
@@ -104,6 +116,12 @@ struct Failure {
 impl Failure {
     fn new(exit: Exit, error: impl Display) -> Self {
         Self { exit, text: format!("error: {error}") }
+    }
+
+    /// In place of what a verb would have printed: programs find the reason where they look for the result.
+    fn as_json(&self) -> serde_json::Value {
+        let error = self.text.strip_prefix("error: ").unwrap_or(&self.text);
+        serde_json::json!({ "version": 1, "complete": false, "exit_code": self.exit.code(), "error": error })
     }
 }
 
@@ -135,7 +153,9 @@ pub fn run(cli: &Cli) -> ExitCode {
     let console = Console {
         bars: MultiProgress::with_draw_target(target),
         quiet: cli.options.quiet,
-        colour: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        colour: terminal
+            && !cli.command.wants_json()
+            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
     };
     start_logging(&cli.options, &console);
     // Once per process, before the first client. A second provider could only be this one again.
@@ -149,6 +169,9 @@ pub fn run(cli: &Cli) -> ExitCode {
     let ended = runtime.block_on(dispatch(cli, &console));
     // Tasks that are still there were cut off; waiting for them could take as long as what they wait for.
     runtime.shutdown_background();
+    if let (Err(failure), true) = (&ended, cli.command.wants_json()) {
+        print(&format!("{:#}\n", failure.as_json()));
+    }
     finish(ended)
 }
 

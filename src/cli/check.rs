@@ -16,7 +16,7 @@ use crate::source::table_name;
 pub(super) struct CheckArgs {
     /// Print the result as JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub(super) fn run(args: &CheckArgs, options: &Options, console: &Console) -> Verb {

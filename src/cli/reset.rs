@@ -1,6 +1,7 @@
 //! `highwater reset`: forget where a read stands.
 
 use clap::Args;
+use serde_json::json;
 
 use super::sync::select;
 use super::{Console, Options, Verb, load, print};
@@ -18,17 +19,28 @@ pub(super) struct ResetArgs {
     /// Remove the table of the resource, too
     #[arg(long)]
     drop_rows: bool,
+    /// Print what was done as JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 pub(super) async fn run(args: &ResetArgs, options: &Options, console: &Console) -> Verb {
     let loaded = load(options, console)?;
     let ids = select(&loaded.config, &args.selection)?;
     let db = Db::open(&loaded.config.destination).await?;
+    let mut done = Vec::new();
     for id in &ids {
         let known = db.reset(id, args.drop_rows).await?;
-        let said = if known { "will be read from the start" } else { "was not read yet" };
-        print(&format!("{id} {said}\n"));
+        if args.json {
+            done.push(json!({ "source": &*id.source, "resource": &*id.resource, "was_read": known }));
+        } else {
+            let said = if known { "will be read from the start" } else { "was not read yet" };
+            print(&format!("{id} {said}\n"));
+        }
     }
     db.close().await?;
+    if args.json {
+        print(&format!("{:#}\n", json!({ "version": 1, "reset": done, "rows_dropped": args.drop_rows })));
+    }
     Ok(None)
 }

@@ -24,7 +24,7 @@ pub(super) struct SyncArgs {
     selection: Vec<String>,
     /// Print the report as JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub(super) async fn run(args: &SyncArgs, options: &Options, console: &Console) -> Verb {

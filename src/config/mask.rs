@@ -63,7 +63,13 @@ fn walk(node: &Node, path: &Path, found: &mut Vec<Range<usize>>) {
                 found.push(span.clone());
             }
         }
-        _ => {}
+        _ => {
+            if let (Some(text), Place::Span(span)) = (node.text(), &node.place)
+                && has_user_info(text)
+            {
+                found.push(span.clone());
+            }
+        }
     }
 }
 
@@ -78,6 +84,11 @@ fn names_a_secret(key: &str) -> bool {
     WORDS.iter().any(|word| key.contains(word)) && !HARMLESS_ENDS.iter().any(|end| key.ends_with(end))
 }
 
+/// Whether a text has a URL with a user name, and perhaps a password, in front of its host (RFC 3986 §3.2.1).
+fn has_user_info(text: &str) -> bool {
+    text.split("://").skip(1).any(|rest| rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())].contains('@'))
+}
+
 /// For a file that is not TOML, where there is no tree to rely on: whatever follows a suspicious word and `=` or `:`,
 /// to the end of the line.
 pub(super) fn in_text(text: &str) -> Vec<Range<usize>> {
@@ -86,7 +97,9 @@ pub(super) fn in_text(text: &str) -> Vec<Range<usize>> {
     for line in text.split_inclusive('\n') {
         let lower = line.to_ascii_lowercase();
         let word = WORDS.iter().chain(&["auth"]).filter_map(|word| lower.find(word)).min();
-        if let Some(sign) = word.and_then(|at| Some(at + lower[at..].find(['=', ':'])?)) {
+        let sign = word.and_then(|at| Some(at + lower[at..].find(['=', ':'])?));
+        let sign = sign.or_else(|| lower.find("://").filter(|_| has_user_info(line)));
+        if let Some(sign) = sign {
             found.push(start + sign + 1..start + line.len());
         }
         start += line.len();
@@ -96,7 +109,7 @@ pub(super) fn in_text(text: &str) -> Vec<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{in_text, names_a_secret};
+    use super::{has_user_info, in_text, names_a_secret};
 
     #[test]
     fn a_key_is_suspicious_by_its_words() {
@@ -105,6 +118,22 @@ mod tests {
         {
             assert_eq!(names_a_secret(key), expected, "{key}");
         }
+    }
+
+    #[test]
+    fn a_url_hides_its_password_but_not_an_at_sign_of_its_path() {
+        for (text, expected) in [
+            ("https://me:pw@api.test/v1", true),
+            ("see http://me@host", true),
+            ("https://api.test/@me", false),
+            ("https://api.test?to=a@b.c", false),
+            ("me@api.test", false),
+        ] {
+            assert_eq!(has_user_info(text), expected, "{text}");
+        }
+        let text = "base_url = https://me:pw@host/\nb = \"x";
+        let parts: Vec<_> = in_text(text).into_iter().map(|span| &text[span]).collect();
+        assert_eq!(parts, ["//me:pw@host/\n"]);
     }
 
     #[test]

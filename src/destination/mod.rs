@@ -104,6 +104,41 @@ impl Db {
     /// # Errors
     /// When the WAL cannot be written back; the file then still holds everything, in the WAL.
     pub async fn close(self) -> Result<(), DbError> {
+        // A reader that panicked did not end its run.
+        self.writer.call("close", |connection, _| runs::end_runs_left_open(connection, None, Some("a bug"))).await?;
         self.writer.close().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Db, DestinationOptions, RunKind, RunStart};
+    use crate::page::{ResourceId, Target, WriteDisposition};
+
+    #[tokio::test]
+    async fn a_run_that_nobody_ended_is_not_running_any_more_when_the_file_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = DestinationOptions { path: folder.path().join("x.db"), ..DestinationOptions::default() };
+        let db = Db::open(&options).await.unwrap();
+        let target = Target {
+            id: ResourceId::new("s", "r"),
+            table: "s_r".to_owned(),
+            primary_key: Vec::new(),
+            disposition: WriteDisposition::Append,
+        };
+        let start = RunStart {
+            kind: RunKind::Sync,
+            target,
+            identity: "{}".to_owned(),
+            request_fingerprint: String::new(),
+            resume: false,
+            gave_up: None,
+        };
+        db.begin_run(start).await.unwrap();
+        db.close().await.unwrap();
+        let file = rusqlite::Connection::open(&options.path).unwrap();
+        let sql = "SELECT outcome || ' ' || stop_reason || ' ' || error FROM _hw_runs";
+        let said: String = file.query_row(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(said, "incomplete interrupted a bug");
     }
 }

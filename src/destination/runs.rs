@@ -14,17 +14,7 @@ pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &Ru
     let ResourceId { source, resource } = &start.target.id;
     let transaction = sqlite::begin(connection)?;
     let now = now_text();
-    transaction.execute(
-        "UPDATE _hw_runs SET outcome = 'incomplete', stop_reason = ?3, ended_at = ?4, error = ?5
-         WHERE source = ?1 AND resource = ?2 AND outcome = 'running'",
-        params![
-            &**source,
-            &**resource,
-            StopReason::Interrupted.as_str(),
-            now,
-            start.gave_up.as_deref().unwrap_or("the process ended before the run did"),
-        ],
-    )?;
+    end_runs_left_open(&transaction, Some(&start.target.id), start.gave_up.as_deref())?;
     claim(&transaction, start, &now)?;
     // A table that cannot be written is refused now, and not with its first page. Users may have changed theirs.
     tables.forget();
@@ -68,6 +58,26 @@ pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &Ru
     )?;
     transaction.commit()?;
     Ok(Begun { run_id, read_id })
+}
+
+/// Enters the end of runs that did not live to see it, of one resource or of all.
+pub(super) fn end_runs_left_open(
+    connection: &Connection,
+    id: Option<&ResourceId>,
+    why: Option<&str>,
+) -> Result<(), DbError> {
+    connection.execute(
+        "UPDATE _hw_runs SET outcome = 'incomplete', stop_reason = ?3, ended_at = ?4, error = ?5
+         WHERE outcome = 'running' AND (?1 IS NULL OR source = ?1 AND resource = ?2)",
+        params![
+            id.map(|id| &*id.source),
+            id.map(|id| &*id.resource),
+            StopReason::Interrupted.as_str(),
+            now_text(),
+            why.unwrap_or("the process ended before the run did"),
+        ],
+    )?;
+    Ok(())
 }
 
 /// Enters the resource, or checks that it still is what its data came from.

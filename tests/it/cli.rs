@@ -151,7 +151,7 @@ fn a_wrong_command_line_exits_2_and_says_what_was_meant() {
 #[test]
 fn a_missing_configuration_exits_78_and_says_where_it_was_looked_for_and_what_to_do() {
     let workspace = Workspace::new();
-    for verb in [&["sync"][..], &["check"], &["check", "--json"], &["reset", "shop"]] {
+    for verb in [&["sync"][..], &["check"], &["reset", "shop"]] {
         let finished = workspace.run(verb);
         assert_eq!((finished.code, &*finished.stdout), (Some(78), ""), "{finished:#?}");
         for said in ["looked for ./config.toml", "--config", "highwater demo"] {
@@ -212,6 +212,31 @@ fn the_json_of_a_failed_sync_says_what_failed() {
     assert_eq!((&resource["outcome"], &resource["stop_reason"]), (&json!("failed"), &json!("error")));
     let error = resource["error"].as_str().unwrap();
     assert!(error.starts_with("shop.items: page 1: ") && error.ends_with("the cellar is under water"), "{error}");
+}
+
+#[test]
+fn what_cannot_begin_says_so_in_json_too() {
+    let workspace = Workspace::new();
+    for verb in [&["sync", "--json"][..], &["check", "--json"], &["reset", "shop", "--json"]] {
+        let finished = workspace.run(verb);
+        let report: Value = serde_json::from_str(&finished.stdout).unwrap();
+        assert_eq!(keys(&report), ["version", "complete", "exit_code", "error"].into());
+        assert_eq!((finished.code, &report["exit_code"], &report["complete"]), (Some(78), &json!(78), &json!(false)));
+        assert!(report["error"].as_str().unwrap().starts_with("no configuration"), "{report}");
+    }
+}
+
+#[test]
+fn the_json_of_reset_says_what_was_done() {
+    let (_api, workspace) = shop();
+    let reset = || -> Value { serde_json::from_str(&workspace.run(&["reset", "shop", "--json"]).stdout).unwrap() };
+    let expected = |was_read: bool| {
+        let done = json!([{"source": "shop", "resource": "items", "was_read": was_read}]);
+        json!({"version": 1, "reset": done, "rows_dropped": false})
+    };
+    assert_eq!(reset(), expected(false));
+    workspace.sync(0);
+    assert_eq!(reset(), expected(true));
 }
 
 #[test]

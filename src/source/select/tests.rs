@@ -54,9 +54,11 @@ fn a_query_may_choose_nothing_of_a_list_but_not_of_a_place_that_is_none() {
     ] {
         assert_eq!(select(body, Some(selector)).map(|found| found.0), Ok(Vec::new()), "{selector}");
     }
-    for (body, selector) in
-        [(r#"{"data":{"list":[]}}"#, "$.data.items[?@.a > 1]"), (r#"{"list":[]}"#, "$..items[*]"), ("{}", "$[?@.a > 1]")]
-    {
+    for (body, selector) in [
+        (r#"{"data":{"list":[]}}"#, "$.data.items[?@.a > 1]"),
+        (r#"{"list":[]}"#, "$..items[*]"),
+        ("{}", "$[?@.a > 1]"),
+    ] {
         assert!(matches!(select(body, Some(selector)), Err(NoRecords::NotAPage(_))), "{selector}");
     }
 }
