@@ -323,9 +323,11 @@ fn an_index_on_a_column_that_a_user_added_fails_the_swap_of_its_own_resource_onl
         assert_eq!(report["resources"][1]["outcome"], "complete");
         let run: (String, String, bool) = workspace
             .db()
-            .query_row("SELECT outcome, error, ended_at IS NOT NULL FROM _hw_runs WHERE run_id = 3", [], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })
+            .query_row(
+                "SELECT outcome, error, ended_at IS NOT NULL FROM _hw_runs WHERE resource = 'items' ORDER BY run_id DESC",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            )
             .unwrap();
         assert!(run.0 == "failed" && run.1.contains("\"by_mine\" is on column \"mine\"") && run.2, "{run:?}");
         user(&workspace).execute_batch("DROP INDEX by_mine").unwrap();
