@@ -136,6 +136,14 @@ pub struct Checkpoint {
     pub request_fingerprint: String,
     /// What `auto` decided, as JSON, so that the next run decides the same.
     pub decided: Option<String>,
+    /// The cursor value that is true once the page is stored, where it moves with it.
+    pub cursor: Option<String>,
+    /// The highest cursor value of the read so far.
+    pub cursor_seen: Option<String>,
+    /// The rows of this read count although it has not ended: the cursor moves with them. They are not taken back.
+    pub is_final: bool,
+    /// With this read its partition is not complete: another window follows.
+    pub goes_on: bool,
 }
 
 /// One run of one resource, shared by everyone who works on it.
@@ -143,8 +151,8 @@ pub struct Checkpoint {
 pub struct Run {
     /// Row of `_hw_runs`.
     pub run_id: i64,
-    /// The read that this run goes on with: it can span several runs until it is complete.
-    pub read_id: i64,
+    /// The pass over all partitions that this run is part of: it can span several runs until it is complete.
+    pub pass_id: i64,
     /// Where the records go.
     pub target: Arc<Target>,
     /// Ends this run alone.
@@ -155,8 +163,8 @@ pub struct Run {
 impl Run {
     /// A run that has just begun.
     #[must_use]
-    pub fn new(run_id: i64, read_id: i64, target: Arc<Target>, stop: CancellationToken) -> Self {
-        Self { run_id, read_id, target, stop, broken: OnceLock::new() }
+    pub fn new(run_id: i64, pass_id: i64, target: Arc<Target>, stop: CancellationToken) -> Self {
+        Self { run_id, pass_id, target, stop, broken: OnceLock::new() }
     }
 
     /// Ends the run because its records broke the contract of the resource. The first reason is kept.
@@ -172,13 +180,24 @@ impl Run {
     }
 }
 
+/// One read of one partition of a resource, shared by its pages. It can span several runs until it is complete.
+#[derive(Debug, Default)]
+pub struct PartitionRead {
+    /// The partition, as a JSON object of what it stands for; empty where a resource has only one.
+    pub partition: Arc<str>,
+    /// What it reads of an incremental resource, as JSON: a read that goes on asks for the same.
+    pub bounds: Option<String>,
+    /// Its number, once its first page is stored.
+    pub read_id: OnceLock<i64>,
+}
+
 /// One response's rows, with the checkpoint that is true once they are stored.
 #[derive(Debug)]
 pub struct Page {
     /// The run that read it.
     pub run: Arc<Run>,
-    /// The slice of the resource; empty where there are no slices.
-    pub partition: Arc<str>,
+    /// The read of a partition that it is part of.
+    pub read: Arc<PartitionRead>,
     /// Where in the pagination it was, as JSON.
     pub position: String,
     /// Its URL, without secrets.
@@ -199,6 +218,8 @@ pub struct Page {
     pub checkpoint: Checkpoint,
     /// Set on the last page of a read.
     pub end: Option<StopReason>,
+    /// The read is the only one of its pass: with its end, the pass is complete.
+    pub ends_pass: bool,
     /// Requests and retries that this page took, for the history of its run.
     pub requests: u64,
     /// Memory that is given back when the page is dropped.

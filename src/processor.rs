@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 
-use crate::destination::{Batch, Counts, Db, DbError, Delivery};
+use crate::destination::{Batch, Counts, Db, DbError, Delivery, Outcome};
 use crate::page::Run;
 use crate::units::{ByteSize, Timespan};
 
@@ -66,10 +66,21 @@ pub enum OnError {
     FailFast,
 }
 
+/// What a commit has done.
+#[derive(Debug)]
+pub enum Done<'a> {
+    /// A page is stored.
+    Stored(&'a Run, &'a Counts),
+    /// A run was broken off because its records broke their contract.
+    Broken(&'a Run),
+    /// A run has ended.
+    Ended(&'a Run, Outcome),
+}
+
 /// Commits what arrives on `deliveries` until every sender is gone, and then what is left.
 ///
-/// One commit is under way at a time; while it is, the next batch fills. `stored` is called for every page that a
-/// commit has stored, `broken` for every run that was broken off because its records broke their contract.
+/// One commit is under way at a time; while it is, the next batch fills. `done` is told of everything that a commit
+/// has done.
 ///
 /// # Errors
 /// The first commit that fails ends the processor: what it held is not stored, and no reader can send any more.
@@ -77,8 +88,7 @@ pub async fn process(
     mut deliveries: Receiver<Delivery>,
     db: &Db,
     options: &PipelineOptions,
-    mut stored: impl FnMut(&Run, &Counts),
-    mut broken: impl FnMut(&Run),
+    mut done: impl FnMut(Done<'_>),
 ) -> Result<(), DbError> {
     let mut batch = Batch::default();
     let mut oldest = Instant::now();
@@ -92,11 +102,14 @@ pub async fn process(
             committed = &mut commit, if !commit.is_terminated() => {
                 let committed = committed?;
                 for (run, counts) in &committed.pages {
-                    stored(run, counts);
+                    done(Done::Stored(run, counts));
                 }
                 for (run, reason) in committed.broken {
                     run.break_off(reason);
-                    broken(&run);
+                    done(Done::Broken(&run));
+                }
+                for (run, outcome) in &committed.ended {
+                    done(Done::Ended(run, *outcome));
                 }
             }
             delivery = deliveries.recv(), if open && !is_full(&batch, options) => match delivery {

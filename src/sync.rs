@@ -7,23 +7,23 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
-use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Sender, channel};
 use tokio_util::sync::CancellationToken;
 
-use crate::destination::{Counts, Db, DbError, Delivery, Ending, Outcome, RunKind, RunStart};
-use crate::page::{ResourceId, Run, Slots};
-use crate::processor::{self, OnError, PipelineOptions};
+use crate::destination::{Counts, Db, DbError, Delivery, Outcome};
+use crate::page::{ResourceId, Slots};
+use crate::processor::{self, Done, OnError, PipelineOptions};
 use crate::progress::{Activity, ResourceProgress};
-use crate::source::cursor::{self, Stored};
-use crate::source::{self, Read, Resource, SourceError, SourceErrorKind, WalkError};
+use crate::source::Resource;
 use crate::tasks::{Panicked, TaskGroup};
 
+mod partition;
 mod report;
+mod resource;
 
-use report::{ReadEnd, end_of, report};
+use report::{ReadEnd, report};
 pub use report::{ResourceReport, SyncReport, exit_of_db};
 
 /// What to read, and how.
@@ -74,24 +74,23 @@ pub async fn sync(plan: &SyncPlan, db: Arc<Db>, stop: &CancellationToken) -> Syn
         async move {
             // However it ends, by an error or by a panic too: nobody reads what nobody stores.
             let _stop = stop.clone().drop_guard();
-            let note_stored = |run: &Run, counts: &Counts| {
-                let id = &run.target.id;
-                if let Some(progress) = progress.get(id) {
-                    progress.pages_committed.add(1);
-                    progress.records_committed.add(counts.received);
+            let note = |done: Done<'_>| match done {
+                Done::Stored(run, counts) => {
+                    let id = &run.target.id;
+                    if let Some(progress) = progress.get(id) {
+                        progress.pages_committed.add(1);
+                        progress.records_committed.add(counts.received);
+                    }
+                    let mut stored = stored.lock().unwrap_or_else(PoisonError::into_inner);
+                    let (sum, pages) = stored.entry(id.clone()).or_default();
+                    sum.add(counts);
+                    *pages += 1;
                 }
-                let mut stored = stored.lock().unwrap_or_else(PoisonError::into_inner);
-                let (sum, pages) = stored.entry(id.clone()).or_default();
-                sum.add(counts);
-                *pages += 1;
+                // Its reader may have ended well before: only here it shows that the resource failed.
+                Done::Broken(_) if pipeline.on_error == OnError::FailFast => stop.cancel(),
+                Done::Broken(_) | Done::Ended(..) => {}
             };
-            // Its reader may have ended well before: only here it shows that the resource failed.
-            let stop_siblings = |_: &Run| {
-                if pipeline.on_error == OnError::FailFast {
-                    stop.cancel();
-                }
-            };
-            processor::process(receiver, &db, &pipeline, note_stored, stop_siblings).await
+            processor::process(receiver, &db, &pipeline, note).await
         }
     });
     let mut ends = read_all(plan, &shared, sender).await;
@@ -128,8 +127,7 @@ const LONG_WAIT: SignedDuration = SignedDuration::from_secs(2);
 async fn read_all(plan: &SyncPlan, shared: &Arc<Shared>, sender: Sender<Delivery>) -> HashMap<ResourceId, ReadEnd> {
     let mut readers = TaskGroup::default();
     for planned in &plan.resources {
-        let reader = read_resource(Arc::clone(shared), planned.clone(), sender.clone());
-        readers.spawn(planned.clone(), in_place(Arc::clone(shared), Arc::clone(&planned.progress), reader));
+        readers.spawn(planned.clone(), resource::read(Arc::clone(shared), planned.clone(), sender.clone()));
     }
     drop(sender);
     let mut ends = HashMap::new();
@@ -145,7 +143,7 @@ async fn read_all(plan: &SyncPlan, shared: &Arc<Shared>, sender: Sender<Delivery
 }
 
 /// Runs a reader while it has one of the places, which it leaves while it waits for long.
-async fn in_place<T>(shared: Arc<Shared>, progress: Arc<ResourceProgress>, reader: impl Future<Output = T>) -> T {
+async fn in_place<T>(shared: &Shared, progress: &ResourceProgress, reader: impl Future<Output = T>) -> T {
     let mut reader = pin!(reader);
     loop {
         // A run that ends goes on without one: nothing more is sent.
@@ -171,144 +169,4 @@ async fn woken() {
 
 fn waits_long(activity: &Activity) -> bool {
     matches!(activity, Activity::Waiting { until, .. } if until.duration_since(Timestamp::now()) > LONG_WAIT)
-}
-
-/// Reads one resource, from where its last read stopped or from the beginning.
-async fn read_resource(shared: Arc<Shared>, planned: PlannedResource, sender: Sender<Delivery>) -> ReadEnd {
-    let mut given_up: Option<String> = None;
-    loop {
-        if shared.stop.is_cancelled() {
-            return ReadEnd::interrupted(None);
-        }
-        let (mut end, stale) = match read_once(&shared, &planned, &sender, given_up.as_deref()).await {
-            Ok(ended) => ended,
-            Err(error) => return ReadEnd::from_db(error),
-        };
-        match stale {
-            // A stored position that the API no longer takes is tried once; a new read has none.
-            Some(reason) if given_up.is_none() => given_up = Some(reason),
-            _ => {
-                if end.started_over.is_none() {
-                    end.started_over = given_up;
-                }
-                return end;
-            }
-        }
-    }
-}
-
-/// Reads a resource once. The second value says why the position that it started from is of no more use.
-async fn read_once(
-    shared: &Shared,
-    planned: &PlannedResource,
-    sender: &Sender<Delivery>,
-    given_up: Option<&str>,
-) -> Result<(ReadEnd, Option<String>), DbError> {
-    let resource = &planned.resource;
-    let mut start = start_of(shared, resource).await?;
-    if given_up.is_some() {
-        start.position = None;
-    }
-    let begin = shared.db.begin_run(RunStart {
-        kind: RunKind::Sync,
-        target: (*resource.target).clone(),
-        identity: resource.identity.clone(),
-        request_fingerprint: resource.request_fingerprint.clone(),
-        resume: start.position.is_some(),
-        gave_up: given_up.map(str::to_owned),
-    });
-    // Another program may hold the file for long. A run that is entered all the same is closed by the next one.
-    let Some(begun) = shared.stop.run_until_cancelled(begin).await else {
-        return Ok((ReadEnd::interrupted(None), None));
-    };
-    let begun = begun?;
-    let run = Arc::new(Run::new(begun.run_id, begun.read_id, Arc::clone(&resource.target), shared.stop.child_token()));
-    let resumed_at = start.position.as_ref().map(source::describe);
-    if let Some(position) = &resumed_at {
-        tracing::info!(resource = %resource.target.id, %position, "goes on where the last run stopped");
-    }
-    if let Some(reason) = &start.started_over {
-        tracing::warn!(resource = %resource.target.id, %reason, "starts over");
-    }
-    let started_over = start.started_over.clone();
-    planned.progress.set(Activity::Reading);
-    let mut pages = pin!(source::pages(Read {
-        resource: Arc::clone(resource),
-        run: Arc::clone(&run),
-        start,
-        slots: shared.slots.clone(),
-        progress: Arc::clone(&planned.progress),
-    }));
-    let mut last = None;
-    let error = loop {
-        match pages.next().await {
-            Some(Ok(page)) => {
-                last = page.end;
-                if sender.send(Delivery::Page(Box::new(page))).await.is_err() {
-                    break None;
-                }
-            }
-            Some(Err(error)) => break Some(error),
-            None => break None,
-        }
-    };
-    if let Some(error) = error.as_ref().filter(|error| is_stale(error)) {
-        // Nothing of this run was stored. The next one takes its place, and says why.
-        let reason = format!("the API no longer takes its stored position ({})", error.kind);
-        return Ok((ReadEnd::interrupted(Some(run)), Some(reason)));
-    }
-    let abandon = error.as_ref().is_some_and(gives_up_position);
-    let mut end = end_of(&run, last, error);
-    end.resumed_at = resumed_at;
-    end.started_over = started_over;
-    let ending = Ending {
-        run,
-        outcome: end.outcome,
-        stop_reason: end.stop_reason,
-        error: end.error.clone(),
-        requests: planned.progress.requests.get(),
-        retries: planned.progress.retries.get(),
-        abandon,
-    };
-    if sender.send(Delivery::Ended(ending)).await.is_err() {
-        tracing::debug!("the processor has ended before the run's end could be entered");
-    }
-    Ok((end, None))
-}
-
-async fn start_of(shared: &Shared, resource: &Resource) -> Result<cursor::Start, DbError> {
-    let stored = shared.db.checkpoint(&resource.target.id).await?;
-    let abandoned = stored.as_ref().is_some_and(|stored| stored.abandoned);
-    let stored = stored.map(|stored| Stored {
-        position: stored.position,
-        request_fingerprint: stored.request_fingerprint,
-        updated_at: stored.updated_at,
-        decided: stored.decided,
-    });
-    let mut start = cursor::start(
-        stored.as_ref(),
-        &resource.request_fingerprint,
-        &resource.paginator,
-        resource.resume_within,
-        Timestamp::now(),
-    );
-    if abandoned && start.position.is_none() && start.started_over.is_none() {
-        start.started_over = Some("the last read was given up: its position led nowhere".to_owned());
-    }
-    Ok(start)
-}
-
-/// Whether the position that an earlier run stored is refused by the API.
-fn is_stale(error: &SourceError) -> bool {
-    error.at_stored_position
-        && matches!(&error.kind, SourceErrorKind::Request(request) if request.is_position_rejected())
-}
-
-/// Whether the next run has to start over: the stored position leads nowhere.
-fn gives_up_position(error: &SourceError) -> bool {
-    match &error.kind {
-        SourceErrorKind::Request(request) => request.is_position_rejected() && !error.at_first_page,
-        SourceErrorKind::Walk(WalkError::Loop(_)) => true,
-        SourceErrorKind::Walk(WalkError::Paging(_)) => false,
-    }
 }

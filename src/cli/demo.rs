@@ -143,7 +143,7 @@ async fn prepare_in(db: &Db, args: &DemoArgs) -> Result<Prepared, Failure> {
     let port = found.iter().find_map(|(_, identity)| port_of(identity));
     let mut open = Vec::new();
     for id in &all {
-        if !db.checkpoint(id).await?.is_some_and(|checkpoint| checkpoint.complete) {
+        if !db.is_complete(id).await? {
             open.push(id.clone());
         }
     }

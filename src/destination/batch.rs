@@ -9,8 +9,34 @@ use crate::page::{Page, Run, StopReason};
 pub enum Delivery {
     /// A page to store.
     Page(Box<Page>),
+    /// A partition could not be read to its end.
+    Failed(PartitionFailed),
     /// A read has ended, after its last page or without one.
     Ended(Ending),
+}
+
+/// A partition that could not be read to its end. The others of its resource go on.
+#[derive(Clone, Debug)]
+pub struct PartitionFailed {
+    /// The run.
+    pub run: Arc<Run>,
+    /// The partition.
+    pub partition: Arc<str>,
+    /// What went wrong.
+    pub error: String,
+    /// The position is of no more use: the next read starts over.
+    pub abandon: bool,
+}
+
+/// What becomes of a pass when a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassEnd {
+    /// All partitions are complete.
+    Complete,
+    /// The next run goes on with it: partitions that are complete are not read again.
+    Open,
+    /// All partitions were read or tried: the next run begins another pass.
+    Over,
 }
 
 /// How a run ended.
@@ -51,8 +77,8 @@ pub struct Ending {
     pub requests: u64,
     /// Retries of the whole run.
     pub retries: u64,
-    /// The position is of no more use: the next read starts over.
-    pub abandon: bool,
+    /// What becomes of its pass.
+    pub pass: PassEnd,
 }
 
 /// Pages and endings that are stored together.
@@ -113,4 +139,6 @@ pub struct Committed {
     pub pages: Vec<(Arc<Run>, Counts)>,
     /// Runs that must not go on, and why: their records broke the contract of their resource.
     pub broken: Vec<(Arc<Run>, String)>,
+    /// Runs that have ended, and how.
+    pub ended: Vec<(Arc<Run>, Outcome)>,
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::batch::{Batch, Committed, Counts, Delivery, Ending, Outcome};
+use super::batch::{Batch, Committed, Counts, Delivery, Ending, Outcome, PassEnd};
 use super::error::PageError;
 use super::history::now_text;
 use super::tables::Tables;
-use super::{DbError, rows, sqlite};
-use crate::page::{Checkpoint, Page, ResourceId, Run, StopReason, WriteDisposition};
+use super::{DbError, partitions, rows, sqlite};
+use crate::page::{Page, ResourceId, Run, StopReason, WriteDisposition};
 
 /// A run fails when more than one record in this many was set aside,
 const QUARANTINED_ONE_IN: u64 = 100;
@@ -34,7 +34,7 @@ struct RunWork {
     bytes: u64,
     requests: u64,
     retries: u64,
-    checkpoint: Option<Checkpoint>,
+    /// The pass ended with a page of it.
     ended: Option<StopReason>,
     broken: Option<String>,
 }
@@ -58,17 +58,21 @@ pub(super) fn commit(connection: &mut Connection, tables: &mut Tables, batch: Ba
                     committed.pages.push((Arc::clone(&page.run), counts));
                 }
             }
+            Delivery::Failed(failed) => partitions::fail(&transaction, failed)?,
             Delivery::Ended(ending) => endings.push(ending),
         }
     }
     for run in work.values() {
         update_run(&transaction, run)?;
     }
+    committed.broken = work.into_values().filter_map(|run| run.broken.map(|why| (run.run, why))).collect();
     for ending in endings {
-        end_run(&transaction, ending)?;
+        let broken = end_run(&transaction, tables, ending)?;
+        let outcome = if broken.is_some() { Outcome::Failed } else { ending.outcome };
+        committed.ended.push((Arc::clone(&ending.run), outcome));
+        committed.broken.extend(broken.map(|why| (Arc::clone(&ending.run), why)));
     }
     transaction.commit()?;
-    committed.broken = work.into_values().filter_map(|run| run.broken.map(|why| (run.run, why))).collect();
     // Dropped only now: the slots of the pages are free when their rows are stored.
     drop(batch);
     if tables.written_since_checkpoint(bytes) >= CHECKPOINT_BYTES {
@@ -88,6 +92,7 @@ fn run_work<'w>(
     match work.entry(run.run_id) {
         Entry::Occupied(known) => Ok(known.into_mut()),
         Entry::Vacant(new) => {
+            partitions::check_fence(transaction, run)?;
             let before = transaction
                 .prepare_cached("SELECT received, quarantined FROM _hw_runs WHERE run_id = ?1")?
                 .query_row([run.run_id], |row| {
@@ -101,7 +106,6 @@ fn run_work<'w>(
                 bytes: 0,
                 requests: 0,
                 retries: 0,
-                checkpoint: None,
                 ended: None,
                 broken: None,
             }))
@@ -134,8 +138,8 @@ fn store_page(
     run.bytes += page.bytes;
     run.requests += page.requests;
     run.retries += page.requests.saturating_sub(1);
-    run.checkpoint = Some(page.checkpoint.clone());
-    run.ended = page.end.filter(|_| broken.is_none());
+    partitions::move_checkpoint(transaction, page, broken.is_some())?;
+    run.ended = page.end.filter(|_| broken.is_none() && page.ends_pass);
     run.broken = broken;
     Ok(Some(counts))
 }
@@ -149,34 +153,60 @@ fn try_page(
     page_id: i64,
     run: &RunWork,
 ) -> Result<(Counts, Option<String>), PageError> {
+    partitions::begin_read(transaction, page).map_err(|error| match error {
+        DbError::TableTaken { .. } => PageError::Contract(error.to_string()),
+        error => PageError::Db(error),
+    })?;
     let counts = rows::write_page(transaction, tables, page, page_id)?;
-    let complete = page.end.is_some_and(StopReason::is_complete);
     let mut broken = too_many_quarantined(run, &counts);
-    if broken.is_none() && complete {
-        broken = nothing_stored(transaction, run, &counts)?;
-    }
-    let target = &page.run.target;
-    if broken.is_none() && complete && target.disposition == WriteDisposition::Replace {
-        tables.swap(transaction, target)?;
+    if broken.is_none() && page.ends_pass && page.end.is_some_and(StopReason::is_complete) {
+        let mut of_run = run.counts;
+        of_run.add(&counts);
+        broken = complete_pass(transaction, tables, &page.run, &of_run)?;
     }
     Ok((counts, broken))
 }
 
+/// Marks the pass of a run as complete and brings a generation that has grown to light; or says why it is not
+/// complete. `counts` are those of the run that are not entered yet.
+fn complete_pass(
+    transaction: &Transaction<'_>,
+    tables: &mut Tables,
+    run: &Run,
+    counts: &Counts,
+) -> Result<Option<String>, PageError> {
+    let broken = nothing_stored(transaction, run, counts)?;
+    if broken.is_none() {
+        if run.target.disposition == WriteDisposition::Replace {
+            tables.swap(transaction, &run.target)?;
+        }
+        partitions::forget_old(transaction, &run.target.id, run.pass_id).map_err(PageError::Db)?;
+        end_pass(transaction, run, "complete").map_err(PageError::Db)?;
+    }
+    Ok(broken)
+}
+
+fn end_pass(transaction: &Transaction<'_>, run: &Run, state: &str) -> Result<(), DbError> {
+    transaction
+        .prepare_cached("UPDATE _hw_resources SET pass_state = ?3 WHERE source = ?1 AND resource = ?2 AND run_id = ?4")?
+        .execute(params![&*run.target.id.source, &*run.target.id.resource, state, run.run_id])?;
+    Ok(())
+}
+
 /// A read that had records and could store none of them is not complete, however few they were: an empty generation
 /// must not take the place of good rows.
-fn nothing_stored(transaction: &Transaction<'_>, run: &RunWork, page: &Counts) -> Result<Option<String>, DbError> {
-    let ResourceId { source, resource } = &run.run.target.id;
+fn nothing_stored(transaction: &Transaction<'_>, run: &Run, counts: &Counts) -> Result<Option<String>, DbError> {
+    let ResourceId { source, resource } = &run.target.id;
     let mut read = transaction
         .prepare_cached(
             "SELECT sum(inserted), sum(updated), sum(unchanged), sum(quarantined) FROM _hw_runs
-             WHERE source = ?1 AND resource = ?2 AND read_id = ?3",
+             WHERE source = ?1 AND resource = ?2 AND pass_id = ?3",
         )?
-        .query_row(params![&**source, &**resource, run.run.read_id], |row| {
+        .query_row(params![&**source, &**resource, run.pass_id], |row| {
             let (inserted, updated, unchanged) = (row.get(0)?, row.get(1)?, row.get(2)?);
             Ok(Counts { inserted, updated, unchanged, quarantined: row.get(3)?, ..Counts::default() })
         })?;
-    read.add(&run.counts);
-    read.add(page);
+    read.add(counts);
     let stored = read.inserted + read.updated + read.unchanged;
     Ok((stored == 0 && read.quarantined > 0)
         .then(|| format!("none of {} records could be stored; {LOOK_AT_THEM}", read.quarantined)))
@@ -225,65 +255,53 @@ fn update_run(transaction: &Transaction<'_>, work: &RunWork) -> Result<(), DbErr
             work.broken,
             outcome.map(|_| &now),
         ])?;
-    let target = &work.run.target;
-    if let Some(checkpoint) = &work.checkpoint {
-        let state = match (&work.broken, complete) {
-            (Some(_), _) => "abandoned",
-            (None, true) => "complete",
-            (None, false) => "reading",
-        };
-        // The fence: a run that began later owns the checkpoint, and nothing of this one may be stored any more.
-        let moved = transaction
-            .prepare_cached(
-                "UPDATE _hw_checkpoints SET state = ?3, position = ?4, request_fingerprint = ?6, updated_at = ?7
-                 WHERE source = ?1 AND resource = ?2 AND partition = '' AND run_id = ?5",
-            )?
-            .execute(params![
-                &*target.id.source,
-                &*target.id.resource,
-                state,
-                checkpoint.position,
-                work.run.run_id,
-                checkpoint.request_fingerprint,
-                now,
-            ])?;
-        if moved == 0 {
-            return Err(DbError::TakenOver(target.id.to_string()));
-        }
-        if let Some(decided) = &checkpoint.decided {
-            transaction
-                .prepare_cached("UPDATE _hw_resources SET decided = ?3 WHERE source = ?1 AND resource = ?2")?
-                .execute(params![&*target.id.source, &*target.id.resource, decided])?;
-        }
-    } else if work.broken.is_some() {
-        abandon(transaction, &work.run)?;
+    if work.broken.is_some() {
+        partitions::abandon(transaction, &work.run)?;
+        end_pass(transaction, &work.run, "over")?;
     }
     Ok(())
 }
 
-fn end_run(transaction: &Transaction<'_>, ending: &Ending) -> Result<(), DbError> {
+/// Enters the end of a run; or says why it is not the one that its reader saw.
+fn end_run(transaction: &Transaction<'_>, tables: &mut Tables, ending: &Ending) -> Result<Option<String>, DbError> {
+    let run = &ending.run;
     // A run that the file has already seen fail stays failed, but what it has sent is only known here.
     transaction.execute(
         "UPDATE _hw_runs SET requests = ?2, retries = ?3 WHERE run_id = ?1",
-        params![ending.run.run_id, ending.requests, ending.retries],
+        params![run.run_id, ending.requests, ending.retries],
     )?;
+    let is_open: bool =
+        transaction
+            .query_row("SELECT outcome = 'running' FROM _hw_runs WHERE run_id = ?1", [run.run_id], |row| row.get(0))?;
+    let broken = match ending.pass {
+        PassEnd::Complete if is_open => {
+            transaction.execute_batch("SAVEPOINT ending")?;
+            let broken = match complete_pass(transaction, tables, run, &Counts::default()) {
+                Ok(broken) => broken,
+                Err(PageError::Db(error)) => return Err(error),
+                Err(PageError::Contract(reason)) => {
+                    transaction.execute_batch("ROLLBACK TO ending")?;
+                    tables.forget();
+                    Some(reason)
+                }
+            };
+            transaction.execute_batch("RELEASE ending")?;
+            broken
+        }
+        PassEnd::Over if is_open => {
+            end_pass(transaction, run, "over")?;
+            None
+        }
+        PassEnd::Complete | PassEnd::Over | PassEnd::Open => None,
+    };
+    let (outcome, reason, error) = match &broken {
+        Some(why) => (Outcome::Failed, StopReason::Error, Some(why)),
+        None => (ending.outcome, ending.stop_reason, ending.error.as_ref()),
+    };
     transaction.execute(
         "UPDATE _hw_runs SET outcome = ?2, stop_reason = ?3, error = coalesce(error, ?4), ended_at = ?5
          WHERE run_id = ?1 AND outcome IN ('running', ?2)",
-        params![ending.run.run_id, ending.outcome.as_str(), ending.stop_reason.as_str(), ending.error, now_text(),],
+        params![run.run_id, outcome.as_str(), reason.as_str(), error, now_text()],
     )?;
-    if ending.abandon {
-        abandon(transaction, &ending.run)?;
-    }
-    Ok(())
-}
-
-/// Gives up the read under way: the next run starts over.
-fn abandon(transaction: &Transaction<'_>, run: &Run) -> Result<(), DbError> {
-    transaction.execute(
-        "UPDATE _hw_checkpoints SET state = 'abandoned', position = NULL, updated_at = ?3
-         WHERE source = ?1 AND resource = ?2 AND state = 'reading' AND run_id = ?4",
-        params![&*run.target.id.source, &*run.target.id.resource, now_text(), run.run_id],
-    )?;
-    Ok(())
+    Ok(broken)
 }

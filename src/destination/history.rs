@@ -1,10 +1,11 @@
 //! What the file remembers of earlier runs: checkpoints, identities and budgets.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Db, DbError, runs, sqlite};
 use crate::page::{ResourceId, Target};
+use crate::units::Timespan;
 
 /// The time now as the tables keep it: RFC 3339 in UTC, with milliseconds.
 pub(super) fn now_text() -> String {
@@ -31,23 +32,6 @@ impl RunKind {
     }
 }
 
-/// What is stored about where a resource's read stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredCheckpoint {
-    /// The position of the next page, as JSON; none unless a read is under way.
-    pub position: Option<String>,
-    /// Fingerprint of the request that made the position.
-    pub request_fingerprint: String,
-    /// When it was stored.
-    pub updated_at: Timestamp,
-    /// Whether the last read reached its end.
-    pub complete: bool,
-    /// Whether the last read was given up: its position led nowhere.
-    pub abandoned: bool,
-    /// What `auto` decided in an earlier run, as JSON.
-    pub decided: Option<String>,
-}
-
 /// A run that is about to begin.
 #[derive(Clone, Debug)]
 pub struct RunStart {
@@ -59,19 +43,23 @@ pub struct RunStart {
     pub identity: String,
     /// Fingerprint of the request.
     pub request_fingerprint: String,
-    /// `true` goes on with the read that is under way; `false` begins a new one.
-    pub resume: bool,
-    /// Why a run of the same resource that has not ended is given up; none when its process has died.
-    pub gave_up: Option<String>,
+    /// Its partitions, each a JSON object or empty; those of a resource with a parent come with the parent's records.
+    pub partitions: Vec<String>,
+    /// A pass that was interrupted is gone on with when it is younger than this.
+    pub resume_within: Timespan,
 }
 
 /// A run that has begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Begun {
     /// Row of `_hw_runs`.
     pub run_id: i64,
-    /// The read it goes on with.
-    pub read_id: i64,
+    /// The pass that it begins, or goes on with.
+    pub pass_id: i64,
+    /// What `auto` decided in an earlier run, as JSON.
+    pub decided: Option<String>,
+    /// Why a generation that had begun to grow is not gone on with.
+    pub started_over: Option<String>,
 }
 
 /// A budget as it was stored.
@@ -86,29 +74,23 @@ pub struct StoredBudget {
 }
 
 impl Db {
-    /// What is stored about where the resource's read stands.
+    /// Whether the last pass over the resource is complete.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub async fn checkpoint(&self, id: &ResourceId) -> Result<Option<StoredCheckpoint>, DbError> {
+    pub async fn is_complete(&self, id: &ResourceId) -> Result<bool, DbError> {
         let id = id.clone();
         self.writer
-            .call("read checkpoint", move |connection, _| {
-                Ok(connection
-                    .query_row(
-                        "SELECT c.state, c.position, c.request_fingerprint, c.updated_at, r.decided
-                         FROM _hw_checkpoints c LEFT JOIN _hw_resources r USING (source, resource)
-                         WHERE c.source = ?1 AND c.resource = ?2 AND c.partition = ''",
-                        (&*id.source, &*id.resource),
-                        stored_checkpoint,
-                    )
-                    .optional()?)
+            .call("read pass", move |connection, _| {
+                let sql = "SELECT coalesce(pass_state, '') = 'complete' FROM _hw_resources
+                           WHERE source = ?1 AND resource = ?2";
+                let complete = connection.query_row(sql, (&*id.source, &*id.resource), |row| row.get(0)).optional()?;
+                Ok(complete.unwrap_or(false))
             })
             .await
     }
 
-    /// Enters a run. A new read first takes back what an unfinished one left where that would be read twice: the
-    /// rows of an append resource, and the generation that a replace resource had begun.
+    /// Enters a run, which goes on with the pass that an earlier one left open, or begins another.
     ///
     /// # Errors
     /// When the configuration no longer describes the data that is there, or the file cannot be written.
@@ -160,21 +142,6 @@ impl Db {
         let id = id.clone();
         self.writer.call("reset", move |connection, tables| runs::reset(connection, tables, &id, drop_rows)).await
     }
-}
-
-fn stored_checkpoint(row: &Row<'_>) -> rusqlite::Result<StoredCheckpoint> {
-    let state: String = row.get(0)?;
-    let position: Option<String> = row.get(1)?;
-    let updated_at: String = row.get(3)?;
-    Ok(StoredCheckpoint {
-        position: position.filter(|_| state == "reading"),
-        request_fingerprint: row.get(2)?,
-        // A time that cannot be read is as old as time: the read starts over, and nothing is lost.
-        updated_at: updated_at.parse().unwrap_or(Timestamp::UNIX_EPOCH),
-        complete: state == "complete",
-        abandoned: state == "abandoned",
-        decided: row.get(4)?,
-    })
 }
 
 /// Whether there is a table of this name.

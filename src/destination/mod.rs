@@ -20,6 +20,7 @@ mod history;
 mod keys;
 mod lock;
 mod meta;
+mod partitions;
 mod rows;
 mod runs;
 mod schema;
@@ -27,9 +28,10 @@ mod sqlite;
 mod table;
 mod tables;
 
-pub use batch::{Batch, Committed, Counts, Delivery, Ending, Outcome};
+pub use batch::{Batch, Committed, Counts, Delivery, Ending, Outcome, PartitionFailed, PassEnd};
 pub use error::DbError;
-pub use history::{Begun, RunKind, RunStart, StoredBudget, StoredCheckpoint};
+pub use history::{Begun, RunKind, RunStart, StoredBudget};
+pub use partitions::StoredPartition;
 
 /// `[destination]`: the file, and how safe a commit is.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -131,8 +133,8 @@ mod tests {
             target,
             identity: "{}".to_owned(),
             request_fingerprint: String::new(),
-            resume: false,
-            gave_up: None,
+            partitions: vec![String::new()],
+            resume_within: crate::units::Timespan::secs(0),
         };
         db.begin_run(start).await.unwrap();
         db.close().await.unwrap();

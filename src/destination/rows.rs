@@ -58,10 +58,10 @@ fn enter_page(transaction: &Transaction<'_>, page: &Page, page_id: i64, counts: 
         .execute(params![
             page_id,
             page.run.run_id,
-            page.run.read_id,
+            page.read.read_id.get(),
             &*target.id.source,
             &*target.id.resource,
-            &*page.partition,
+            &*page.read.partition,
             page.position,
             page.url,
             page.status,

@@ -1,63 +1,108 @@
 //! Where a run begins: whose table it fills, which read it goes on with, and what an unfinished one left.
 
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use super::columns::quote;
-use super::history::{Begun, RunStart, now_text, table_exists};
+use super::history::{Begun, RunStart, now_text};
 use super::table::NOT_OURS;
 use super::tables::{Tables, staging_table};
-use super::{DbError, sqlite};
-use crate::page::{ResourceId, StopReason, Target, WriteDisposition};
+use super::{DbError, partitions, sqlite};
+use crate::page::{ResourceId, StopReason, WriteDisposition};
+use crate::units::Timespan;
 
 /// Enters a run, as [`super::Db::begin_run`] says.
 pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &RunStart) -> Result<Begun, DbError> {
-    let ResourceId { source, resource } = &start.target.id;
+    let (id, target) = (&start.target.id, &start.target);
     let transaction = sqlite::begin(connection)?;
     let now = now_text();
-    end_runs_left_open(&transaction, Some(&start.target.id), start.gave_up.as_deref())?;
+    end_runs_left_open(&transaction, Some(id), None)?;
     claim(&transaction, start, &now)?;
     // A table that cannot be written is refused now, and not with its first page. Users may have changed theirs.
     tables.forget();
-    tables.get(&transaction, &start.target.table, &start.target)?;
-    let unfinished: Option<i64> = transaction
-        .query_row(
-            "SELECT read_id FROM _hw_checkpoints
-             WHERE source = ?1 AND resource = ?2 AND partition = '' AND state <> 'complete'",
-            (&**source, &**resource),
-            |row| row.get(0),
-        )
-        .optional()?;
+    tables.get(&transaction, &target.table, target)?;
     let run_id = sqlite::last_id(&transaction, "_hw_runs")? + 1;
-    let read_id = match unfinished {
-        Some(read_id) if start.resume => {
-            // From here on no other run may move it: see the fence in `commit`.
-            transaction.execute(
-                "UPDATE _hw_checkpoints SET run_id = ?3 WHERE source = ?1 AND resource = ?2 AND partition = ''",
-                params![&**source, &**resource, run_id],
-            )?;
-            read_id
-        }
-        unfinished => {
-            begin_read(&transaction, tables, start, unfinished)?;
-            transaction.execute(
-                "INSERT INTO _hw_checkpoints
-                   (source, resource, partition, state, read_id, run_id, request_fingerprint, updated_at)
-                 VALUES (?1, ?2, '', 'reading', ?3, ?3, ?4, ?5)
-                 ON CONFLICT DO UPDATE SET state = 'reading', position = NULL, read_id = excluded.read_id,
-                   run_id = excluded.run_id, request_fingerprint = excluded.request_fingerprint,
-                   updated_at = excluded.updated_at",
-                params![&**source, &**resource, run_id, start.request_fingerprint, now],
-            )?;
+    let before = Before::of(&transaction, start)?;
+    let mut started_over = None;
+    let pass_id = match before.gone_on_with(start) {
+        Ok(pass_id) => pass_id,
+        Err(why) => {
+            let is_replaced = target.disposition == WriteDisposition::Replace;
+            if is_replaced {
+                tables.drop_table(&transaction, &staging_table(&target.table))?;
+                started_over = why;
+            }
+            let partitions = start.partitions.iter().map(|partition| (partition.as_str(), None));
+            partitions::enqueue(&transaction, id, run_id, partitions, is_replaced)?;
             run_id
         }
     };
     transaction.execute(
-        "INSERT INTO _hw_runs (run_id, kind, source, resource, read_id, started_at, outcome)
+        "UPDATE _hw_resources SET run_id = ?3, pass_id = ?4, pass_state = 'open', pass_fingerprint = ?5
+         WHERE source = ?1 AND resource = ?2",
+        params![&*id.source, &*id.resource, run_id, pass_id, start.request_fingerprint],
+    )?;
+    transaction.execute(
+        "INSERT INTO _hw_runs (run_id, kind, source, resource, pass_id, started_at, outcome)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'running')",
-        params![run_id, start.kind.as_str(), &**source, &**resource, read_id, now],
+        params![run_id, start.kind.as_str(), &*id.source, &*id.resource, pass_id, now],
     )?;
     transaction.commit()?;
-    Ok(Begun { run_id, read_id })
+    Ok(Begun { run_id, pass_id, decided: before.decided, started_over })
+}
+
+/// What the file knows of a resource before a run.
+struct Before {
+    decided: Option<String>,
+    pass_id: Option<i64>,
+    is_open: bool,
+    fingerprint: Option<String>,
+    /// When its pass last stored something, and whether that was anything of an unfinished read.
+    moved_at: Timestamp,
+    has_begun: bool,
+}
+
+impl Before {
+    fn of(transaction: &Transaction<'_>, start: &RunStart) -> Result<Self, DbError> {
+        let id = &start.target.id;
+        let before = transaction.query_row(
+            "SELECT decided, pass_id, coalesce(pass_state, '') = 'open', pass_fingerprint, c.moved_at, c.has_begun
+             FROM _hw_resources r, (SELECT max(updated_at) AS moved_at, coalesce(max(read_open), 0) AS has_begun
+               FROM _hw_checkpoints WHERE source = ?1 AND resource = ?2
+                 AND pass_id = (SELECT pass_id FROM _hw_resources WHERE source = ?1 AND resource = ?2)) c
+             WHERE source = ?1 AND resource = ?2",
+            params![&*id.source, &*id.resource],
+            |row| {
+                let moved_at: Option<String> = row.get(4)?;
+                Ok(Self {
+                    decided: row.get(0)?,
+                    pass_id: row.get(1)?,
+                    is_open: row.get(2)?,
+                    fingerprint: row.get(3)?,
+                    // A time that cannot be read is as old as time: the pass starts over, and nothing is lost.
+                    moved_at: moved_at.and_then(|at| at.parse().ok()).unwrap_or(Timestamp::UNIX_EPOCH),
+                    has_begun: row.get(5)?,
+                })
+            },
+        )?;
+        Ok(before)
+    }
+
+    /// The pass to go on with; or why another one begins, where one is under way.
+    fn gone_on_with(&self, start: &RunStart) -> Result<i64, Option<String>> {
+        let Some(pass_id) = self.pass_id.filter(|_| self.is_open) else { return Err(None) };
+        let over = |why: String| Err(Some(why).filter(|_| self.has_begun));
+        if self.fingerprint.as_ref() != Some(&start.request_fingerprint) {
+            return over("its request has changed in the configuration".to_owned());
+        }
+        let age = Timestamp::now().duration_since(self.moved_at).max(SignedDuration::ZERO).unsigned_abs();
+        if age >= *start.resume_within {
+            let age = Timespan(Duration::from_secs(age.as_secs()));
+            return over(format!("it stopped {age} ago, longer than resume_within ({})", start.resume_within));
+        }
+        Ok(pass_id)
+    }
 }
 
 /// Enters the end of runs that did not live to see it, of one resource or of all.
@@ -152,48 +197,6 @@ fn identity_change(before: &str, after: &str) -> String {
     if changes.is_empty() { "its definition changed".to_owned() } else { changes.join(", ") }
 }
 
-/// Takes back what an unfinished read left.
-fn begin_read(
-    transaction: &Transaction<'_>,
-    tables: &mut Tables,
-    start: &RunStart,
-    unfinished: Option<i64>,
-) -> Result<(), DbError> {
-    let target = &start.target;
-    match target.disposition {
-        WriteDisposition::Append => {
-            if let Some(read_id) = unfinished
-                && table_exists(transaction, &target.table)?
-            {
-                let taken_back = transaction.execute(
-                    &format!(
-                        "DELETE FROM {} WHERE _page_id IN (SELECT page_id FROM _hw_pages WHERE read_id = ?1)",
-                        quote(&target.table)
-                    ),
-                    [read_id],
-                );
-                let taken_back = taken_back.map_err(|error| refused(target, error))?;
-                tracing::info!(resource = %target.id, rows = taken_back, "took back the rows of an unfinished read");
-            }
-        }
-        WriteDisposition::Replace => tables.drop_table(transaction, &staging_table(&target.table))?,
-        WriteDisposition::Merge => {}
-    }
-    Ok(())
-}
-
-/// A table of data can have triggers of the user: what they refuse concerns this resource alone.
-fn refused(target: &Target, error: rusqlite::Error) -> DbError {
-    match DbError::from(error) {
-        DbError::Sqlite(error) => DbError::TableTaken {
-            resource: target.id.to_string(),
-            table: target.table.clone(),
-            why: format!("does not let go of the rows of an unfinished read: {error}"),
-        },
-        error => error,
-    }
-}
-
 /// Forgets a read, as [`super::Db::reset`] says.
 pub(super) fn reset(
     connection: &Connection,
@@ -213,7 +216,7 @@ pub(super) fn reset(
         "DELETE FROM _hw_resources WHERE source = ?1 AND resource = ?2"
     } else {
         // The table still belongs to the resource: it must be found by a reset that drops it.
-        "UPDATE _hw_resources SET identity = NULL, decided = NULL WHERE source = ?1 AND resource = ?2"
+        "UPDATE _hw_resources SET identity = NULL, decided = NULL, pass_id = NULL, pass_state = NULL WHERE source = ?1 AND resource = ?2"
     };
     transaction.execute(forget, key)?;
     transaction.execute("DELETE FROM _hw_checkpoints WHERE source = ?1 AND resource = ?2", key)?;

@@ -6,17 +6,22 @@ CREATE TABLE _hw_meta (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRIC
 CREATE TABLE _hw_resources (
   source TEXT NOT NULL, resource TEXT NOT NULL, "table" TEXT NOT NULL UNIQUE COLLATE NOCASE,
   identity TEXT, decided TEXT, first_seen_at TEXT NOT NULL,
+  pass_id INTEGER, pass_state TEXT CHECK (pass_state IN ('open', 'complete', 'over')), pass_fingerprint TEXT,
+  run_id INTEGER,
   PRIMARY KEY (source, resource)) STRICT;
 CREATE TABLE _hw_checkpoints (
   source TEXT NOT NULL, resource TEXT NOT NULL, partition TEXT NOT NULL,
-  state TEXT NOT NULL CHECK (state IN ('reading', 'complete', 'abandoned')),
-  position TEXT, cursor TEXT, read_id INTEGER NOT NULL, run_id INTEGER NOT NULL,
-  request_fingerprint TEXT NOT NULL, updated_at TEXT NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('pending', 'reading', 'complete', 'abandoned')),
+  position TEXT, cursor TEXT, cursor_seen TEXT, bounds TEXT, parent_fields TEXT,
+  queued INTEGER NOT NULL, pass_id INTEGER NOT NULL, run_id INTEGER, read_id INTEGER,
+  read_open INTEGER NOT NULL DEFAULT 0 CHECK (read_open IN (0, 1)),
+  request_fingerprint TEXT NOT NULL DEFAULT '', error TEXT, updated_at TEXT NOT NULL,
   PRIMARY KEY (source, resource, partition)) STRICT;
+CREATE INDEX _hw_checkpoints_queue ON _hw_checkpoints (source, resource, queued);
 CREATE TABLE _hw_runs (
   run_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
   kind TEXT NOT NULL CHECK (kind IN ('sync', 'backfill', 'scheduled')),
-  source TEXT NOT NULL, resource TEXT NOT NULL, read_id INTEGER NOT NULL,
+  source TEXT NOT NULL, resource TEXT NOT NULL, pass_id INTEGER NOT NULL,
   started_at TEXT NOT NULL, ended_at TEXT,
   outcome TEXT NOT NULL CHECK (outcome IN ('running', 'complete', 'incomplete', 'failed')),
   stop_reason TEXT,

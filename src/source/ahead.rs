@@ -8,7 +8,6 @@ use serde_json::Value as Json;
 
 use super::decoded::{Decoded, decode_page};
 use super::read::Read;
-use super::resource::Resource;
 use super::select::Selector;
 use super::walk::Walk;
 use crate::page::{Room, Turns};
@@ -59,7 +58,7 @@ impl<'r> InFlight<'r> {
     /// Asks for as many pages as may be in flight.
     pub(super) fn fill(&mut self, walk: &Walk, selector: &Selector) {
         let read = self.read;
-        let window = if walk.is_first() || self.replan { 1 } else { read.resource.concurrency };
+        let window = if walk.is_first() || self.replan { 1 } else { read.concurrency };
         self.replan = false;
         while self.pages.len() < window {
             let Some(position) = self.ahead.take() else { break };
@@ -99,7 +98,7 @@ impl<'r> InFlight<'r> {
 
 async fn fetch(read: &Read, position: Position, paginator: Paginator, selector: Selector, room: Room) -> FetchedPage {
     let resource = &read.resource;
-    let request = match request_at(resource, &paginator, &position) {
+    let request = match request_at(read, &paginator, &position) {
         Ok(request) => request,
         Err(error) => return (position, Err(error)),
     };
@@ -133,9 +132,9 @@ fn bytes_held(fetched: &Fetched<Decoded>) -> u64 {
     fetched.received.body.len() as u64 + rows
 }
 
-fn request_at(resource: &Resource, paginator: &Paginator, position: &Position) -> Result<RequestParts, RequestError> {
+fn request_at(read: &Read, paginator: &Paginator, position: &Position) -> Result<RequestParts, RequestError> {
     let unusable = |reason: String| RequestError::Request { reason };
-    let mut request = resource.request.clone();
+    let mut request = read.request.clone();
     let changes = paginator.changes(position);
     for (name, value) in &changes.params {
         set_named(&mut request.params, name, value);
@@ -148,7 +147,7 @@ fn request_at(resource: &Resource, paginator: &Paginator, position: &Position) -
     }
     if let Some(link) = &changes.link {
         // Not joined as a relative link: its path may begin with two slashes.
-        let base = resource.client.base_url();
+        let base = read.resource.client.base_url();
         let url = resolve_next(base, &format!("{}{link}", base.origin().ascii_serialization()))?;
         request.target = Target::Url(url);
     }

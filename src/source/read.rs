@@ -11,12 +11,13 @@ use super::decoded::{Decoded, keys_of};
 use super::resource::Resource;
 use super::select::{Body, Selector};
 use super::walk::{Walk, WalkError};
-use crate::page::{Checkpoint, Page, Rows, Run, Slot, Slots, StopReason, Value};
+use crate::page::{Checkpoint, Page, PartitionRead, Rows, Run, Slot, Slots, StopReason, Value};
 use crate::progress::ResourceProgress;
 use crate::rest::client::{Fetched, Outcome, Received};
 use crate::rest::error::RequestError;
 use crate::rest::link::{link_with_rel, resolve_next};
 use crate::rest::paginator::{Evidence, Next, Paginator, PagingError, Position};
+use crate::rest::request::RequestParts;
 
 /// Everything that reading a resource once needs.
 #[derive(Debug)]
@@ -25,6 +26,14 @@ pub struct Read {
     pub resource: Arc<Resource>,
     /// The run that this read is part of. Its token ends the read.
     pub run: Arc<Run>,
+    /// The partition that it reads.
+    pub partition: Arc<PartitionRead>,
+    /// The first request.
+    pub request: RequestParts,
+    /// Pages in flight, where their positions are known in advance.
+    pub concurrency: usize,
+    /// Its end is the end of the pass.
+    pub ends_pass: bool,
     /// Where to start.
     pub start: Start,
     /// Bounds the memory of pages on their way.
@@ -207,7 +216,7 @@ impl Place<'_> {
         let resolve = |link: &str| {
             let url =
                 resolve_next(&received.url, link).map_err(|error| format!("the link to the next page: {error}"))?;
-            let url = resource.client.without_credentials(&resource.request, url);
+            let url = resource.client.without_credentials(&self.read.request, url);
             let url = url.map_err(|error| format!("the link to the next page: {error}"))?;
             Ok(url[url::Position::BeforePath..].to_owned())
         };
@@ -251,7 +260,7 @@ impl Place<'_> {
         let complete = end.is_some_and(StopReason::is_complete);
         Page {
             run: Arc::clone(&read.run),
-            partition: "".into(),
+            read: Arc::clone(&read.partition),
             position: json(self.position),
             url: fetched.shown_url,
             status: fetched.received.status,
@@ -264,8 +273,10 @@ impl Place<'_> {
                 position: next.filter(|_| !complete).map(json),
                 request_fingerprint: read.resource.request_fingerprint.clone(),
                 decided,
+                ..Checkpoint::default()
             },
             end,
+            ends_pass: read.ends_pass,
             requests: u64::from(fetched.attempts),
             slot: fetched.slot,
         }

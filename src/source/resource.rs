@@ -38,8 +38,10 @@ pub struct Resource {
     pub selector: Selector,
     /// What its responses mean where that is special.
     pub actions: Vec<CompiledAction>,
-    /// Pages in flight.
+    /// Pages in flight; or, where it has several partitions, partitions.
     pub concurrency: usize,
+    /// Its partitions, each a JSON object of what it stands for; one that is empty where there is nothing to tell apart.
+    pub partitions: Vec<String>,
     /// An interrupted read goes on at its position when that is younger than this.
     pub resume_within: Timespan,
     /// What a stored position depends on, as a JSON object without secrets.
@@ -99,6 +101,7 @@ impl Resource {
                 .collect::<Result<_, _>>()
                 .map_err(|error| error.to_string())?,
             concurrency: options.concurrency.unwrap_or(1) as usize,
+            partitions: vec![String::new()],
             resume_within: options.resume_within.unwrap_or(RESUME_WITHIN),
         })
     }

@@ -107,6 +107,11 @@ impl ReadEnd {
         }
     }
 
+    pub(super) fn complete(run: &Arc<Run>, stop_reason: StopReason) -> Self {
+        let end = Self::interrupted(Some(Arc::clone(run)));
+        Self { outcome: Outcome::Complete, stop_reason, exit: None, ..end }
+    }
+
     pub(super) fn interrupted(run: Option<Arc<Run>>) -> Self {
         Self {
             run,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use highwater::decode;
 use highwater::destination::{Batch, Db, Delivery, DestinationOptions, RunKind, RunStart, Synchronous};
-use highwater::page::{Checkpoint, Page, ResourceId, Run, Slot, Target, Text, WriteDisposition};
+use highwater::page::{Checkpoint, Page, PartitionRead, ResourceId, Run, Slot, Target, Text, WriteDisposition};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rusqlite::types::Value as Stored;
@@ -64,12 +64,13 @@ async fn store(db: &Db, name: &str, pages: &[Vec<Fields>]) {
             target: target.clone(),
             identity: "{}".to_owned(),
             request_fingerprint: String::new(),
-            resume: false,
-            gave_up: None,
+            partitions: vec![String::new()],
+            resume_within: highwater::units::Timespan::secs(0),
         })
         .await
         .unwrap();
-    let run = Arc::new(Run::new(begun.run_id, begun.read_id, Arc::new(target), Default::default()));
+    let run = Arc::new(Run::new(begun.run_id, begun.pass_id, Arc::new(target), Default::default()));
+    let read: Arc<PartitionRead> = Arc::default();
     let mut n = 0;
     for records in pages {
         let texts = records.iter().map(|record| {
@@ -81,7 +82,7 @@ async fn store(db: &Db, name: &str, pages: &[Vec<Fields>]) {
         let text = Text::new(Bytes::from(format!("[{}]", texts.collect::<Vec<_>>().join(",")))).unwrap();
         let page = Page {
             run: Arc::clone(&run),
-            partition: "".into(),
+            read: Arc::clone(&read),
             position: "1".to_owned(),
             url: String::new(),
             status: 200,
@@ -92,6 +93,7 @@ async fn store(db: &Db, name: &str, pages: &[Vec<Fields>]) {
             rows: decode::decode(&text, &[text.as_str()]).unwrap(),
             checkpoint: Checkpoint::default(),
             end: None,
+            ends_pass: true,
             requests: 1,
             slot: Slot::default(),
         };

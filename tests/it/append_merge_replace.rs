@@ -347,7 +347,7 @@ fn a_trigger_that_keeps_the_rows_of_an_unfinished_read_fails_its_own_resource_on
         .unwrap();
     pages.set(&[r#"[{"name":"b"}]"#]);
     workspace.configure(api.address, &(items("") + "[sources.shop.resources.others]\nprimary_key = \"name\"\n"));
-    let report = workspace.sync(78);
+    let report = workspace.sync(65);
     assert_eq!(report["database_error"], Value::Null);
     assert!(report["resources"][0]["error"].as_str().unwrap().contains("mine now"), "{report:#}");
     assert_eq!(report["resources"][1]["outcome"], "complete");

@@ -263,7 +263,7 @@ impl Judge {
             assert_eq!(committed.page, *pages, "{kind:?}: the pages of read {} are out of order", committed.read_id);
             *pages += 1;
         }
-        let checkpoint: Option<(i64, String, Option<String>)> = db
+        let checkpoint: Option<(Option<i64>, String, Option<String>)> = db
             .query_row(
                 "SELECT read_id, state, position FROM _hw_checkpoints WHERE resource = ?1",
                 [kind.name()],
@@ -278,20 +278,24 @@ impl Judge {
         let position = position.map(|position| kind.page_at(&position));
         let complete = reads.values().filter(|pages| **pages == kind.pages()).count() as u64;
         for (read, pages) in &reads {
-            assert!(*read == current || *pages == kind.pages(), "{kind:?}: read {read} was given up at page {pages}");
+            assert!(
+                Some(*read) == current || *pages == kind.pages(),
+                "{kind:?}: read {read} was given up at page {pages}"
+            );
         }
         let marked = format!(
             "SELECT count(*) FROM _hw_runs WHERE resource = '{}' AND outcome = 'complete' AND stop_reason IS NOT NULL",
             kind.name()
         );
         assert_eq!(value::<u64>(db, &marked), complete, "{kind:?}: complete reads in the ledger and in the runs");
-        match reads.get(&current).copied().unwrap_or(0) {
+        match current.and_then(|current| reads.get(&current).copied()).unwrap_or(0) {
             pages if pages == kind.pages() => {
-                assert_eq!((state.as_str(), position), ("complete", None), "{kind:?}");
+                // The next pass may have begun, and nothing of it be stored.
+                assert!(matches!(state.as_str(), "complete" | "pending") && position.is_none(), "{kind:?}: {state}");
                 Standing { complete, next: 0 }
             }
             0 => {
-                assert_eq!((state.as_str(), position), ("reading", None), "{kind:?}");
+                assert_eq!((state.as_str(), position), ("pending", None), "{kind:?}");
                 Standing { complete, next: 0 }
             }
             pages => {

@@ -163,7 +163,7 @@ fn an_instance_that_lost_its_resource_to_another_one_stores_nothing_more() {
     until("the first page is stored", || workspace.value::<i64>("SELECT count(*) FROM _hw_pages") == 1);
     // What an instance leaves that came around the lock, for example by a hard link.
     let other = Connection::open(workspace.path("highwater.db")).unwrap();
-    other.execute_batch("UPDATE _hw_checkpoints SET run_id = run_id + 1").unwrap();
+    other.execute_batch("UPDATE _hw_resources SET run_id = run_id + 1").unwrap();
     drop(gate);
     let finished = finish(first);
     assert_eq!(finished.code, Some(73), "{finished:#?}");

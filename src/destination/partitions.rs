@@ -1,0 +1,333 @@
+//! Where the read of each partition stands: which are still to be read in a pass, and what their reads have stored.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Row, Transaction, params};
+
+use super::batch::PartitionFailed;
+use super::columns::quote;
+use super::history::{now_text, table_exists};
+use super::tables::staging_table;
+use super::{Db, DbError};
+use crate::page::{Page, ResourceId, Run, StopReason, Target, WriteDisposition};
+
+/// What is stored about a partition that is to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredPartition {
+    /// The partition, as a JSON object of what it stands for; empty where a resource has only one.
+    pub partition: String,
+    /// Its place in the queue of its resource.
+    pub queued: i64,
+    /// The position of the next page, as JSON; none unless a read is under way.
+    pub position: Option<String>,
+    /// Number of the read that is under way.
+    pub read_id: Option<i64>,
+    /// Fingerprint of the request that made the position.
+    pub request_fingerprint: String,
+    /// When it was stored.
+    pub updated_at: Timestamp,
+    /// Whether the last read was given up: its position led nowhere.
+    pub abandoned: bool,
+    /// The highest cursor value of what is stored, as received.
+    pub cursor: Option<String>,
+    /// The highest cursor value of the read that is under way.
+    pub cursor_seen: Option<String>,
+    /// What the read that is under way asks for.
+    pub bounds: Option<String>,
+    /// Fields of the parent record that are put on the rows, as a JSON object.
+    pub parent_fields: Option<String>,
+}
+
+impl Db {
+    /// The next partitions of a pass that are still to be read, behind `after` in the queue.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn partitions(
+        &self,
+        id: &ResourceId,
+        pass_id: i64,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<StoredPartition>, DbError> {
+        let id = id.clone();
+        self.writer
+            .call("read partitions", move |connection, _| {
+                let mut statement = connection.prepare_cached(
+                    "SELECT partition, queued, state, position, read_id, request_fingerprint, updated_at, cursor,
+                       cursor_seen, bounds, parent_fields
+                     FROM _hw_checkpoints
+                     WHERE source = ?1 AND resource = ?2 AND queued > ?4 AND pass_id = ?3 AND state <> 'complete'
+                     ORDER BY queued LIMIT ?5",
+                )?;
+                let rows = statement
+                    .query_map(params![&*id.source, &*id.resource, pass_id, after, limit], stored_partition)?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+}
+
+fn stored_partition(row: &Row<'_>) -> rusqlite::Result<StoredPartition> {
+    let state: String = row.get(2)?;
+    let updated_at: String = row.get(6)?;
+    Ok(StoredPartition {
+        partition: row.get(0)?,
+        queued: row.get(1)?,
+        position: row.get::<_, Option<String>>(3)?.filter(|_| state == "reading"),
+        read_id: row.get(4)?,
+        request_fingerprint: row.get(5)?,
+        // A time that cannot be read is as old as time: the read starts over, and nothing is lost.
+        updated_at: updated_at.parse().unwrap_or(Timestamp::UNIX_EPOCH),
+        abandoned: state == "abandoned",
+        cursor: row.get(7)?,
+        cursor_seen: row.get(8)?,
+        bounds: row.get(9)?,
+        parent_fields: row.get(10)?,
+    })
+}
+
+/// Puts partitions into the queue of a pass, behind those that are there. One that is being read keeps its position,
+/// unless the pass begins with nothing (`afresh`).
+pub(super) fn enqueue<'p>(
+    connection: &Connection,
+    id: &ResourceId,
+    pass_id: i64,
+    partitions: impl Iterator<Item = (&'p str, Option<&'p str>)>,
+    afresh: bool,
+) -> Result<(), DbError> {
+    let mut queued: i64 = connection
+        .prepare_cached("SELECT coalesce(max(queued), 0) FROM _hw_checkpoints WHERE source = ?1 AND resource = ?2")?
+        .query_row((&*id.source, &*id.resource), |row| row.get(0))?;
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO _hw_checkpoints (source, resource, partition, state, parent_fields, queued, pass_id, updated_at)
+         VALUES (?1, ?2, ?3, 'pending', ?4, ?5, ?6, ?7)
+         ON CONFLICT DO UPDATE SET
+           state = CASE WHEN ?8 OR state = 'complete' THEN 'pending' ELSE state END,
+           position = CASE WHEN ?8 THEN NULL ELSE position END,
+           read_open = CASE WHEN ?8 THEN 0 ELSE read_open END,
+           parent_fields = excluded.parent_fields, queued = excluded.queued, pass_id = excluded.pass_id
+         WHERE ?8 OR pass_id <> excluded.pass_id",
+    )?;
+    let now = now_text();
+    for (partition, parent_fields) in partitions {
+        queued += 1;
+        statement.execute(params![
+            &*id.source,
+            &*id.resource,
+            partition,
+            parent_fields,
+            queued,
+            pass_id,
+            now,
+            afresh
+        ])?;
+    }
+    Ok(())
+}
+
+/// Makes sure that the read of a page has a number. A read that begins takes back what an unfinished one left where
+/// that would be there twice: the rows of an append resource, and those of a generation that grows.
+pub(super) fn begin_read(transaction: &Transaction<'_>, page: &Page) -> Result<i64, DbError> {
+    let (target, read) = (&page.run.target, &*page.read);
+    if let Some(read_id) = read.read_id.get() {
+        return Ok(*read_id);
+    }
+    let unfinished: Option<i64> = transaction
+        .prepare_cached(
+            "SELECT read_id FROM _hw_checkpoints
+             WHERE source = ?1 AND resource = ?2 AND partition = ?3 AND read_open = 1",
+        )?
+        .query_row(params![&*target.id.source, &*target.id.resource, &*read.partition], |row| row.get(0))
+        .or_else(|error| if error == rusqlite::Error::QueryReturnedNoRows { Ok(None) } else { Err(error) })?;
+    if let Some(unfinished) = unfinished {
+        take_back(transaction, target, unfinished)?;
+    }
+    let read_id = next_read_id(transaction)?;
+    transaction
+        .prepare_cached(
+            "UPDATE _hw_checkpoints SET read_id = ?4, read_open = 1, cursor_seen = NULL
+             WHERE source = ?1 AND resource = ?2 AND partition = ?3",
+        )?
+        .execute(params![&*target.id.source, &*target.id.resource, &*read.partition, read_id])?;
+    Ok(*read.read_id.get_or_init(|| read_id))
+}
+
+fn next_read_id(transaction: &Transaction<'_>) -> Result<i64, DbError> {
+    let sql = "INSERT INTO _hw_meta (key, value) VALUES ('last_read_id', '1')
+               ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING CAST(value AS INTEGER)";
+    Ok(transaction.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+}
+
+/// Removes the rows of an unfinished read.
+fn take_back(transaction: &Transaction<'_>, target: &Target, read_id: i64) -> Result<(), DbError> {
+    let table = match target.disposition {
+        WriteDisposition::Merge => return Ok(()),
+        WriteDisposition::Append => target.table.clone(),
+        WriteDisposition::Replace => staging_table(&target.table),
+    };
+    if !table_exists(transaction, &table)? {
+        return Ok(());
+    }
+    let sql =
+        format!("DELETE FROM {} WHERE _page_id IN (SELECT page_id FROM _hw_pages WHERE read_id = ?1)", quote(&table));
+    let taken_back = transaction.execute(&sql, [read_id]).map_err(|error| refused(target, error))?;
+    tracing::info!(resource = %target.id, rows = taken_back, "took back the rows of an unfinished read");
+    Ok(())
+}
+
+/// A table of data can have triggers of the user: what they refuse concerns this resource alone.
+fn refused(target: &Target, error: rusqlite::Error) -> DbError {
+    match DbError::from(error) {
+        DbError::Sqlite(error) => DbError::TableTaken {
+            resource: target.id.to_string(),
+            table: target.table.clone(),
+            why: format!("does not let go of the rows of an unfinished read: {error}"),
+        },
+        error => error,
+    }
+}
+
+/// Moves the checkpoint of a read to where its last stored page leads.
+pub(super) fn move_checkpoint(transaction: &Transaction<'_>, page: &Page, broken: bool) -> Result<(), DbError> {
+    let (id, read, checkpoint) = (&page.run.target.id, &page.read, &page.checkpoint);
+    let complete = page.end.is_some_and(StopReason::is_complete);
+    let state = match (broken, complete && !checkpoint.goes_on) {
+        (true, _) => "abandoned",
+        (false, true) => "complete",
+        (false, false) => "reading",
+    };
+    transaction
+        .prepare_cached(
+            "UPDATE _hw_checkpoints SET state = ?4, position = ?5, run_id = ?6, request_fingerprint = ?7,
+               read_open = ?8, cursor = coalesce(?9, cursor), cursor_seen = ?10, bounds = ?11, error = NULL,
+               updated_at = ?12
+             WHERE source = ?1 AND resource = ?2 AND partition = ?3",
+        )?
+        .execute(params![
+            &*id.source,
+            &*id.resource,
+            &*read.partition,
+            state,
+            checkpoint.position,
+            page.run.run_id,
+            checkpoint.request_fingerprint,
+            !complete && !checkpoint.is_final,
+            checkpoint.cursor,
+            checkpoint.cursor_seen.as_ref().filter(|_| !complete),
+            read.bounds.as_ref().filter(|_| !complete),
+            now_text(),
+        ])?;
+    if let Some(decided) = &checkpoint.decided {
+        transaction
+            .prepare_cached("UPDATE _hw_resources SET decided = ?3 WHERE source = ?1 AND resource = ?2")?
+            .execute(params![&*id.source, &*id.resource, decided])?;
+    }
+    Ok(())
+}
+
+/// Enters that a partition could not be read to its end.
+pub(super) fn fail(transaction: &Transaction<'_>, failed: &PartitionFailed) -> Result<(), DbError> {
+    let id = &failed.run.target.id;
+    transaction
+        .prepare_cached(
+            "UPDATE _hw_checkpoints SET state = CASE WHEN ?4 THEN 'abandoned' ELSE state END,
+               position = CASE WHEN ?4 THEN NULL ELSE position END, run_id = ?5, error = ?6
+             WHERE source = ?1 AND resource = ?2 AND partition = ?3",
+        )?
+        .execute(params![
+            &*id.source,
+            &*id.resource,
+            &*failed.partition,
+            failed.abandon,
+            failed.run.run_id,
+            failed.error
+        ])?;
+    Ok(())
+}
+
+/// Gives up the reads of a run that are under way: they start over.
+pub(super) fn abandon(transaction: &Transaction<'_>, run: &Run) -> Result<(), DbError> {
+    transaction.execute(
+        "UPDATE _hw_checkpoints SET state = 'abandoned', position = NULL, updated_at = ?3
+         WHERE source = ?1 AND resource = ?2 AND state = 'reading' AND run_id = ?4",
+        params![&*run.target.id.source, &*run.target.id.resource, now_text(), run.run_id],
+    )?;
+    Ok(())
+}
+
+/// Forgets partitions that are not there any more, unless a cursor would be lost with them.
+pub(super) fn forget_old(transaction: &Transaction<'_>, id: &ResourceId, pass_id: i64) -> Result<(), DbError> {
+    transaction.execute(
+        "DELETE FROM _hw_checkpoints
+         WHERE source = ?1 AND resource = ?2 AND pass_id <> ?3 AND cursor IS NULL AND read_open = 0",
+        params![&*id.source, &*id.resource, pass_id],
+    )?;
+    Ok(())
+}
+
+/// Looks whether the run still is the one that may write: a run that began later owns the resource, and nothing of an
+/// earlier one may be stored any more.
+pub(super) fn check_fence(transaction: &Transaction<'_>, run: &Run) -> Result<(), DbError> {
+    let id = &run.target.id;
+    let owner: Option<i64> = transaction
+        .prepare_cached("SELECT run_id FROM _hw_resources WHERE source = ?1 AND resource = ?2")?
+        .query_row((&*id.source, &*id.resource), |row| row.get(0))
+        .or_else(|error| if error == rusqlite::Error::QueryReturnedNoRows { Ok(None) } else { Err(error) })?;
+    if owner == Some(run.run_id) { Ok(()) } else { Err(DbError::TakenOver(id.to_string())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::super::schema::SCHEMA;
+    use super::super::sqlite;
+    use super::enqueue;
+    use crate::page::ResourceId;
+
+    fn states(connection: &Connection) -> Vec<(String, String, i64)> {
+        let sql =
+            "SELECT partition, state || coalesce(' at ' || position, ''), pass_id FROM _hw_checkpoints ORDER BY queued";
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn a_pass_keeps_what_it_has_read_and_the_next_one_reads_it_again() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(SCHEMA).unwrap();
+        let id = ResourceId::new("s", "r");
+        let queue = |pass: i64, partitions: &[&str], afresh: bool| {
+            let transaction = sqlite::begin(&connection).unwrap();
+            enqueue(&transaction, &id, pass, partitions.iter().map(|partition| (*partition, None)), afresh).unwrap();
+            transaction.commit().unwrap();
+        };
+        queue(1, &["a", "b", "c"], false);
+        connection
+            .execute_batch(
+                "UPDATE _hw_checkpoints SET state = 'complete' WHERE partition = 'a';
+                 UPDATE _hw_checkpoints SET state = 'reading', position = '7' WHERE partition = 'b'",
+            )
+            .unwrap();
+        queue(1, &["a", "d"], false);
+        let expect = |states: Vec<(String, String, i64)>, expected: &[(&str, &str, i64)]| {
+            let states: Vec<_> = states.iter().map(|(a, b, c)| (a.as_str(), b.as_str(), *c)).collect();
+            assert_eq!(states, expected);
+        };
+        expect(
+            states(&connection),
+            &[("a", "complete", 1), ("b", "reading at 7", 1), ("c", "pending", 1), ("d", "pending", 1)],
+        );
+        queue(2, &["b", "a"], false);
+        expect(
+            states(&connection),
+            &[("c", "pending", 1), ("d", "pending", 1), ("b", "reading at 7", 2), ("a", "pending", 2)],
+        );
+        queue(2, &["b"], true);
+        expect(
+            states(&connection),
+            &[("c", "pending", 1), ("d", "pending", 1), ("a", "pending", 2), ("b", "pending", 2)],
+        );
+    }
+}

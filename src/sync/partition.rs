@@ -1,0 +1,147 @@
+//! One partition of a resource: read from where its last read stopped, or from the beginning.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use tokio::sync::mpsc::Sender;
+
+use super::report::{ReadEnd, end_of};
+use super::{PlannedResource, Shared};
+use crate::destination::{Delivery, Outcome, PartitionFailed, StoredPartition};
+use crate::page::{PartitionRead, Run};
+use crate::progress::Activity;
+use crate::source::cursor::{self, Start, Stored};
+use crate::source::{self, Read, SourceError, SourceErrorKind, WalkError};
+
+/// What the reads of a run share.
+pub(super) struct Reading {
+    pub(super) shared: Arc<Shared>,
+    pub(super) planned: PlannedResource,
+    pub(super) run: Arc<Run>,
+    pub(super) sender: Sender<Delivery>,
+    /// What `auto` decided in an earlier run, as JSON.
+    pub(super) decided: Option<String>,
+    /// Pages of each read in flight.
+    pub(super) pages: usize,
+    /// There is one partition, and no more will come.
+    pub(super) is_only: bool,
+}
+
+impl Reading {
+    /// Reads a partition to its end. A stored position that the API no longer takes is tried once; then the read starts
+    /// over.
+    pub(super) async fn read(&self, stored: StoredPartition) -> ReadEnd {
+        let mut start = self.start_of(&stored);
+        loop {
+            let (end, stale) = self.read_once(&stored, start.clone()).await;
+            match stale {
+                Some(reason) if start.position.is_some() => {
+                    start = Start { position: None, started_over: Some(reason), ..start };
+                }
+                _ => return end,
+            }
+        }
+    }
+
+    /// Reads it once. The second value says why the position that it started from is of no more use.
+    async fn read_once(&self, stored: &StoredPartition, start: Start) -> (ReadEnd, Option<String>) {
+        let (resource, run) = (&self.planned.resource, &self.run);
+        let resumed_at = start.position.as_ref().map(source::describe);
+        if let Some(position) = &resumed_at {
+            tracing::info!(resource = %resource.target.id, %position, "goes on where the last run stopped");
+        }
+        if let Some(reason) = &start.started_over {
+            tracing::warn!(resource = %resource.target.id, %reason, "starts over");
+        }
+        let started_over = start.started_over.clone();
+        let read_id = stored.read_id.filter(|_| start.position.is_some());
+        let partition = PartitionRead {
+            partition: stored.partition.as_str().into(),
+            bounds: None,
+            read_id: read_id.map_or_else(Default::default, Into::into),
+        };
+        self.planned.progress.set(Activity::Reading);
+        let mut pages = pin!(source::pages(Read {
+            resource: Arc::clone(resource),
+            run: Arc::clone(run),
+            partition: Arc::new(partition),
+            request: resource.request.clone(),
+            concurrency: self.pages,
+            ends_pass: self.is_only,
+            start,
+            slots: self.shared.slots.clone(),
+            progress: Arc::clone(&self.planned.progress),
+        }));
+        let mut last = None;
+        let error = loop {
+            match pages.next().await {
+                Some(Ok(page)) => {
+                    last = page.end;
+                    if self.sender.send(Delivery::Page(Box::new(page))).await.is_err() {
+                        break None;
+                    }
+                }
+                Some(Err(error)) => break Some(error),
+                None => break None,
+            }
+        };
+        if let Some(error) = error.as_ref().filter(|error| is_stale(error)) {
+            // Nothing was stored since: the read that takes its place says why.
+            let reason = format!("the API no longer takes its stored position ({})", error.kind);
+            return (ReadEnd::interrupted(Some(Arc::clone(run))), Some(reason));
+        }
+        let abandon = error.as_ref().is_some_and(gives_up_position);
+        let mut end = end_of(run, last, error);
+        (end.resumed_at, end.started_over) = (resumed_at, started_over);
+        if end.outcome == Outcome::Failed {
+            let failed = PartitionFailed {
+                run: Arc::clone(run),
+                partition: stored.partition.as_str().into(),
+                error: end.error.clone().unwrap_or_default(),
+                abandon,
+            };
+            if self.sender.send(Delivery::Failed(failed)).await.is_err() {
+                tracing::debug!("the processor has ended before the failure could be entered");
+            }
+        }
+        (end, None)
+    }
+
+    fn start_of(&self, stored: &StoredPartition) -> Start {
+        let resource = &self.planned.resource;
+        let known = Stored {
+            position: stored.position.clone(),
+            request_fingerprint: stored.request_fingerprint.clone(),
+            updated_at: stored.updated_at,
+            decided: self.decided.clone(),
+        };
+        let mut start = cursor::start(
+            Some(&known),
+            &resource.request_fingerprint,
+            &resource.paginator,
+            resource.resume_within,
+            Timestamp::now(),
+        );
+        if stored.abandoned && start.position.is_none() && start.started_over.is_none() {
+            start.started_over = Some("the last read was given up: its position led nowhere".to_owned());
+        }
+        start
+    }
+}
+
+/// Whether the position that an earlier run stored is refused by the API.
+fn is_stale(error: &SourceError) -> bool {
+    error.at_stored_position
+        && matches!(&error.kind, SourceErrorKind::Request(request) if request.is_position_rejected())
+}
+
+/// Whether the next run has to start over: the stored position leads nowhere.
+fn gives_up_position(error: &SourceError) -> bool {
+    match &error.kind {
+        SourceErrorKind::Request(request) => request.is_position_rejected() && !error.at_first_page,
+        SourceErrorKind::Walk(WalkError::Loop(_)) => true,
+        SourceErrorKind::Walk(WalkError::Paging(_)) => false,
+    }
+}
