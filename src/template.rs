@@ -11,6 +11,10 @@ use serde_json::{Map, Number, Value};
 
 use crate::secret::{MASK, Secret};
 
+mod slot;
+
+pub use slot::Slot;
+
 /// The key under which the loader hands over a text that is made of segments. It holds a NUL, which the loader
 /// refuses in every key that a user writes, so the two cannot be confused.
 pub const SEGMENTS_KEY: &str = "\0segments";
@@ -23,6 +27,19 @@ pub enum Segment {
     Text(String),
     /// Text filled in from a secret.
     Secret(SecretText),
+    /// Filled in for each request.
+    Slot(Slot),
+}
+
+/// What a part of a text is, as the loader hands it over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentKind {
+    /// See [`Segment::Text`].
+    Text,
+    /// See [`Segment::Secret`].
+    Secret,
+    /// See [`Segment::Slot`].
+    Slot,
 }
 
 /// The text of a secret segment, as the loader hands it over.
@@ -66,16 +83,35 @@ impl Template {
         self.segments
             .iter()
             .map(|segment| match segment {
-                Segment::Text(text) => text.as_str(),
-                Segment::Secret(SecretText(secret)) => secret.expose(),
+                Segment::Text(text) => Cow::Borrowed(text.as_str()),
+                Segment::Secret(SecretText(secret)) => Cow::Borrowed(secret.expose()),
+                Segment::Slot(slot) => Cow::Owned(slot.to_string()),
             })
             .collect()
+    }
+
+    /// What is filled in for each request.
+    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.segments.iter().filter_map(|segment| match segment {
+            Segment::Slot(slot) => Some(slot),
+            Segment::Text(_) | Segment::Secret(_) => None,
+        })
+    }
+
+    /// The text of one request; none where there is no value for one of its slots.
+    #[must_use]
+    pub fn fill(&self, value: &impl Fn(&Slot) -> Option<Value>) -> Option<Self> {
+        let segments = self.segments.iter().map(|segment| match segment {
+            Segment::Slot(slot) => value(slot).map(|value| Segment::Text(value_text(&value))),
+            plain => Some(plain.clone()),
+        });
+        Some(Self { segments: segments.collect::<Option<_>>()? })
     }
 
     /// Its secret parts.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
         self.segments.iter().filter_map(|segment| match segment {
-            Segment::Text(_) => None,
+            Segment::Text(_) | Segment::Slot(_) => None,
             Segment::Secret(SecretText(secret)) => Some(secret),
         })
     }
@@ -92,17 +128,22 @@ impl fmt::Display for Template {
         self.segments.iter().try_for_each(|segment| match segment {
             Segment::Text(text) => f.write_str(text),
             Segment::Secret(_) => f.write_str(MASK),
+            Segment::Slot(slot) => write!(f, "{slot}"),
         })
     }
 }
 
 /// A value for [`SEGMENTS_KEY`]: what the loader puts in place of a string with placeholders.
 #[must_use]
-pub fn segments_value(segments: &[(bool, &str)]) -> Value {
+pub fn segments_value(segments: &[(SegmentKind, &str)]) -> Value {
     let list = segments
         .iter()
-        .map(|(secret, text)| {
-            let kind = if *secret { "secret" } else { "text" };
+        .map(|(kind, text)| {
+            let kind = match kind {
+                SegmentKind::Text => "text",
+                SegmentKind::Secret => "secret",
+                SegmentKind::Slot => "slot",
+            };
             Value::Object(Map::from_iter([(kind.to_owned(), Value::String((*text).to_owned()))]))
         })
         .collect();
@@ -169,6 +210,35 @@ impl JsonTemplate {
         }
     }
 
+    /// The body of one request; none where there is no value for a slot. A string that is a slot and nothing else takes
+    /// the value as it is. Keys whose value cannot be filled in are left out.
+    #[must_use]
+    pub fn fill(&self, value: &impl Fn(&Slot) -> Option<Value>) -> Option<Self> {
+        match self {
+            Self::Text(template) => match template.segments.as_slice() {
+                [Segment::Slot(slot)] => value(slot).map(Self::from),
+                _ => template.fill(value).map(Self::Text),
+            },
+            Self::List(items) => Some(Self::List(items.iter().filter_map(|item| item.fill(value)).collect())),
+            Self::Table(entries) => {
+                let filled = entries.iter().filter_map(|(key, entry)| Some((key.clone(), entry.fill(value)?)));
+                Some(Self::Table(filled.collect()))
+            }
+            Self::Null | Self::Bool(_) | Self::Number(_) => Some(self.clone()),
+        }
+    }
+
+    /// What is filled in for each request.
+    #[must_use]
+    pub fn slots(&self) -> Vec<&Slot> {
+        match self {
+            Self::Text(template) => template.slots().collect(),
+            Self::List(items) => items.iter().flat_map(Self::slots).collect(),
+            Self::Table(entries) => entries.iter().flat_map(|(_, value)| value.slots()).collect(),
+            Self::Null | Self::Bool(_) | Self::Number(_) => Vec::new(),
+        }
+    }
+
     /// The secret parts of its strings.
     #[must_use]
     pub fn secrets(&self) -> Vec<Secret> {
@@ -191,6 +261,29 @@ impl JsonTemplate {
             }
             plain => plain.expose(),
         }
+    }
+}
+
+impl From<Value> for JsonTemplate {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(value),
+            Value::Number(value) => Self::Number(value),
+            Value::String(text) => Self::Text(Template::text(text)),
+            Value::Array(items) => Self::List(items.into_iter().map(Self::from).collect()),
+            Value::Object(entries) => {
+                Self::Table(entries.into_iter().map(|(key, value)| (key, Self::from(value))).collect())
+            }
+        }
+    }
+}
+
+/// A value as it stands in a parameter.
+fn value_text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
     }
 }
 
@@ -268,11 +361,11 @@ impl<'de> Visitor<'de> for JsonTemplateVisitor {
 
 #[cfg(test)]
 mod tests {
-    use super::{JsonTemplate, Secret, Template, segments_value};
+    use super::{JsonTemplate, Secret, SegmentKind, Slot, Template, segments_value};
 
     #[test]
     fn a_secret_part_is_sent_but_never_shown() {
-        let value = segments_value(&[(false, "Bearer "), (true, "abc")]);
+        let value = segments_value(&[(SegmentKind::Text, "Bearer "), (SegmentKind::Secret, "abc")]);
         let template: Template = serde_json::from_value(value).unwrap();
         assert_eq!(template.expose(), "Bearer abc");
         assert_eq!(format!("{template}"), "Bearer ***");
@@ -282,11 +375,31 @@ mod tests {
 
     #[test]
     fn a_body_keeps_its_shape_and_marks_its_secrets() {
-        let value = serde_json::json!({"a": [1, true, segments_value(&[(true, "k")])], "b": "t"});
+        let value = serde_json::json!({"a": [1, true, segments_value(&[(SegmentKind::Secret, "k")])], "b": "t"});
         let body: JsonTemplate = serde_json::from_value(value).unwrap();
         assert_eq!(body.expose(), serde_json::json!({"a": [1, true, "k"], "b": "t"}));
         assert_eq!(body.masked(), serde_json::json!({"a": [1, true, "***"], "b": "t"}));
         assert_eq!(body.secrets().iter().map(Secret::expose).collect::<Vec<_>>(), ["k"]);
+    }
+
+    #[test]
+    fn slots_are_filled_in_and_what_has_no_value_is_left_out() {
+        let start = || segments_value(&[(SegmentKind::Slot, "incremental.start_value")]);
+        let mixed = segments_value(&[(SegmentKind::Text, "n="), (SegmentKind::Slot, "partition.n")]);
+        let end = segments_value(&[(SegmentKind::Slot, "incremental.end_value")]);
+        let body: JsonTemplate =
+            serde_json::from_value(serde_json::json!({"since": start(), "q": mixed, "to": end, "l": [start()]})).unwrap();
+        let value = |slot: &Slot| match slot {
+            Slot::StartValue => Some(serde_json::json!(17)),
+            Slot::Partition(key) if key == "n" => Some(serde_json::json!("x")),
+            _ => None,
+        };
+        assert_eq!(body.fill(&value).unwrap().expose(), serde_json::json!({"since": 17, "q": "n=x", "l": [17]}));
+        assert_eq!(body.slots().len(), 4);
+        let text: Template = serde_json::from_value(start()).unwrap();
+        assert_eq!(text.to_string(), "${incremental.start_value}");
+        assert_eq!(text.fill(&value).unwrap().expose(), "17");
+        assert_eq!(text.fill(&|_| None), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::secret_file::{self, Access};
 use super::shape::{self, Schema, Shape};
 use super::suggest;
 use super::tree::{Node, Place, Text, Value};
+use crate::template::{SegmentKind, Slot};
 
 /// Headers that carry credentials: their values are never written in the file.
 const CREDENTIAL_HEADERS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "x-api-key"];
@@ -95,11 +96,11 @@ impl Filler<'_> {
             let help = "write `${cred:NAME}`, `${file:/path}` or `${env:NAME}` instead";
             return self.findings.problem(refuse(message, Some(help.to_owned())));
         }
-        let mut segments: Vec<(bool, String)> = Vec::new();
+        let mut segments: Vec<(SegmentKind, String)> = Vec::new();
         for piece in &pieces {
             match piece {
-                Piece::Text(text) => segments.push((false, text.clone())),
-                Piece::Slot(slot) => match self.resolve(slot, usage) {
+                Piece::Text(text) => segments.push((SegmentKind::Text, text.clone())),
+                Piece::Slot(slot) => match self.resolve(slot, usage, path) {
                     Ok(segment) => segments.push(segment),
                     Err((message, help)) => self.findings.problem(refuse(message, help)),
                 },
@@ -117,16 +118,24 @@ impl Filler<'_> {
     fn overridden(&mut self, text: String, variable: &str, usage: Use) -> Text {
         match usage {
             Use::Plain => Text::Filled(text),
-            Use::Template { env_is_secret: false } => Text::Segments(vec![(false, text)]),
+            Use::Template { env_is_secret: false } => Text::Segments(vec![(SegmentKind::Text, text)]),
             Use::Template { .. } | Use::Secret { .. } => {
                 self.secret_variables.insert(variable.to_owned());
-                Text::Segments(vec![(true, text)])
+                Text::Segments(vec![(SegmentKind::Secret, text)])
             }
         }
     }
 
-    /// The text for a placeholder, and whether it is secret.
-    fn resolve(&mut self, slot: &str, usage: Use) -> Result<(bool, String), (String, Option<String>)> {
+    /// The text for a placeholder, and what it is.
+    fn resolve(
+        &mut self,
+        slot: &str,
+        usage: Use,
+        path: &Path,
+    ) -> Result<(SegmentKind, String), (String, Option<String>)> {
+        if ["incremental", "partition", "resources"].iter().any(|kind| slot.split('.').next() == Some(kind)) {
+            return of_request(slot, usage, path);
+        }
         if let Some(rest) = slot.strip_prefix("env:") {
             return self.resolve_variable(rest, usage);
         }
@@ -139,10 +148,10 @@ impl Filler<'_> {
             return Err((message, Some("use `${env:NAME}`, or write the value here".to_owned())));
         }
         let text = if kind == "file" { secret_file_at(rest) } else { self.credential(rest) };
-        text.map(|text| (true, text)).map_err(|message| (message, None))
+        text.map(|text| (SegmentKind::Secret, text)).map_err(|message| (message, None))
     }
 
-    fn resolve_variable(&mut self, rest: &str, usage: Use) -> Result<(bool, String), (String, Option<String>)> {
+    fn resolve_variable(&mut self, rest: &str, usage: Use) -> Result<(SegmentKind, String), (String, Option<String>)> {
         let (name, default) = match rest.split_once(":-") {
             Some((name, default)) => (name, Some(default)),
             None => (rest, None),
@@ -159,10 +168,11 @@ impl Filler<'_> {
             if is_secret {
                 self.secret_variables.insert(name.to_owned());
             }
-            return Ok((is_secret, value.to_owned()));
+            let kind = if is_secret { SegmentKind::Secret } else { SegmentKind::Text };
+            return Ok((kind, value.to_owned()));
         }
         match default {
-            Some(default) => Ok((false, default.to_owned())),
+            Some(default) => Ok((SegmentKind::Text, default.to_owned())),
             None => Err((format!("the environment variable `{name}` is not set, or is empty"), None)),
         }
     }
@@ -220,12 +230,20 @@ fn inline_secret(text: &str, pieces: &[Piece], usage: Use, path: &Path) -> Optio
     is_credential.then(|| "a secret is never written in the file".to_owned())
 }
 
-fn unknown(slot: &str) -> (String, Option<String>) {
-    for later in ["incremental", "partition", "resources"] {
-        if slot.strip_prefix(later).is_some_and(|rest| rest.starts_with('.')) {
-            return (format!("`${{{later}.…}}` is not built yet in this version"), None);
-        }
+/// A placeholder that is filled in for each request.
+fn of_request(slot: &str, usage: Use, path: &Path) -> Result<(SegmentKind, String), (String, Option<String>)> {
+    let in_resource = path.key_at(0) == Some("sources") && path.key_at(2) == Some("resources");
+    match slot.parse::<Slot>() {
+        Err(help) => Err((format!("{} is not a placeholder", suggest::quoted(&format!("${{{slot}}}"))), Some(help))),
+        Ok(_) if !in_resource || !matches!(usage, Use::Template { .. }) => Err((
+            format!("`${{{slot}}}` is filled in for each request, and this value is not part of one"),
+            Some("it can stand in `path`, `params`, `headers` and the body of a resource".to_owned()),
+        )),
+        Ok(_) => Ok((SegmentKind::Slot, slot.to_owned())),
     }
+}
+
+fn unknown(slot: &str) -> (String, Option<String>) {
     let kind = slot.split([':', '.']).next().unwrap_or(slot);
     let known = "there are `${env:NAME}`, `${file:/path}` and `${cred:NAME}`; `$${` is a literal `${`";
     let help = match suggest::nearest(kind, ["env", "file", "cred", "incremental", "partition", "resources"]) {

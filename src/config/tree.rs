@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Findings, Problem};
 use super::path::{Path, Step};
-use crate::template::segments_value;
+use crate::template::{SegmentKind, segments_value};
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(super) enum Text {
     /// With text filled in that is not secret by itself; all the same it is never quoted in a message.
     Filled(String),
     /// Parts, of which those marked `true` are secret.
-    Segments(Vec<(bool, String)>),
+    Segments(Vec<(SegmentKind, String)>),
 }
 
 /// The entries of a table, in the order of the file.

@@ -205,12 +205,12 @@ pub(super) fn cut(text: &str, bytes_max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Common, Prepared, Redactor, RequestParts, Target, cut, join_path};
-    use crate::template::{Template, segments_value};
+    use crate::template::{SegmentKind, Template, segments_value};
     use http::{HeaderMap, Method};
     use url::Url;
 
     fn secret(text: &str) -> Template {
-        serde_json::from_value(segments_value(&[(true, text)])).unwrap()
+        serde_json::from_value(segments_value(&[(SegmentKind::Secret, text)])).unwrap()
     }
 
     fn get(target: Target, params: Vec<(String, Template)>) -> RequestParts {
@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn a_secret_path_is_sent_and_shown_masked() {
         let path: Template =
-            serde_json::from_value(segments_value(&[(false, "bot"), (true, "c:nary/2"), (false, "/me")])).unwrap();
+            serde_json::from_value(segments_value(&[(SegmentKind::Text, "bot"), (SegmentKind::Secret, "c:nary/2"), (SegmentKind::Text, "/me")])).unwrap();
         let prepared = Prepared::new(&common(), &get(Target::Path(path), Vec::new())).unwrap();
         assert_eq!(prepared.url.path(), "/v1/botc:nary/2/me");
         assert_eq!(prepared.shown, "https://api.example.com/v1/bot***/me?limit=100&token=***");

@@ -12,7 +12,7 @@ use crate::rest::error::{ClientError, RequestError};
 use crate::rest::link::resolve_next;
 use crate::rest::request::Target;
 use crate::secret::Secret;
-use crate::template::{Template, segments_value};
+use crate::template::{SegmentKind, Template, segments_value};
 
 const CANARY: &str = "canary-4f0e&x";
 const CANARY_ENCODED: &str = "canary-4f0e%26x";
@@ -66,7 +66,7 @@ async fn c07_a_fetched_page_shows_neither_keys_nor_secret_parameters() {
     let server = Server::start(vec![ok("[]")]).await;
     let extra = json!({
         "auth": { "type": "api_key", "name": "key", "api_key": CANARY, "location": "query" },
-        "params": { "account": segments_value(&[(true, "canary-4f0e-acct")]), "per_page": 100 },
+        "params": { "account": segments_value(&[(SegmentKind::Secret, "canary-4f0e-acct")]), "per_page": 100 },
     });
     let client = client(&server.url(), extra);
     let progress = ResourceProgress::default();
@@ -108,7 +108,7 @@ async fn c07_a_link_with_a_secret_path_is_refused_and_shown_masked() {
     let server = Server::start(vec![ok("[]")]).await;
     let client = client(&server.url(), json!({}));
     let mut first = get("");
-    let path: Template = serde_json::from_value(segments_value(&[(false, "bot"), (true, CANARY)])).unwrap();
+    let path: Template = serde_json::from_value(segments_value(&[(SegmentKind::Text, "bot"), (SegmentKind::Secret, CANARY)])).unwrap();
     (first.target, first.secrets) = (Target::Path(path), vec![Secret::new(CANARY.to_owned())]);
     let next = resolve_next(client.base_url(), &format!("bot{CANARY}?page=2")).unwrap();
     let error = client.without_credentials(&first, next.clone()).unwrap_err();
