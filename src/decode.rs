@@ -20,7 +20,7 @@ use number::number;
 const NESTING_MAX: usize = 64;
 
 /// A record larger than this is set aside: SQLite's own limit is a gigabyte, and nobody reads such a row.
-const RECORD_BYTES_MAX: usize = 8 << 20;
+pub(crate) const RECORD_BYTES_MAX: usize = 8 << 20;
 
 /// Why a text is not a list of records.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +98,7 @@ impl Decoder {
                 None if raw.starts_with('{') => "invalid_string",
                 None => "not_an_object",
             };
-            self.rows.rejected.push(Rejected { reason, record: excerpt(raw).to_owned() });
+            self.rows.rejected.push(Rejected { reason: reason.into(), record: excerpt(raw).to_owned() });
         }
         Ok(())
     }
@@ -324,7 +324,7 @@ mod tests {
         ));
         assert_eq!(page.len(), 2);
         assert_eq!(page.received(), 12);
-        let reasons: Vec<_> = page.rejected().iter().map(|r| (r.reason, r.record.as_str())).collect();
+        let reasons: Vec<_> = page.rejected().iter().map(|r| (&*r.reason, r.record.as_str())).collect();
         assert_eq!(reasons[..4].iter().map(|(_, text)| *text).collect::<Vec<_>>(), ["5", "null", "[1]", "\"s\""]);
         assert_eq!(reasons[4], ("duplicate_key", r#"{"a":1,"a":2}"#));
         assert_eq!(reasons[5], ("invalid_string", r#"{"s":"\ud800"}"#));

@@ -9,9 +9,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+mod edit;
 mod rows;
 mod slots;
 
+pub use edit::{Fate, NewValue};
 pub(crate) use rows::{Cell, CellKind, Span};
 pub use rows::{Rejected, Rows, Text, Value};
 pub use slots::{Room, Slot, Slots, Turn, Turns};

@@ -22,9 +22,9 @@ pub(super) fn write_page(
     page_id: i64,
 ) -> Result<Counts, PageError> {
     let target = &page.run.target;
-    let mut counts = Counts { received: page.rows.received(), ..Counts::default() };
+    let mut counts = Counts { received: page.rows.received(), filtered: page.rows.filtered(), ..Counts::default() };
     for rejected in page.rows.rejected() {
-        quarantine(transaction, page_id, target, rejected.reason, &rejected.record)?;
+        quarantine(transaction, page_id, target, &rejected.reason, &rejected.record)?;
         counts.quarantined += 1;
     }
     if !page.rows.is_empty() {

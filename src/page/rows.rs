@@ -1,5 +1,7 @@
 //! The records of a page as cells that point into the bytes they came in.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 /// The records of a page, taken apart into cells that point into the bytes they came in.
@@ -11,6 +13,7 @@ pub struct Rows {
     pub(crate) cells: Vec<Cell>,
     pub(crate) row_ends: Vec<u32>,
     pub(crate) rejected: Vec<Rejected>,
+    pub(crate) filtered: u64,
 }
 
 /// A body that is known to be UTF-8.
@@ -50,8 +53,8 @@ impl Text {
 /// A record that no row can be made of, with the reason and its own text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// A short word for the reason, as stored.
-    pub reason: &'static str,
+    /// A short word for the reason, as stored; behind a colon, what it is about.
+    pub reason: Cow<'static, str>,
     /// The record as received.
     pub record: String,
 }
@@ -73,6 +76,11 @@ pub(crate) enum CellKind {
     Text,
     Unescaped,
     Json,
+    /// Like those above, with their text beside the body, as that of [`CellKind::Unescaped`].
+    AddedInteger(i64),
+    AddedReal(f64),
+    AddedNumber,
+    AddedJson,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -114,10 +122,16 @@ impl Rows {
         self.row_ends.is_empty()
     }
 
-    /// Number of records received: rows, and records that no row can be made of.
+    /// Number of records received: rows, records that no row can be made of, and those left out by a filter.
     #[must_use]
     pub fn received(&self) -> u64 {
-        (self.row_ends.len() + self.rejected.len()) as u64
+        (self.row_ends.len() + self.rejected.len()) as u64 + self.filtered
+    }
+
+    /// Number of records left out by a filter.
+    #[must_use]
+    pub fn filtered(&self) -> u64 {
+        self.filtered
     }
 
     /// Records that no row can be made of.
@@ -165,6 +179,10 @@ impl Rows {
             CellKind::Text => Value::Text(&self.text.0[range]),
             CellKind::Unescaped => Value::Text(&self.unescaped.as_bytes()[range]),
             CellKind::Json => Value::Json(&self.text.0[range]),
+            CellKind::AddedInteger(value) => Value::Integer(value, &self.unescaped.as_bytes()[range]),
+            CellKind::AddedReal(value) => Value::Real(value, &self.unescaped.as_bytes()[range]),
+            CellKind::AddedNumber => Value::Number(&self.unescaped.as_bytes()[range]),
+            CellKind::AddedJson => Value::Json(&self.unescaped.as_bytes()[range]),
         }
     }
 }
