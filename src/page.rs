@@ -159,6 +159,8 @@ pub struct Run {
     pub target: Arc<Target>,
     /// Ends this run alone.
     pub stop: CancellationToken,
+    /// The resources that are read once for each record of this one.
+    pub children: Vec<ChildPass>,
     broken: OnceLock<String>,
 }
 
@@ -166,7 +168,7 @@ impl Run {
     /// A run that has just begun.
     #[must_use]
     pub fn new(run_id: i64, pass_id: i64, target: Arc<Target>, stop: CancellationToken) -> Self {
-        Self { run_id, pass_id, target, stop, broken: OnceLock::new() }
+        Self { run_id, pass_id, target, stop, children: Vec::new(), broken: OnceLock::new() }
     }
 
     /// Ends the run because its records broke the contract of the resource. The first reason is kept.
@@ -193,6 +195,32 @@ pub struct PartitionRead {
     pub read_id: OnceLock<i64>,
 }
 
+/// A partition of a child that a record of its parent gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueuedPartition {
+    /// Which of the run's children it is for.
+    pub child: usize,
+    /// The row of the record.
+    pub row: usize,
+    /// The partition, as a JSON object of what it stands for.
+    pub partition: String,
+    /// Fields of the record that are put on the child's rows, as a JSON object.
+    pub fields: Option<String>,
+    /// Only if the row is new or has changed.
+    pub only_changed: bool,
+}
+
+/// A resource that is read once for each record of a run, and the pass of it that they are queued for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildPass {
+    /// Its place among the children of the resource.
+    pub number: usize,
+    /// The resource.
+    pub id: ResourceId,
+    /// Its pass.
+    pub pass_id: i64,
+}
+
 /// One response's rows, with the checkpoint that is true once they are stored.
 #[derive(Debug)]
 pub struct Page {
@@ -216,6 +244,8 @@ pub struct Page {
     pub attempts: u32,
     /// Its records.
     pub rows: Rows,
+    /// Partitions of children that its records give.
+    pub children: Vec<QueuedPartition>,
     /// What to go on from when this page is stored.
     pub checkpoint: Checkpoint,
     /// Set on the last page of a read.

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::destination::{Db, DbError, StoredBudget};
 use crate::page::ResourceId;
-use crate::progress::ResourceProgress;
 use crate::rest::budget::{Budget, BudgetState, SaveBudget};
 use crate::rest::client::Client;
 use crate::rest::error::ClientError;
-use crate::source::Resource;
+use crate::source::{self, Resource};
 use crate::sync::{PlannedResource, SyncPlan};
 
 /// Why there is nothing to run.
@@ -106,6 +105,25 @@ fn unknown<'a>(name: &str, ids: impl Iterator<Item = &'a ResourceId>) -> String 
     text
 }
 
+/// The resources and, each in front of the first that needs it, their parents: a child is read for the records that
+/// its parent's read returns.
+fn with_parents(config: &Config, ids: &[ResourceId]) -> Vec<ResourceId> {
+    let parent_of = |id: &ResourceId| {
+        let resources = &config.sources[&*id.source].resources;
+        resources[&*id.resource].parent_name(resources).map(|parent| ResourceId::new(&id.source, parent))
+    };
+    let mut all: Vec<ResourceId> = Vec::new();
+    for id in ids {
+        let line: Vec<ResourceId> = std::iter::successors(Some(id.clone()), parent_of).collect();
+        for id in line.into_iter().rev() {
+            if !all.contains(&id) {
+                all.push(id);
+            }
+        }
+    }
+    all
+}
+
 /// Puts the plan together: one client for each source, one budget for each name.
 ///
 /// # Errors
@@ -118,7 +136,7 @@ pub async fn plan(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Result<(
     let mut budgets = Budgets::default();
     let mut clients: HashMap<Arc<str>, Arc<Client>> = HashMap::new();
     let mut resources = Vec::new();
-    for id in ids {
+    for id in &with_parents(config, ids) {
         let source = &config.sources[&*id.source];
         if !clients.contains_key(&id.source) {
             let limit = source.client.rate_limit.as_ref();
@@ -135,9 +153,11 @@ pub async fn plan(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Result<(
         let options = &source.resources[&*id.resource];
         let resource = Resource::new(id, source, options, Arc::clone(&clients[&id.source]), &salt)
             .map_err(|reason| PlanError::Resource { resource: id.to_string(), reason })?;
-        resources
-            .push(PlannedResource { resource: Arc::new(resource), progress: Arc::new(ResourceProgress::default()) });
+        resources.push(resource);
     }
+    source::link(&mut resources);
+    let planned = |resource| PlannedResource { resource: Arc::new(resource), progress: Arc::default() };
+    let resources = resources.into_iter().map(planned).collect();
     Ok((SyncPlan { resources, pipeline: config.pipeline.clone() }, budgets))
 }
 

@@ -1,15 +1,15 @@
 //! One run: resources are read side by side, their pages flow through one bounded channel into the processor, and
 //! what became of each resource comes back as a report. `sync` and every later way of running use this.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Sender, channel};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::destination::{Counts, Db, DbError, Delivery, Outcome};
@@ -44,13 +44,32 @@ pub struct PlannedResource {
     pub progress: Arc<ResourceProgress>,
 }
 
+/// How far a resource has come, for those that are read for its records.
+#[derive(Clone, Copy, Debug, Default)]
+struct Life {
+    /// Pages that are stored, and the partitions that their records give with them.
+    commits: u64,
+    /// How it ended; nothing more is stored then.
+    ended: Option<Outcome>,
+}
+
+impl Shared {
+    fn change_life(&self, id: &ResourceId, change: impl FnOnce(&mut Life)) {
+        if let Some(life) = self.parents.get(id) {
+            life.send_modify(change);
+        }
+    }
+}
+
 /// What every reader of a run shares.
 #[derive(Debug)]
 struct Shared {
     db: Arc<Db>,
     slots: Slots,
-    /// Resources that are read at the same time.
+    /// Partitions that are read at the same time.
     places: Semaphore,
+    /// How far the resources have come that others wait for.
+    parents: HashMap<ResourceId, watch::Sender<Life>>,
     stop: CancellationToken,
 }
 
@@ -58,10 +77,13 @@ struct Shared {
 pub async fn sync(plan: &SyncPlan, db: Arc<Db>, stop: &CancellationToken) -> SyncReport {
     let stop = stop.child_token();
     let (sender, receiver) = channel(plan.pipeline.channel_pages as usize);
+    let parents: HashSet<ResourceId> =
+        plan.resources.iter().filter_map(|planned| planned.resource.parent.clone()).collect();
     let shared = Arc::new(Shared {
         db: Arc::clone(&db),
         slots: Slots::new(plan.pipeline.channel_bytes),
         places: Semaphore::new(plan.pipeline.concurrency as usize),
+        parents: parents.into_iter().map(|id| (id, watch::Sender::default())).collect(),
         stop: stop.clone(),
     });
     let stored: Arc<Mutex<HashMap<ResourceId, (Counts, u64)>>> = Arc::default();
@@ -71,6 +93,7 @@ pub async fn sync(plan: &SyncPlan, db: Arc<Db>, stop: &CancellationToken) -> Syn
     let mut processor = TaskGroup::default();
     processor.spawn((), {
         let (stored, pipeline, stop) = (Arc::clone(&stored), plan.pipeline.clone(), stop.clone());
+        let shared = Arc::clone(&shared);
         async move {
             // However it ends, by an error or by a panic too: nobody reads what nobody stores.
             let _stop = stop.clone().drop_guard();
@@ -85,10 +108,12 @@ pub async fn sync(plan: &SyncPlan, db: Arc<Db>, stop: &CancellationToken) -> Syn
                     let (sum, pages) = stored.entry(id.clone()).or_default();
                     sum.add(counts);
                     *pages += 1;
+                    shared.change_life(id, |life| life.commits += 1);
                 }
                 // Its reader may have ended well before: only here it shows that the resource failed.
                 Done::Broken(_) if pipeline.on_error == OnError::FailFast => stop.cancel(),
-                Done::Broken(_) | Done::Ended(..) => {}
+                Done::Broken(_) => {}
+                Done::Ended(run, outcome) => shared.change_life(&run.target.id, |life| life.ended = Some(outcome)),
             };
             processor::process(receiver, &db, &pipeline, note).await
         }
@@ -126,14 +151,22 @@ const LONG_WAIT: SignedDuration = SignedDuration::from_secs(2);
 /// Reads the resources, `concurrency` at a time, in the order of the plan.
 async fn read_all(plan: &SyncPlan, shared: &Arc<Shared>, sender: Sender<Delivery>) -> HashMap<ResourceId, ReadEnd> {
     let mut readers = TaskGroup::default();
+    let mut begun = resource::begin_families(plan, shared).await;
     for planned in &plan.resources {
-        readers.spawn(planned.clone(), resource::read(Arc::clone(shared), planned.clone(), sender.clone()));
+        let begun = begun.remove(planned.id());
+        readers.spawn(planned.clone(), resource::read(Arc::clone(shared), planned.clone(), begun, sender.clone()));
     }
     drop(sender);
     let mut ends = HashMap::new();
     while let Some((planned, result)) = readers.next().await {
         planned.progress.set(Activity::Ended);
         let end = ReadEnd::of_task(result);
+        // One that could not even begin has no end in the file.
+        shared.change_life(planned.id(), |life| {
+            if end.run.is_none() {
+                life.ended.get_or_insert(end.outcome);
+            }
+        });
         if end.db_error.is_some() || (end.outcome == Outcome::Failed && plan.pipeline.on_error == OnError::FailFast) {
             shared.stop.cancel();
         }

@@ -388,7 +388,8 @@ mod tests {
         let mixed = segments_value(&[(SegmentKind::Text, "n="), (SegmentKind::Slot, "partition.n")]);
         let end = segments_value(&[(SegmentKind::Slot, "incremental.end_value")]);
         let body: JsonTemplate =
-            serde_json::from_value(serde_json::json!({"since": start(), "q": mixed, "to": end, "l": [start()]})).unwrap();
+            serde_json::from_value(serde_json::json!({"since": start(), "q": mixed, "to": end, "l": [start()]}))
+                .unwrap();
         let value = |slot: &Slot| match slot {
             Slot::StartValue => Some(serde_json::json!(17)),
             Slot::Partition(key) if key == "n" => Some(serde_json::json!("x")),

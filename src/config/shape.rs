@@ -99,6 +99,7 @@ pub(super) fn child(schema: Schema, node: &Node, key: &str) -> Option<Schema> {
         Shape::Table(keys) => keys.properties.get(key),
         Shape::Names(names) => Some(names),
         Shape::Tagged(variants) => variant_of(&variants, node)?.keys.as_ref()?.properties.get(key),
+        Shape::Either(choices) => choices.into_iter().find_map(|choice| child(choice, node, key)),
         Shape::Body => Some(schema),
         _ => None,
     }
@@ -124,6 +125,7 @@ pub(super) fn variant_of<'a>(variants: &'a [Variant], node: &Node) -> Option<&'a
 pub(super) fn choice_for(choices: &[Schema], node: &Node) -> Option<Schema> {
     choices.iter().copied().find(|choice| match shape(choice) {
         Shape::List { .. } => matches!(node.value, Value::List(_)),
+        Shape::Names(_) | Shape::Table(_) => matches!(node.value, Value::Table(_)),
         Shape::Scalar(scalar) => scalar.accepts(node),
         _ => false,
     })

@@ -1,5 +1,6 @@
 //! What a statement did to the row it was for: SQLite's update hook tells an insert from an update in an upsert.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,7 +19,11 @@ pub(super) enum RowChange {
 
 /// Listens to SQLite's update hook.
 #[derive(Debug, Default)]
-pub(super) struct Changes(Arc<Watched>);
+pub(super) struct Changes {
+    watched: Arc<Watched>,
+    /// Rows of the page being written that are new or have changed, where that is asked for.
+    rows: RefCell<Option<Vec<usize>>>,
+}
 
 #[derive(Debug, Default)]
 struct Watched {
@@ -33,7 +38,7 @@ const UPDATE: u8 = 2;
 impl Changes {
     /// Asks SQLite to tell which rows are inserted and which are updated.
     pub(super) fn listen(&self, connection: &Connection) -> Result<(), DbError> {
-        let watched = Arc::clone(&self.0);
+        let watched = Arc::clone(&self.watched);
         connection.update_hook(Some(move |action: Action, _: &str, table: &str, _| {
             // Triggers of the user can change other tables in the same statement, and this one after it.
             if watched.action.load(Ordering::Relaxed) == NOTHING
@@ -48,13 +53,33 @@ impl Changes {
 
     /// Says which table the following rows are for.
     pub(super) fn watch(&self, table: &str) {
-        table.clone_into(&mut self.0.table.lock().unwrap_or_else(PoisonError::into_inner));
-        self.0.action.store(NOTHING, Ordering::Relaxed);
+        table.clone_into(&mut self.watched.table.lock().unwrap_or_else(PoisonError::into_inner));
+        self.watched.action.store(NOTHING, Ordering::Relaxed);
     }
 
-    /// What the statement that has just run did.
-    pub(super) fn take(&self) -> RowChange {
-        match self.0.action.swap(NOTHING, Ordering::Relaxed) {
+    /// Begins to keep the numbers of rows that are new or change, or no longer keeps them.
+    pub(super) fn keep_rows(&self, wanted: bool) {
+        *self.rows.borrow_mut() = wanted.then(Vec::new);
+    }
+
+    /// The numbers of rows that were new or have changed since.
+    pub(super) fn kept_rows(&self) -> Vec<usize> {
+        self.rows.take().unwrap_or_default()
+    }
+
+    /// What the statement that has just run for a row of the page did.
+    pub(super) fn take(&self, row: usize) -> RowChange {
+        let change = self.take_any();
+        if change != RowChange::Unchanged
+            && let Some(rows) = &mut *self.rows.borrow_mut()
+        {
+            rows.push(row);
+        }
+        change
+    }
+
+    fn take_any(&self) -> RowChange {
+        match self.watched.action.swap(NOTHING, Ordering::Relaxed) {
             INSERT => RowChange::Inserted,
             UPDATE => RowChange::Updated,
             _ => RowChange::Unchanged,

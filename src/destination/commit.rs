@@ -157,7 +157,9 @@ fn try_page(
         DbError::TableTaken { .. } => PageError::Contract(error.to_string()),
         error => PageError::Db(error),
     })?;
+    tables.changes.keep_rows(page.children.iter().any(|child| child.only_changed));
     let counts = rows::write_page(transaction, tables, page, page_id)?;
+    queue_children(transaction, page, &tables.changes.kept_rows()).map_err(PageError::Db)?;
     let mut broken = too_many_quarantined(run, &counts);
     if broken.is_none() && page.ends_pass && page.end.is_some_and(StopReason::is_complete) {
         let mut of_run = run.counts;
@@ -165,6 +167,18 @@ fn try_page(
         broken = complete_pass(transaction, tables, &page.run, &of_run)?;
     }
     Ok((counts, broken))
+}
+
+/// Puts the partitions of children that the records of a page give into their queues.
+fn queue_children(transaction: &Transaction<'_>, page: &Page, changed: &[usize]) -> Result<(), DbError> {
+    for pass in &page.run.children {
+        let wanted = page.children.iter().filter(|queued| {
+            queued.child == pass.number && (!queued.only_changed || changed.binary_search(&queued.row).is_ok())
+        });
+        let partitions = wanted.map(|queued| (queued.partition.as_str(), queued.fields.as_deref()));
+        partitions::enqueue(transaction, &pass.id, pass.pass_id, partitions, false)?;
+    }
+    Ok(())
 }
 
 /// Marks the pass of a run as complete and brings a generation that has grown to light; or says why it is not

@@ -136,7 +136,7 @@ fn write_rows(
             statement.raw_bind_parameter(bound.len() + 2, text)?;
         }
         statement.raw_execute()?;
-        match tables.changes.take() {
+        match tables.changes.take(row) {
             RowChange::Inserted => counts.inserted += 1,
             RowChange::Updated => counts.updated += 1,
             RowChange::Unchanged => counts.unchanged += 1,

@@ -270,8 +270,12 @@ mod tests {
 
     #[test]
     fn a_secret_path_is_sent_and_shown_masked() {
-        let path: Template =
-            serde_json::from_value(segments_value(&[(SegmentKind::Text, "bot"), (SegmentKind::Secret, "c:nary/2"), (SegmentKind::Text, "/me")])).unwrap();
+        let path: Template = serde_json::from_value(segments_value(&[
+            (SegmentKind::Text, "bot"),
+            (SegmentKind::Secret, "c:nary/2"),
+            (SegmentKind::Text, "/me"),
+        ]))
+        .unwrap();
         let prepared = Prepared::new(&common(), &get(Target::Path(path), Vec::new())).unwrap();
         assert_eq!(prepared.url.path(), "/v1/botc:nary/2/me");
         assert_eq!(prepared.shown, "https://api.example.com/v1/bot***/me?limit=100&token=***");

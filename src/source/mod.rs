@@ -4,13 +4,15 @@ mod ahead;
 pub mod cursor;
 mod decoded;
 mod options;
+mod partition;
 mod read;
 mod resource;
 mod select;
 mod walk;
 
 pub use options::{Columns, Format, Method, ResourceOptions, SourceOptions};
+pub use partition::{Child, PARTITIONS_MAX, ParentOptions, PartitionValues, Partitions, parent_fields, place_of};
 pub use read::{Read, SourceError, SourceErrorKind, describe, pages};
-pub use resource::{Resource, table_name};
+pub use resource::{Resource, link, table_name};
 pub use select::Selector;
 pub use walk::WalkError;

@@ -1,17 +1,19 @@
 //! The keys of `[sources.NAME]` and of its resources.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use super::partition::{ParentOptions, Partitions, slots_of};
 use crate::later::NotBuiltYet;
 use crate::page::WriteDisposition;
 use crate::rest::ClientOptions;
 use crate::rest::action::ResponseAction;
 use crate::rest::paginator::Paginator;
-use crate::template::{JsonTemplate, Template};
+use crate::template::{JsonTemplate, Slot, Template};
 use crate::units::Timespan;
 
 /// `[sources.NAME]`: one API.
@@ -71,7 +73,7 @@ pub struct ResourceOptions {
     pub write_disposition: Option<WriteDisposition>,
     /// How to get from one page to the next; the client's by default.
     pub paginator: Option<Paginator>,
-    /// Pages in flight, where the next positions are known in advance (`offset`, `page_number`).
+    /// Partitions read at the same time; where there are none, pages in flight (`offset`, `page_number`).
     #[schemars(range(min = 1, max = 1000))]
     pub concurrency: Option<u32>,
     /// Responses that mean something else than their status says.
@@ -89,11 +91,11 @@ pub struct ResourceOptions {
     /// Read only what is new.
     pub incremental: Option<NotBuiltYet>,
     /// Slices with checkpoints of their own.
-    pub partitions: Option<NotBuiltYet>,
-    /// How parents are read.
-    pub parent: Option<NotBuiltYet>,
-    /// Fields of the parent on the rows.
-    pub include_from_parent: Option<NotBuiltYet>,
+    pub partitions: Option<Partitions>,
+    /// How the parent's records are taken, where `${resources.PARENT.FIELD}` names one.
+    pub parent: Option<ParentOptions>,
+    /// Fields of the parent's record that are put on the rows, as `_PARENT_FIELD`.
+    pub include_from_parent: Vec<String>,
     /// Changes to records.
     pub processing_steps: Option<NotBuiltYet>,
     /// Types of columns.
@@ -106,6 +108,43 @@ pub struct ResourceOptions {
     pub schedule: Option<NotBuiltYet>,
     /// How often to run.
     pub every: Option<NotBuiltYet>,
+}
+
+impl ResourceOptions {
+    /// What is filled in for each request.
+    #[must_use]
+    pub fn slots(&self) -> Vec<&Slot> {
+        slots_of(self.path.as_ref(), [&self.params, &self.headers], self.json.as_ref())
+    }
+
+    /// The resource whose records it is read for, by the placeholders of its request; the nearest one, where there are
+    /// several.
+    #[must_use]
+    pub fn parent_name<'a>(&'a self, siblings: &'a IndexMap<String, Self>) -> Option<&'a str> {
+        let named = self.named_parents();
+        // Of an ancestor and its child, the child is the parent.
+        let is_above = |name: &str, other: &str| other != name && above(other, siblings).contains(name);
+        named.iter().copied().find(|name| !named.iter().any(|other| is_above(name, other)))
+    }
+
+    fn named_parents(&self) -> Vec<&str> {
+        let named = self.slots().into_iter().filter_map(|slot| match slot {
+            Slot::Parent { resource, .. } => Some(resource.as_str()),
+            _ => None,
+        });
+        named.collect()
+    }
+}
+
+/// All resources that one names, and that those name.
+fn above<'a>(name: &'a str, siblings: &'a IndexMap<String, ResourceOptions>) -> HashSet<&'a str> {
+    let mut found = HashSet::new();
+    let mut open = vec![name];
+    while let Some(name) = open.pop() {
+        let named = siblings.get(name).map(ResourceOptions::named_parents).unwrap_or_default();
+        open.extend(named.into_iter().filter(|name| found.insert(*name)));
+    }
+    found
 }
 
 /// The HTTP methods that read.

@@ -8,10 +8,13 @@ use futures::stream::Stream;
 use super::ahead::InFlight;
 use super::cursor::{Decided, Start};
 use super::decoded::{Decoded, keys_of};
+use super::partition::place_of;
 use super::resource::Resource;
 use super::select::{Body, Selector};
 use super::walk::{Walk, WalkError};
-use crate::page::{Checkpoint, Page, PartitionRead, Rows, Run, Slot, Slots, StopReason, Value};
+use crate::page::{
+    Checkpoint, NewValue, Page, PartitionRead, QueuedPartition, Rows, Run, Slot, Slots, StopReason, Value,
+};
 use crate::progress::ResourceProgress;
 use crate::rest::client::{Fetched, Outcome, Received};
 use crate::rest::error::RequestError;
@@ -28,6 +31,8 @@ pub struct Read {
     pub run: Arc<Run>,
     /// The partition that it reads.
     pub partition: Arc<PartitionRead>,
+    /// Fields of the parent's record that are put on the rows.
+    pub parent_fields: Vec<(String, NewValue)>,
     /// The first request.
     pub request: RequestParts,
     /// Pages in flight, where their positions are known in advance.
@@ -44,10 +49,12 @@ pub struct Read {
 
 /// Why a read ended without reaching its end, and where.
 #[derive(Debug, thiserror::Error)]
-#[error("{resource}: {position}: {kind}")]
+#[error("{resource}{partition}: {position}: {kind}")]
 pub struct SourceError {
     /// `SOURCE.RESOURCE`.
     pub resource: String,
+    /// Its partition, for people; empty where there is only one.
+    pub partition: String,
     /// Where in the pagination it was, for people.
     pub position: String,
     /// Whether that was the first request of this run, at a position that an earlier one had stored.
@@ -170,6 +177,7 @@ impl Place<'_> {
         let resumed = self.read.start.position.is_some();
         SourceError {
             resource: self.read.resource.target.id.to_string(),
+            partition: place_of(&self.read.partition.partition),
             position: describe(self.position),
             at_stored_position: self.first && resumed,
             at_first_page: self.first && !resumed,
@@ -242,6 +250,24 @@ impl Place<'_> {
         Ok(next)
     }
 
+    /// The partitions of children that its records give.
+    fn children(&self, rows: &Rows) -> Vec<QueuedPartition> {
+        let (id, mut queued) = (&self.read.resource.target.id, Vec::new());
+        for child in &self.read.resource.children {
+            let (more, without) = child.partitions(&id.resource, &self.read.partition.partition, rows);
+            queued.extend(more);
+            if without > 0 {
+                let fields: Vec<&str> = child.fields.iter().map(String::as_str).collect();
+                tracing::warn!(
+                    resource = %child.id,
+                    "{without} records of {id} have no {}: nothing is read for them",
+                    fields.join(", ")
+                );
+            }
+        }
+        queued
+    }
+
     /// It as it is stored. `end` says that the read ends with it, else `next` what comes then.
     fn page(
         &self,
@@ -253,11 +279,17 @@ impl Place<'_> {
         let read = self.read;
         let json = |position: &Position| serde_json::to_string(position).expect("plain data is JSON");
         read.progress.pages_read.add(1);
-        let rows = match fetched.value {
+        let mut rows = match fetched.value {
             Outcome::Accepted(decoded) => decoded.rows,
             Outcome::Ignored | Outcome::Stopped => Rows::default(),
         };
+        for (key, value) in &read.parent_fields {
+            if !rows.put_on_all(key, value) {
+                tracing::warn!(resource = %read.resource.target.id, key, "a page has no room for a field of its parent");
+            }
+        }
         let complete = end.is_some_and(StopReason::is_complete);
+        let children = self.children(&rows);
         Page {
             run: Arc::clone(&read.run),
             read: Arc::clone(&read.partition),
@@ -269,6 +301,7 @@ impl Place<'_> {
             bytes: fetched.received.body.len() as u64,
             attempts: fetched.attempts,
             rows,
+            children,
             checkpoint: Checkpoint {
                 position: next.filter(|_| !complete).map(json),
                 request_fingerprint: read.resource.request_fingerprint.clone(),

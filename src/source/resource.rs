@@ -1,11 +1,13 @@
 //! One resource, ready to be read: its request, its paging, where its records are and where they go.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 use ring::hmac;
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
+use super::partition::Child;
 use super::select::Selector;
 use super::{Method, ResourceOptions, SourceOptions};
 use crate::page::{ResourceId, Target, WriteDisposition};
@@ -14,7 +16,7 @@ use crate::rest::client::Client;
 use crate::rest::paginator::{Auto, Paginator};
 use crate::rest::request::{RequestParts, Target as RequestTarget};
 use crate::secret::Secret;
-use crate::template::{JsonTemplate, Template};
+use crate::template::{JsonTemplate, Slot, Template};
 use crate::units::Timespan;
 
 /// An interrupted read goes on at its position for a day: page tokens of most APIs live at least as long.
@@ -40,6 +42,16 @@ pub struct Resource {
     pub actions: Vec<CompiledAction>,
     /// Pages in flight; or, where it has several partitions, partitions.
     pub concurrency: usize,
+    /// The body of its request, where it is JSON, before its slots are filled in.
+    pub json: Option<JsonTemplate>,
+    /// Something of the request is filled in for each partition.
+    pub has_slots: bool,
+    /// The resource whose records it is read for.
+    pub parent: Option<ResourceId>,
+    /// What it takes of its parent's records.
+    pub from_parent: FromParent,
+    /// The resources that are read for its records.
+    pub children: Vec<Child>,
     /// Its partitions, each a JSON object of what it stands for; one that is empty where there is nothing to tell apart.
     pub partitions: Vec<String>,
     /// An interrupted read goes on at its position when that is younger than this.
@@ -70,6 +82,7 @@ impl Resource {
             primary_key,
             disposition: options.write_disposition.unwrap_or(by_key),
         };
+        let parent = options.parent_name(&source.resources).map(|parent| ResourceId::new(&id.source, parent));
         let path = options.path.clone().unwrap_or_else(|| Template::text(&*id.resource));
         let paginator = options.paginator.clone().or_else(|| source.client.paginator.clone());
         let paginator = paginator.unwrap_or(Paginator::Auto(Auto::default()));
@@ -101,9 +114,78 @@ impl Resource {
                 .collect::<Result<_, _>>()
                 .map_err(|error| error.to_string())?,
             concurrency: options.concurrency.unwrap_or(1) as usize,
-            partitions: vec![String::new()],
+            json: options.json.clone(),
+            has_slots: !options.slots().is_empty(),
+            partitions: match (&parent, &options.partitions) {
+                (Some(_), _) => Vec::new(),
+                (None, None) => vec![String::new()],
+                (None, Some(partitions)) => partitions.values.iter().map(|values| json!(values).to_string()).collect(),
+            },
+            parent,
+            from_parent: FromParent {
+                fields: options
+                    .slots()
+                    .into_iter()
+                    .filter_map(|slot| match slot {
+                        Slot::Parent { resource, field } => Some((resource.clone(), field.clone())),
+                        _ => None,
+                    })
+                    .collect(),
+                include: options.include_from_parent.clone(),
+                own: options.partitions.as_ref().map_or_else(|| vec![Map::new()], |own| own.values.clone()),
+                only_changed: options.parent.unwrap_or_default().only_changed,
+            },
+            children: Vec::new(),
             resume_within: options.resume_within.unwrap_or(RESUME_WITHIN),
         })
+    }
+}
+
+/// What a resource takes of its parent's records.
+#[derive(Clone, Debug, Default)]
+pub struct FromParent {
+    /// Ancestors and the fields of theirs that its request needs.
+    pub fields: Vec<(String, String)>,
+    /// Fields of the parent that are put on its rows.
+    pub include: Vec<String>,
+    /// Its own partitions, for each record of the parent; one without values where it has none.
+    pub own: Vec<Map<String, Json>>,
+    /// Only for records whose row is new or has changed.
+    pub only_changed: bool,
+}
+
+/// Tells each parent among `resources` of its children, and what of its records they and their own children need.
+pub fn link(resources: &mut [Resource]) {
+    let place: HashMap<ResourceId, usize> =
+        resources.iter().enumerate().map(|(number, resource)| (resource.target.id.clone(), number)).collect();
+    let parents: Vec<Option<usize>> =
+        resources.iter().map(|resource| resource.parent.as_ref().and_then(|id| place.get(id).copied())).collect();
+    let mut fields: Vec<BTreeSet<String>> = vec![BTreeSet::new(); resources.len()];
+    for (number, resource) in resources.iter().enumerate() {
+        for (ancestor, field) in &resource.from_parent.fields {
+            // Each step on the way up hands on what is asked of those above it.
+            let mut child = number;
+            while let Some(parent) = parents[child] {
+                if *resources[parent].target.id.resource == **ancestor {
+                    fields[child].insert(field.clone());
+                    break;
+                }
+                child = parent;
+            }
+        }
+    }
+    for (number, fields) in fields.into_iter().enumerate() {
+        let Some(parent) = parents[number] else { continue };
+        let from_parent = resources[number].from_parent.clone();
+        let child = Child {
+            number: resources[parent].children.len(),
+            id: resources[number].target.id.clone(),
+            fields,
+            include: from_parent.include,
+            own: from_parent.own,
+            only_changed: from_parent.only_changed,
+        };
+        resources[parent].children.push(child);
     }
 }
 

@@ -255,6 +255,11 @@ fn at<'a>(entries_here: &[(String, &'a str)], path: &str) -> Option<&'a str> {
     })
 }
 
+/// The value at a dotted path of an object's text.
+pub(super) fn value_in(raw: &str, path: &str) -> Option<Json> {
+    scalar(at(&entries(raw).ok()?, path)?)
+}
+
 fn leaves(
     here: &[(String, &str)],
     prefix: &str,

@@ -10,10 +10,11 @@ use tokio::sync::mpsc::Sender;
 use super::report::{ReadEnd, end_of};
 use super::{PlannedResource, Shared};
 use crate::destination::{Delivery, Outcome, PartitionFailed, StoredPartition};
+use crate::exit::Exit;
 use crate::page::{PartitionRead, Run};
 use crate::progress::Activity;
 use crate::source::cursor::{self, Start, Stored};
-use crate::source::{self, Read, SourceError, SourceErrorKind, WalkError};
+use crate::source::{self, PartitionValues, Read, SourceError, SourceErrorKind, WalkError, parent_fields, place_of};
 
 /// What the reads of a run share.
 pub(super) struct Reading {
@@ -56,6 +57,15 @@ impl Reading {
             tracing::warn!(resource = %resource.target.id, %reason, "starts over");
         }
         let started_over = start.started_over.clone();
+        let prepared = PartitionValues::parse(&stored.partition)
+            .and_then(|values| Ok((values.request(resource)?, parent_fields(stored.parent_fields.as_deref())?)));
+        let (request, parent_fields) = match prepared {
+            Ok(prepared) => prepared,
+            Err(reason) => {
+                let text = format!("{}{}: {reason}", resource.target.id, place_of(&stored.partition));
+                return (ReadEnd::failed(Some(Arc::clone(run)), text, Exit::Unavailable), None);
+            }
+        };
         let read_id = stored.read_id.filter(|_| start.position.is_some());
         let partition = PartitionRead {
             partition: stored.partition.as_str().into(),
@@ -67,7 +77,8 @@ impl Reading {
             resource: Arc::clone(resource),
             run: Arc::clone(run),
             partition: Arc::new(partition),
-            request: resource.request.clone(),
+            request,
+            parent_fields,
             concurrency: self.pages,
             ends_pass: self.is_only,
             start,

@@ -1,18 +1,19 @@
 //! One resource of a run: its partitions, so many at a time, and what became of them together.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc::Sender;
+use tokio::sync::watch;
 
 use super::partition::Reading;
 use super::report::ReadEnd;
-use super::{PlannedResource, Shared, in_place};
+use super::{Life, PlannedResource, Shared, SyncPlan, in_place};
 use crate::destination::{Begun, DbError, Delivery, Ending, Outcome, PassEnd, RunKind, RunStart, StoredPartition};
 use crate::exit::Exit;
-use crate::page::{Run, StopReason, WriteDisposition};
+use crate::page::{ChildPass, ResourceId, Run, StopReason, WriteDisposition};
 
 /// Partitions are fetched from the file so many at a time.
 const FETCHED: usize = 64;
@@ -20,26 +21,66 @@ const FETCHED: usize = 64;
 /// So many partitions that fail before one succeeds end the run of their resource: all of them would.
 const FAILURES_MAX: u64 = 20;
 
-/// Reads the partitions of a resource that are still to be read in this pass.
-pub(super) async fn read(shared: Arc<Shared>, planned: PlannedResource, sender: Sender<Delivery>) -> ReadEnd {
-    if shared.stop.is_cancelled() {
-        return ReadEnd::interrupted(None);
+/// A run that was entered, and what the file knew.
+pub(super) type RunBegun = Result<(Arc<Run>, Begun), DbError>;
+
+/// Enters the runs of all resources that have a parent or children, the children first: what a page of a parent stores
+/// goes into their queues.
+pub(super) async fn begin_families(plan: &SyncPlan, shared: &Shared) -> HashMap<ResourceId, RunBegun> {
+    let mut begun: HashMap<ResourceId, RunBegun> = HashMap::new();
+    let mut left: Vec<&PlannedResource> = plan.resources.iter().filter(|planned| shared.is_family(planned)).collect();
+    while !left.is_empty() && !shared.stop.is_cancelled() {
+        let has_begun =
+            |planned: &&PlannedResource| planned.resource.children.iter().all(|child| begun.contains_key(&child.id));
+        // The configuration has no circles among parents; whoever is left over would be in one.
+        let Some(next) = left.iter().position(has_begun) else { break };
+        let planned = left.swap_remove(next);
+        let children = planned.resource.children.iter().filter_map(|child| {
+            let pass_id = begun[&child.id].as_ref().map(|(run, _)| run.pass_id).ok()?;
+            Some(ChildPass { number: child.number, id: child.id.clone(), pass_id })
+        });
+        let children = children.collect();
+        begun.insert(planned.id().clone(), begin(shared, planned, children).await);
     }
-    // Its turn has not come before there is a place for it.
-    let begin = in_place(&shared, &planned.progress, begin(&shared, &planned));
-    // Another program may hold the file for long. A run that is entered all the same is closed by the next one.
-    let Some(begun) = shared.stop.run_until_cancelled(begin).await else {
-        return ReadEnd::interrupted(None);
+    begun
+}
+
+impl Shared {
+    fn is_family(&self, planned: &PlannedResource) -> bool {
+        planned.resource.parent.is_some() || !planned.resource.children.is_empty()
+    }
+}
+
+/// Reads the partitions of a resource that are still to be read in this pass.
+pub(super) async fn read(
+    shared: Arc<Shared>,
+    planned: PlannedResource,
+    begun: Option<RunBegun>,
+    sender: Sender<Delivery>,
+) -> ReadEnd {
+    let begun = match begun {
+        Some(begun) => begun,
+        None if shared.stop.is_cancelled() => return ReadEnd::interrupted(None),
+        None => {
+            // Its turn has not come before there is a place for it.
+            let begin = in_place(&shared, &planned.progress, begin(&shared, &planned, Vec::new()));
+            // Another program may hold the file for long. A run that is entered all the same is closed by the next one.
+            let Some(begun) = shared.stop.run_until_cancelled(begin).await else {
+                return ReadEnd::interrupted(None);
+            };
+            begun
+        }
     };
     let (run, begun) = match begun {
         Ok(begun) => begun,
         Err(error) => return ReadEnd::from_db(error),
     };
     let resource = &planned.resource;
-    let is_only = resource.partitions.len() == 1;
+    let is_only = resource.parent.is_none() && resource.partitions.len() == 1;
     let (side_by_side, pages) = if is_only { (1, resource.concurrency) } else { (resource.concurrency, 1) };
+    let parent = resource.parent.as_ref().and_then(|id| shared.parents.get(id)).map(watch::Sender::subscribe);
     let reading = Reading { shared, planned: planned.clone(), run, sender, decided: begun.decided, pages, is_only };
-    let ends = match read_partitions(&reading, side_by_side).await {
+    let ends = match read_partitions(&reading, side_by_side, parent).await {
         Ok(ends) => Ends { started_over: ends.started_over.or(begun.started_over), ..ends },
         Err(error) => return ReadEnd { run: Some(Arc::clone(&reading.run)), ..ReadEnd::from_db(error) },
     };
@@ -59,7 +100,7 @@ pub(super) async fn read(shared: Arc<Shared>, planned: PlannedResource, sender: 
     end
 }
 
-async fn begin(shared: &Shared, planned: &PlannedResource) -> Result<(Arc<Run>, Begun), DbError> {
+async fn begin(shared: &Shared, planned: &PlannedResource, children: Vec<ChildPass>) -> RunBegun {
     let resource = &planned.resource;
     let begun = shared
         .db
@@ -72,28 +113,49 @@ async fn begin(shared: &Shared, planned: &PlannedResource) -> Result<(Arc<Run>, 
             resume_within: resource.resume_within,
         })
         .await?;
-    let run = Run::new(begun.run_id, begun.pass_id, Arc::clone(&resource.target), shared.stop.child_token());
+    let mut run = Run::new(begun.run_id, begun.pass_id, Arc::clone(&resource.target), shared.stop.child_token());
+    run.children = children;
     Ok((Arc::new(run), begun))
 }
 
-/// Reads the partitions that wait in the file.
-async fn read_partitions(reading: &Reading, side_by_side: usize) -> Result<Ends, DbError> {
+/// Reads the partitions that wait in the file, and those that a parent's pages bring while it is being read.
+async fn read_partitions(
+    reading: &Reading,
+    side_by_side: usize,
+    mut parent: Option<watch::Receiver<Life>>,
+) -> Result<Ends, DbError> {
     let (shared, run, progress) = (&reading.shared, &reading.run, &reading.planned.progress);
     let mut ends = Ends::default();
     let mut under_way = FuturesUnordered::new();
     let mut waiting: VecDeque<StoredPartition> = VecDeque::new();
     let mut after = 0;
     loop {
+        let mut parent_ended = None;
         while under_way.len() < side_by_side && !ends.are_final && !run.stop.is_cancelled() {
             if waiting.is_empty() {
+                // Looked at before the file is: what comes between the two is seen the next time.
+                parent_ended = parent.as_mut().map(|parent| parent.borrow_and_update().ended);
                 waiting = shared.db.partitions(&run.target.id, run.pass_id, after, FETCHED).await?.into();
                 after = waiting.back().map_or(after, |partition| partition.queued);
             }
             let Some(partition) = waiting.pop_front() else { break };
             under_way.push(in_place(shared, progress, reading.read(partition)));
         }
-        let Some(end) = under_way.next().await else { break };
-        ends.add(end, reading.is_only);
+        let more_may_come = matches!(parent_ended, Some(None)) && !ends.are_final && !run.stop.is_cancelled();
+        if under_way.is_empty() && !more_may_come {
+            if let Some(Some(Outcome::Incomplete | Outcome::Failed)) = parent_ended {
+                ends.parent_incomplete = true;
+            }
+            break;
+        }
+        let end = tokio::select! {
+            end = under_way.next(), if !under_way.is_empty() => end,
+            () = changed(parent.as_mut()), if more_may_come => None,
+            () = run.stop.cancelled(), if under_way.is_empty() => None,
+        };
+        if let Some(end) = end {
+            ends.add(end, reading.is_only);
+        }
         if ends.are_final {
             // What the others have received is stored; their requests in flight are dropped.
             run.stop.cancel();
@@ -101,6 +163,15 @@ async fn read_partitions(reading: &Reading, side_by_side: usize) -> Result<Ends,
     }
     ends.interrupted |= run.stop.is_cancelled() && !ends.are_final;
     Ok(ends)
+}
+
+/// Waits until a parent has stored more, or has ended.
+async fn changed(parent: Option<&mut watch::Receiver<Life>>) {
+    match parent {
+        // The senders live as long as the run.
+        Some(parent) => drop(parent.changed().await),
+        None => std::future::pending().await,
+    }
 }
 
 /// What became of the partitions of a run.
@@ -111,6 +182,8 @@ struct Ends {
     interrupted: bool,
     /// The others need not be tried.
     are_final: bool,
+    /// There may be partitions that its parent has not come to.
+    parent_incomplete: bool,
     /// The first one that failed, or that is not complete.
     worst: Option<ReadEnd>,
     /// The last one that is complete.
@@ -159,6 +232,13 @@ impl Ends {
                 }
                 let all_tried = !self.interrupted && !self.are_final && worst.outcome == Outcome::Failed;
                 (worst, if all_tried && !is_replaced { PassEnd::Over } else { PassEnd::Open })
+            }
+            None if self.parent_incomplete && !self.interrupted => {
+                let error = match &reading.planned.resource.parent {
+                    Some(parent) => format!("{}: its parent {parent} was not read to its end", run.target.id),
+                    None => String::new(),
+                };
+                (ReadEnd { error: Some(error), ..ReadEnd::interrupted(Some(Arc::clone(run))) }, PassEnd::Open)
             }
             None if self.interrupted => (ReadEnd::interrupted(Some(Arc::clone(run))), PassEnd::Open),
             None => (self.last.unwrap_or_else(|| ReadEnd::complete(run, StopReason::NoNext)), PassEnd::Complete),

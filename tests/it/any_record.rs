@@ -91,6 +91,7 @@ async fn store(db: &Db, name: &str, pages: &[Vec<Fields>]) {
             bytes: text.as_bytes().len() as u64,
             attempts: 1,
             rows: decode::decode(&text, &[text.as_str()]).unwrap(),
+            children: Vec::new(),
             checkpoint: Checkpoint::default(),
             end: None,
             ends_pass: true,

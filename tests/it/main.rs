@@ -11,6 +11,8 @@ mod database_file;
 mod memory;
 mod pages;
 mod pagination;
+mod parents;
+mod partitions;
 mod quarantine;
 mod rate_limit;
 mod resume;

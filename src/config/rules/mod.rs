@@ -9,6 +9,7 @@ mod budget;
 mod client;
 mod names;
 mod paginator;
+mod partition;
 mod pipeline;
 mod resource;
 mod response_action;
@@ -24,6 +25,8 @@ pub(super) fn check(config: &mut Config, tree: &Node, findings: &mut Findings) {
         client::check(&source.client, &path.key("client"), &mut rules);
         for (name, resource) in &source.resources {
             resource::check(name, resource, &source.client, &path, &mut rules);
+            let place = path.key("resources").key(name);
+            partition::check(name, resource, &source.resources, &place, &mut rules);
         }
     }
     budget::check(config, &mut rules);

@@ -120,7 +120,8 @@ fn check_secret_path(resource: &ResourceOptions, client: &ClientOptions, path: &
 }
 
 fn check_concurrency(resource: &ResourceOptions, client: &ClientOptions, path: &Path, rules: &mut Rules<'_>) {
-    if resource.concurrency.is_none_or(|pages| pages == 1) {
+    let has_partitions = resource.partitions.is_some() || resource.slots().iter().any(|slot| slot.key().is_some());
+    if has_partitions || resource.concurrency.is_none_or(|pages| pages == 1) {
         return;
     }
     let paginator = resource.paginator.as_ref().or(client.paginator.as_ref());

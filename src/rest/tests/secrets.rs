@@ -108,7 +108,8 @@ async fn c07_a_link_with_a_secret_path_is_refused_and_shown_masked() {
     let server = Server::start(vec![ok("[]")]).await;
     let client = client(&server.url(), json!({}));
     let mut first = get("");
-    let path: Template = serde_json::from_value(segments_value(&[(SegmentKind::Text, "bot"), (SegmentKind::Secret, CANARY)])).unwrap();
+    let path: Template =
+        serde_json::from_value(segments_value(&[(SegmentKind::Text, "bot"), (SegmentKind::Secret, CANARY)])).unwrap();
     (first.target, first.secrets) = (Target::Path(path), vec![Secret::new(CANARY.to_owned())]);
     let next = resolve_next(client.base_url(), &format!("bot{CANARY}?page=2")).unwrap();
     let error = client.without_credentials(&first, next.clone()).unwrap_err();

@@ -1,0 +1,299 @@
+//! Parents: a resource is read once for every record that the read of another one returned.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use crate::support::{Api, Seen, Workspace, json as answer, respond};
+
+/// Repositories with issues with comments with reactions; issues come on pages of ten.
+#[derive(Clone, Default)]
+struct Tree(Arc<Mutex<BTreeMap<String, Vec<Issue>>>>, Arc<Mutex<BTreeSet<String>>>);
+
+#[derive(Clone)]
+struct Issue {
+    number: u64,
+    title: String,
+    comments: u64,
+}
+
+impl Tree {
+    fn new(repos: &[(&str, u64)]) -> Self {
+        let tree = Self::default();
+        for (repo, issues) in repos {
+            let issue = |number| Issue { number, title: format!("title {number}"), comments: number % 3 };
+            tree.0.lock().unwrap().insert((*repo).to_owned(), (1..=*issues).map(issue).collect());
+        }
+        tree
+    }
+
+    fn change(&self, repo: &str, change: impl FnOnce(&mut Vec<Issue>)) {
+        change(self.0.lock().unwrap().get_mut(repo).unwrap());
+    }
+
+    /// Requests whose target contains this are refused.
+    fn refuse(&self, part: &str) {
+        self.1.lock().unwrap().insert(part.to_owned());
+    }
+
+    fn heal(&self) {
+        self.1.lock().unwrap().clear();
+    }
+
+    fn answer(&self, request: &Seen) -> axum::response::Response {
+        if self.1.lock().unwrap().iter().any(|part| request.target.contains(part.as_str())) {
+            return respond(500, &[], "");
+        }
+        let tree = self.0.lock().unwrap();
+        let path: Vec<&str> = request.path().trim_start_matches('/').split('/').collect();
+        match path.as_slice() {
+            ["repos"] => answer(json!(tree.keys().map(|name| json!({"name": name})).collect::<Vec<_>>())),
+            [repo, "issues"] => {
+                let page: usize = request.param("page").map_or(1, |page| page.parse().unwrap());
+                let issue = |issue: &Issue| json!({"number": issue.number, "title": issue.title, "repo": repo});
+                let issues: Vec<Value> = tree[*repo].iter().skip((page - 1) * 10).take(10).map(issue).collect();
+                answer(json!(issues))
+            }
+            [repo, "issues", number, "comments"] => {
+                let number: u64 = number.parse().unwrap();
+                let Some(issue) = tree[*repo].iter().find(|issue| issue.number == number) else {
+                    return respond(404, &[], "");
+                };
+                let comment = |n: u64| json!({"id": format!("{repo}/{number}/{n}"), "n": n});
+                answer(json!((0..issue.comments).map(comment).collect::<Vec<_>>()))
+            }
+            ["comments", repo, number, n, "reactions"] => {
+                answer(json!([{"id": format!("{repo}/{number}/{n}/+1"), "content": "+1"}]))
+            }
+            _ => respond(404, &[], request.target.clone()),
+        }
+    }
+
+    fn api(&self) -> Api {
+        let tree = self.clone();
+        Api::start(move |request: &Seen, _| tree.answer(request))
+    }
+}
+
+const HUB: &str = r#"
+[sources.hub.client]
+base_url = "BASE"
+retry = { max_attempts = 1 }
+[sources.hub.resources.issues]
+path = "${partition.repo}/issues"
+partitions = [{ repo = "a" }, { repo = "b" }]
+primary_key = ["repo", "number"]
+paginator = { type = "page_number" }
+[sources.hub.resources.comments]
+path = "${partition.repo}/issues/${resources.issues.number}/comments"
+primary_key = "id"
+paginator = { type = "single_page" }
+"#;
+
+fn expected(tree: &Tree) -> Vec<String> {
+    let tree = tree.0.lock().unwrap();
+    let comments = tree.iter().flat_map(|(repo, issues)| {
+        issues.iter().flat_map(move |issue| (0..issue.comments).map(move |n| format!("{repo}/{}/{n}", issue.number)))
+    });
+    comments.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn comments(workspace: &Workspace) -> Vec<String> {
+    workspace.column("SELECT id FROM hub_comments ORDER BY id")
+}
+
+/// How often comments were asked for since `before` requests, by issue.
+fn asked_for_comments(api: &Api, before: usize) -> Vec<String> {
+    let seen = api.seen();
+    let mut asked: Vec<String> = seen[before..]
+        .iter()
+        .map(|request| request.target.clone())
+        .filter(|target| target.ends_with("comments"))
+        .collect();
+    asked.sort();
+    asked
+}
+
+#[test]
+fn a_child_is_read_once_for_every_record_of_its_parent_in_every_partition() {
+    let tree = Tree::new(&[("a", 25), ("b", 4)]);
+    let api = tree.api();
+    let workspace = Workspace::with_config(
+        api.address,
+        &format!("{HUB}concurrency = 4\ninclude_from_parent = [\"title\", \"missing\"]\n"),
+    );
+    workspace.sync(0);
+    assert_eq!(comments(&workspace), expected(&tree));
+    assert_eq!(asked_for_comments(&api, 0).len(), 29);
+    let titles: Vec<String> =
+        workspace.column("SELECT DISTINCT _issues_title FROM hub_comments WHERE id LIKE 'a/17/%'");
+    assert_eq!(titles, ["title 17"]);
+    workspace.check_books();
+
+    // The next run reads it again for every record, and takes what has changed.
+    tree.change("b", |issues| issues[0].comments = 5);
+    tree.change("b", |issues| drop(issues.pop()));
+    let before = api.seen().len();
+    workspace.sync(0);
+    assert_eq!(asked_for_comments(&api, before).len(), 28);
+    assert_eq!(workspace.value::<i64>("SELECT count(*) FROM hub_comments WHERE id LIKE 'b/1/%'"), 5);
+    assert_eq!(workspace.value::<i64>("SELECT count(*) FROM _hw_checkpoints WHERE resource = 'comments'"), 28);
+    workspace.check_books();
+}
+
+#[test]
+fn naming_only_the_child_reads_its_parents_too() {
+    let tree = Tree::new(&[("a", 3), ("b", 1)]);
+    let api = tree.api();
+    let workspace = Workspace::with_config(api.address, HUB);
+    assert_eq!(workspace.run(&["sync", "hub.comments"]).code, Some(0));
+    assert_eq!(comments(&workspace), expected(&tree));
+}
+
+#[test]
+fn only_changed_skips_parents_whose_row_is_unchanged() {
+    let tree = Tree::new(&[("a", 12), ("b", 2)]);
+    let api = tree.api();
+    let workspace = Workspace::with_config(api.address, &format!("{HUB}parent = {{ only_changed = true }}\n"));
+    workspace.sync(0);
+    assert_eq!(asked_for_comments(&api, 0).len(), 14);
+    let before = api.seen().len();
+    workspace.sync(0);
+    assert_eq!(asked_for_comments(&api, before), Vec::<String>::new());
+    tree.change("a", |issues| {
+        issues[4].title = "new title".to_owned();
+        issues[4].comments = 7;
+    });
+    tree.change("b", |issues| issues.push(Issue { number: 99, title: "new".to_owned(), comments: 2 }));
+    let before = api.seen().len();
+    workspace.sync(0);
+    assert_eq!(asked_for_comments(&api, before), ["/a/issues/5/comments", "/b/issues/99/comments"]);
+    assert_eq!(comments(&workspace), expected(&tree));
+    workspace.check_books();
+}
+
+#[test]
+fn a_parent_without_a_page_is_passed_over_as_the_response_actions_say() {
+    let tree = Tree::new(&[("a", 3), ("b", 1)]);
+    let gone = tree.clone();
+    let api =
+        Api::start(
+            move |request: &Seen, _| {
+                if request.path() == "/a/issues/2/comments" { respond(404, &[], "") } else { gone.answer(request) }
+            },
+        );
+    let workspace = Workspace::with_config(api.address, HUB);
+    let report = workspace.sync(69);
+    let error = report["resources"][1]["error"].as_str().unwrap();
+    assert!(error.starts_with("hub.comments (repo=a, issues.number=2): first page: "), "{error}");
+    let ignoring = format!("{HUB}response_actions = [{{ status_code = [404, 410], action = \"ignore\" }}]\n");
+    let workspace = Workspace::with_config(api.address, &ignoring);
+    workspace.sync(0);
+    assert!(comments(&workspace).iter().all(|id| !id.starts_with("a/2/")));
+}
+
+#[test]
+fn an_interrupted_child_goes_on_with_the_records_that_are_left() {
+    for when in ["/a/issues/17/comments", "/a/issues?page=3"] {
+        let tree = Tree::new(&[("a", 25), ("b", 12)]);
+        let api = tree.api();
+        let workspace = Workspace::with_config(api.address, HUB);
+        tree.refuse(when);
+        let report = workspace.sync(69);
+        let failing = if when.contains("comments") { 1 } else { 0 };
+        assert_eq!(report["resources"][failing]["outcome"], "failed", "{report:#}");
+        if failing == 0 {
+            assert_eq!(report["resources"][1]["outcome"], "incomplete");
+            let error = report["resources"][1]["error"].as_str().unwrap();
+            assert!(error.contains("its parent hub.issues was not read to its end"), "{error}");
+        }
+        tree.heal();
+        workspace.sync(0);
+        assert_eq!(comments(&workspace), expected(&tree), "{when}");
+        workspace.check_books();
+    }
+}
+
+#[test]
+fn a_child_that_is_killed_finds_the_records_of_pages_that_are_not_read_again() {
+    let tree = Tree::new(&[("a", 25), ("b", 1)]);
+    let slow = tree.clone();
+    let (gate, barrier) = crate::pages::gate();
+    let api = Api::start(move |request: &Seen, _| {
+        if request.path().ends_with("/comments") {
+            barrier.wait();
+        }
+        slow.answer(request)
+    });
+    let workspace = Workspace::with_config(api.address, HUB);
+    let child = workspace.spawn(&["sync"]);
+    crate::pages::until("all issues are stored", || {
+        let path = workspace.path("highwater.db");
+        path.exists()
+            && rusqlite::Connection::open(path)
+                .and_then(|db| db.query_row("SELECT count(*) FROM hub_issues", [], |row| row.get::<_, i64>(0)))
+                .is_ok_and(|issues| issues == 26)
+    });
+    crate::support::signal(&child, rustix::process::Signal::KILL);
+    crate::support::finish(child);
+    drop(gate);
+    workspace.sync(0);
+    assert_eq!(comments(&workspace), expected(&tree));
+    workspace.check_books();
+}
+
+#[test]
+fn children_nest_to_any_depth_and_use_what_is_above_them() {
+    let tree = Tree::new(&[("a", 5), ("b", 2)]);
+    let api = tree.api();
+    let config = r#"
+[sources.hub.client]
+base_url = "BASE"
+paginator = { type = "single_page" }
+[sources.hub.resources.reactions]
+path = "comments/${resources.repos.name}/${resources.issues.number}/${resources.comments.n}/reactions"
+primary_key = "id"
+include_from_parent = ["id"]
+[sources.hub.resources.comments]
+path = "${resources.repos.name}/issues/${resources.issues.number}/comments"
+primary_key = "id"
+[sources.hub.resources.issues]
+path = "${resources.repos.name}/issues"
+primary_key = ["repo", "number"]
+[sources.hub.resources.repos]
+primary_key = "name"
+"#;
+    let workspace = Workspace::with_config(api.address, config);
+    workspace.sync(0);
+    let reactions: Vec<String> = workspace.column("SELECT id FROM hub_reactions ORDER BY id");
+    let wanted: Vec<String> = expected(&tree).iter().map(|comment| format!("{comment}/+1")).collect();
+    assert_eq!(reactions, wanted);
+    let parents: i64 =
+        workspace.value("SELECT count(*) FROM hub_reactions r JOIN hub_comments c ON c.id = r._comments_id");
+    assert_eq!(parents, wanted.len() as i64);
+    workspace.check_books();
+}
+
+#[test]
+fn a_record_cannot_lead_a_child_to_another_place() {
+    let api = Api::start(|request: &Seen, _| match request.path() {
+        "/names" => answer(json!([{"name": "fine"}, {"name": "../secret"}, {"name": "a?b=c#d"}, {"name": null}])),
+        _ => answer(json!([{"path": request.target}])),
+    });
+    let config = r#"
+[sources.s.client]
+base_url = "BASE"
+paginator = { type = "single_page" }
+[sources.s.resources.names]
+[sources.s.resources.details]
+path = "details/${resources.names.name}"
+"#;
+    let workspace = Workspace::with_config(api.address, config);
+    let report = workspace.sync(69);
+    let error = report["resources"][1]["error"].as_str().unwrap();
+    assert!(error.contains("has `.` or `..` as a part"), "{error}");
+    let paths: Vec<String> = workspace.column("SELECT path FROM s_details ORDER BY path");
+    assert_eq!(paths, ["/details/a%3Fb%3Dc%23d", "/details/fine"]);
+    assert_eq!(api.seen().len(), 3);
+}
