@@ -244,7 +244,8 @@ pub(super) fn field(rows: &Rows, row: usize, name: &str) -> Option<Json> {
         let text = std::str::from_utf8(text).ok()?;
         let value: Json = serde_json::from_str(text).ok()?;
         // A number that would not print as it came is kept as its text.
-        Some(if value.to_string() == text { value } else { Json::String(text.to_owned()) })
+        let printed = value.to_string();
+        Some(if printed == text { value } else { Json::String(text.to_owned()) })
     };
     let json = |value: Value<'_>| match value {
         Value::Null => None,
