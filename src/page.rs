@@ -195,6 +195,24 @@ pub struct PartitionRead {
     pub read_id: OnceLock<i64>,
 }
 
+/// What rows at the boundary of a cursor are ordered by in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SortKey {
+    /// A number, or an instant in microseconds since 1970.
+    Integer(i64),
+    /// A text.
+    Text(String),
+}
+
+/// A row of an append resource that will be sent again by the next read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundaryRow {
+    /// What tells it again.
+    pub hash: [u8; 16],
+    /// Where on the cursor it is.
+    pub sort: SortKey,
+}
+
 /// A partition of a child that a record of its parent gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueuedPartition {
@@ -246,6 +264,10 @@ pub struct Page {
     pub rows: Rows,
     /// Partitions of children that its records give.
     pub children: Vec<QueuedPartition>,
+    /// Rows that will be sent again by the next read, where that would double them.
+    pub boundary: Vec<BoundaryRow>,
+    /// Rows at the boundary below this will not be sent again.
+    pub forget_below: Option<SortKey>,
     /// What to go on from when this page is stored.
     pub checkpoint: Checkpoint,
     /// Set on the last page of a read.

@@ -10,7 +10,7 @@ use super::batch::{Batch, Committed, Counts, Delivery, Ending, Outcome, PassEnd}
 use super::error::PageError;
 use super::history::now_text;
 use super::tables::Tables;
-use super::{DbError, partitions, rows, sqlite};
+use super::{DbError, boundary, partitions, rows, sqlite};
 use crate::page::{Page, ResourceId, Run, StopReason, WriteDisposition};
 
 /// A run fails when more than one record in this many was set aside,
@@ -159,6 +159,7 @@ fn try_page(
     })?;
     tables.changes.keep_rows(page.children.iter().any(|child| child.only_changed));
     let counts = rows::write_page(transaction, tables, page, page_id)?;
+    boundary::store(transaction, page, page_id).map_err(PageError::Db)?;
     queue_children(transaction, page, &tables.changes.kept_rows()).map_err(PageError::Db)?;
     let mut broken = too_many_quarantined(run, &counts);
     if broken.is_none() && page.ends_pass && page.end.is_some_and(StopReason::is_complete) {

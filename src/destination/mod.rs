@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::units::Timespan;
 
 mod batch;
+mod boundary;
 mod changes;
 mod columns;
 mod commit;

@@ -7,7 +7,7 @@ use super::batch::PartitionFailed;
 use super::columns::quote;
 use super::history::{now_text, table_exists};
 use super::tables::staging_table;
-use super::{Db, DbError};
+use super::{Db, DbError, boundary};
 use crate::page::{Page, ResourceId, Run, StopReason, Target, WriteDisposition};
 
 /// What is stored about a partition that is to be read.
@@ -170,6 +170,7 @@ fn take_back(transaction: &Transaction<'_>, target: &Target, read_id: i64) -> Re
     }
     let sql =
         format!("DELETE FROM {} WHERE _page_id IN (SELECT page_id FROM _hw_pages WHERE read_id = ?1)", quote(&table));
+    boundary::take_back(transaction, read_id)?;
     let taken_back = transaction.execute(&sql, [read_id]).map_err(|error| refused(target, error))?;
     tracing::info!(resource = %target.id, rows = taken_back, "took back the rows of an unfinished read");
     Ok(())

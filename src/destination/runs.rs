@@ -219,7 +219,9 @@ pub(super) fn reset(
         "UPDATE _hw_resources SET identity = NULL, decided = NULL, pass_id = NULL, pass_state = NULL WHERE source = ?1 AND resource = ?2"
     };
     transaction.execute(forget, key)?;
-    transaction.execute("DELETE FROM _hw_checkpoints WHERE source = ?1 AND resource = ?2", key)?;
+    for table in ["_hw_checkpoints", "_hw_boundary"] {
+        transaction.execute(&format!("DELETE FROM {table} WHERE source = ?1 AND resource = ?2"), key)?;
+    }
     transaction.commit()?;
     Ok(true)
 }

@@ -18,6 +18,9 @@ CREATE TABLE _hw_checkpoints (
   request_fingerprint TEXT NOT NULL DEFAULT '', error TEXT, updated_at TEXT NOT NULL,
   PRIMARY KEY (source, resource, partition)) STRICT;
 CREATE INDEX _hw_checkpoints_queue ON _hw_checkpoints (source, resource, queued);
+CREATE TABLE _hw_boundary (
+  source TEXT NOT NULL, resource TEXT NOT NULL, partition TEXT NOT NULL, hash BLOB NOT NULL, sort ANY NOT NULL,
+  page_id INTEGER NOT NULL, PRIMARY KEY (source, resource, partition, hash)) STRICT, WITHOUT ROWID;
 CREATE TABLE _hw_runs (
   run_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
   kind TEXT NOT NULL CHECK (kind IN ('sync', 'backfill', 'scheduled')),

@@ -3,6 +3,7 @@
 mod ahead;
 pub mod cursor;
 mod decoded;
+pub mod incremental;
 mod options;
 mod partition;
 mod read;

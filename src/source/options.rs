@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use super::incremental::IncrementalOptions;
 use super::partition::{ParentOptions, Partitions, slots_of};
 use crate::later::NotBuiltYet;
 use crate::page::WriteDisposition;
@@ -88,8 +89,8 @@ pub struct ResourceOptions {
     pub graphql: Option<NotBuiltYet>,
     /// The element of an XML body that is a record.
     pub xml_record_path: Option<NotBuiltYet>,
-    /// Read only what is new.
-    pub incremental: Option<NotBuiltYet>,
+    /// Read only what is new since the last complete read.
+    pub incremental: Option<IncrementalOptions>,
     /// Slices with checkpoints of their own.
     pub partitions: Option<Partitions>,
     /// How the parent's records are taken, where `${resources.PARENT.FIELD}` names one.

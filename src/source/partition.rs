@@ -92,9 +92,9 @@ pub struct ParentOptions {
 pub struct PartitionValues {
     values: Map<String, Json>,
     /// `${incremental.start_value}`, where there is one.
-    pub start: Option<Json>,
+    start: Option<Json>,
     /// `${incremental.end_value}`, where there is one.
-    pub end: Option<Json>,
+    end: Option<Json>,
 }
 
 impl PartitionValues {
@@ -109,6 +109,12 @@ impl PartitionValues {
         let values =
             serde_json::from_str(partition).map_err(|error| format!("its partition {partition:?}: {error}"))?;
         Ok(Self { values, start: None, end: None })
+    }
+
+    /// The same, with a range of the cursor.
+    #[must_use]
+    pub fn within(self, start: Option<Json>, end: Option<Json>) -> Self {
+        Self { start, end, ..self }
     }
 
     fn get(&self, slot: &Slot) -> Option<Json> {

@@ -8,6 +8,7 @@ use futures::stream::Stream;
 use super::ahead::InFlight;
 use super::cursor::{Decided, Start};
 use super::decoded::{Decoded, keys_of};
+use super::incremental::{CursorError, Track, Tracked};
 use super::partition::place_of;
 use super::resource::Resource;
 use super::select::{Body, Selector};
@@ -76,13 +77,16 @@ pub enum SourceErrorKind {
     /// The page says something that cannot be followed.
     #[error(transparent)]
     Walk(#[from] WalkError),
+    /// Its records do not say how far the cursor may move.
+    #[error(transparent)]
+    Cursor(#[from] CursorError),
 }
 
-/// Reads a resource from where `read` starts to its end.
+/// Reads a resource from where `read` starts to its end. `track` is the cursor of an incremental one.
 ///
 /// Pages come in the order of the API, also when several are in flight. An error ends the stream; only a page with
 /// `end` set says that there is no more.
-pub fn pages(read: Read) -> impl Stream<Item = Result<Page, SourceError>> + Send {
+pub fn pages(read: Read, mut track: Option<Track>) -> impl Stream<Item = Result<Page, SourceError>> + Send {
     try_stream! {
         let (paginator, mut selector) = how(&read);
         let start = read.start.position.clone().unwrap_or_else(|| paginator.first());
@@ -93,7 +97,11 @@ pub fn pages(read: Read) -> impl Stream<Item = Result<Page, SourceError>> + Send
             let Some((position, fetched)) = in_flight.next().await else { break };
             let at = Place { read: &read, position: &position, first: walk.is_first() };
             let mut fetched = fetched.map_err(|error| at.error(error))?;
-            let next = at.follow(&mut walk, &mut selector, &fetched).map_err(|error| at.error(error))?;
+            let mut next = at.follow(&mut walk, &mut selector, &fetched).map_err(|error| at.error(error))?;
+            let tracked = at.look_at(&mut track, &mut fetched).map_err(|error| at.error(error))?;
+            if tracked.is_end && matches!(next, Next::Page(_)) {
+                next = Next::End(StopReason::CursorBoundary);
+            }
             if next == Next::End(StopReason::EmptyPage) {
                 // Nothing of it has to be held while the others come.
                 fetched.slot = Slot::default();
@@ -105,13 +113,36 @@ pub fn pages(read: Read) -> impl Stream<Item = Result<Page, SourceError>> + Send
                 Next::End(reason) => (None, Some(reason)),
                 Next::Page(next) => (Some(next), walk.is_full().then_some(StopReason::MaxPages)),
             };
-            let decided = decided_by(&read.resource, &walk, &selector);
-            yield at.page(fetched, end, next.as_ref(), decided);
+            let complete = end.is_some_and(StopReason::is_complete);
+            let checkpoint = Checkpoint {
+                position: next.as_ref().filter(|_| !complete).map(json),
+                request_fingerprint: read.resource.request_fingerprint.clone(),
+                decided: decided_by(&read.resource, &walk, &selector),
+                ..cursor_of(track.as_ref(), complete)
+            };
+            let forget_below = track.as_ref().and_then(|track| track.forget_below(complete));
+            yield Page { boundary: tracked.boundary, forget_below, ..at.page(fetched, end, checkpoint) };
             match next {
                 Some(next) if end.is_none() => in_flight.go_on_at(next),
                 _ => break,
             }
         }
+    }
+}
+
+fn json(position: &Position) -> String {
+    serde_json::to_string(position).expect("plain data is JSON")
+}
+
+/// What a checkpoint says of the cursor.
+fn cursor_of(track: Option<&Track>, complete: bool) -> Checkpoint {
+    let Some(track) = track else { return Checkpoint::default() };
+    Checkpoint {
+        cursor: track.cursor(complete),
+        cursor_seen: track.seen(),
+        is_final: track.moves_with_pages(),
+        goes_on: track.goes_on(),
+        ..Checkpoint::default()
     }
 }
 
@@ -250,6 +281,14 @@ impl Place<'_> {
         Ok(next)
     }
 
+    /// What its records say of the cursor. Those that do not belong to the read are left out.
+    fn look_at(&self, track: &mut Option<Track>, fetched: &mut Fetched<Decoded>) -> Result<Tracked, CursorError> {
+        match (track, &mut fetched.value) {
+            (Some(track), Outcome::Accepted(decoded)) => track.look_at(&mut decoded.rows),
+            _ => Ok(Tracked::default()),
+        }
+    }
+
     /// The partitions of children that its records give.
     fn children(&self, rows: &Rows) -> Vec<QueuedPartition> {
         let (id, mut queued) = (&self.read.resource.target.id, Vec::new());
@@ -268,16 +307,9 @@ impl Place<'_> {
         queued
     }
 
-    /// It as it is stored. `end` says that the read ends with it, else `next` what comes then.
-    fn page(
-        &self,
-        fetched: Fetched<Decoded>,
-        end: Option<StopReason>,
-        next: Option<&Position>,
-        decided: Option<String>,
-    ) -> Page {
+    /// It as it is stored. `end` says that the read ends with it.
+    fn page(&self, fetched: Fetched<Decoded>, end: Option<StopReason>, checkpoint: Checkpoint) -> Page {
         let read = self.read;
-        let json = |position: &Position| serde_json::to_string(position).expect("plain data is JSON");
         read.progress.pages_read.add(1);
         let mut rows = match fetched.value {
             Outcome::Accepted(decoded) => decoded.rows,
@@ -288,7 +320,6 @@ impl Place<'_> {
                 tracing::warn!(resource = %read.resource.target.id, key, "a page has no room for a field of its parent");
             }
         }
-        let complete = end.is_some_and(StopReason::is_complete);
         let children = self.children(&rows);
         Page {
             run: Arc::clone(&read.run),
@@ -302,12 +333,9 @@ impl Place<'_> {
             attempts: fetched.attempts,
             rows,
             children,
-            checkpoint: Checkpoint {
-                position: next.filter(|_| !complete).map(json),
-                request_fingerprint: read.resource.request_fingerprint.clone(),
-                decided,
-                ..Checkpoint::default()
-            },
+            boundary: Vec::new(),
+            forget_below: None,
+            checkpoint,
             end,
             ends_pass: read.ends_pass,
             requests: u64::from(fetched.attempts),

@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 use ring::hmac;
 use serde_json::{Map, Value as Json, json};
 
+use super::incremental::Incremental;
 use super::partition::Child;
 use super::select::Selector;
 use super::{Method, ResourceOptions, SourceOptions};
@@ -48,6 +49,8 @@ pub struct Resource {
     pub has_slots: bool,
     /// The resource whose records it is read for.
     pub parent: Option<ResourceId>,
+    /// How only what is new is read.
+    pub incremental: Option<Arc<Incremental>>,
     /// What it takes of its parent's records.
     pub from_parent: FromParent,
     /// The resources that are read for its records.
@@ -101,7 +104,7 @@ impl Resource {
         };
         Ok(Self {
             request_fingerprint: request_fingerprint(source, options, &request, &paginator, salt),
-            identity: identity(source, &target),
+            identity: identity(source, options, &target),
             target: Arc::new(target),
             client,
             request,
@@ -122,6 +125,12 @@ impl Resource {
                 (None, Some(partitions)) => partitions.values.iter().map(|values| json!(values).to_string()).collect(),
             },
             parent,
+            incremental: options
+                .incremental
+                .as_ref()
+                .map(|options| Incremental::new(options).map_err(|(key, reason)| format!("incremental.{key} {reason}")))
+                .transpose()?
+                .map(Arc::new),
             from_parent: FromParent {
                 fields: options
                     .slots()
@@ -266,13 +275,16 @@ fn secrets_mark(
     Some(context.sign().as_ref()[..MARK_BYTES].iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn identity(source: &SourceOptions, target: &Target) -> String {
-    json!({
+fn identity(source: &SourceOptions, options: &ResourceOptions, target: &Target) -> String {
+    let mut identity = json!({
         "base_url": source.client.base_url,
         "primary_key": target.primary_key,
         "write_disposition": target.disposition,
-    })
-    .to_string()
+    });
+    if let Some(incremental) = &options.incremental {
+        identity["cursor_path"] = json!(incremental.cursor_path);
+    }
+    identity.to_string()
 }
 
 #[cfg(test)]

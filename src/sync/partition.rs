@@ -11,9 +11,10 @@ use super::report::{ReadEnd, end_of};
 use super::{PlannedResource, Shared};
 use crate::destination::{Delivery, Outcome, PartitionFailed, StoredPartition};
 use crate::exit::Exit;
-use crate::page::{PartitionRead, Run};
+use crate::page::{PartitionRead, Run, StopReason, WriteDisposition};
 use crate::progress::Activity;
 use crate::source::cursor::{self, Start, Stored};
+use crate::source::incremental::{Track, Window, Windows};
 use crate::source::{self, PartitionValues, Read, SourceError, SourceErrorKind, WalkError, parent_fields, place_of};
 
 /// What the reads of a run share.
@@ -31,23 +32,105 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// Reads a partition to its end. A stored position that the API no longer takes is tried once; then the read starts
-    /// over.
-    pub(super) async fn read(&self, stored: StoredPartition) -> ReadEnd {
+    /// Reads a partition to its end, window by window where it is read in windows.
+    pub(super) async fn read(&self, mut stored: StoredPartition) -> ReadEnd {
+        let resource = &self.planned.resource;
         let mut start = self.start_of(&stored);
+        let Some(incremental) = &resource.incremental else {
+            return self.read_window(&stored, start, None).await.0;
+        };
+        let failed = |reason: String| {
+            let text = format!("{}{}: {reason}", resource.target.id, place_of(&stored.partition));
+            ReadEnd::failed(Some(Arc::clone(&self.run)), text, Exit::Config)
+        };
+        let now = Timestamp::now();
+        let mut windows = None;
+        let (mut resumed_at, mut started_over) = (None, None);
         loop {
-            let (end, stale) = self.read_once(&stored, start.clone()).await;
+            let cursor = stored.cursor.as_deref().map(|cursor| incremental.stored(cursor)).transpose();
+            let window = match (&windows, &stored.bounds, cursor) {
+                (_, _, Err(reason)) => return failed(reason),
+                (None, Some(bounds), _) if start.position.is_some() => incremental.stored_window(bounds).map(Some),
+                (_, _, Ok(cursor)) => {
+                    if windows.is_none() {
+                        windows = match incremental.windows(cursor.as_ref(), now) {
+                            Ok(found) => Some(found),
+                            Err(reason) => return failed(reason),
+                        };
+                    }
+                    windows.as_mut().map_or(Ok(None), Windows::next)
+                }
+            };
+            let window = match window {
+                Ok(Some(window)) => window,
+                Ok(None) => {
+                    return ReadEnd { resumed_at, started_over, ..ReadEnd::complete(&self.run, StopReason::NoNext) };
+                }
+                Err(reason) => return failed(reason),
+            };
+            let (mut end, cursor) = self.read_window(&stored, start.clone(), Some(&window)).await;
+            resumed_at = resumed_at.or(end.resumed_at.take());
+            started_over = started_over.or(end.started_over.take());
+            if end.outcome != Outcome::Complete || !window.goes_on {
+                return ReadEnd { resumed_at, started_over, ..end };
+            }
+            stored.cursor = cursor.or(stored.cursor);
+            (stored.cursor_seen, stored.read_id) = (None, None);
+            start = Start { position: None, started_over: None, ..start };
+        }
+    }
+
+    /// Reads a window, or all there is. A stored position that the API no longer takes is tried once; then the read
+    /// starts over. The second value is where its cursor stands in the end.
+    async fn read_window(
+        &self,
+        stored: &StoredPartition,
+        mut start: Start,
+        window: Option<&Window>,
+    ) -> (ReadEnd, Option<String>) {
+        loop {
+            let mut cursor = None;
+            let (end, stale) = self.read_once(stored, start.clone(), window, &mut cursor).await;
             match stale {
                 Some(reason) if start.position.is_some() => {
                     start = Start { position: None, started_over: Some(reason), ..start };
                 }
-                _ => return end,
+                _ => return (end, cursor),
             }
         }
     }
 
+    /// The cursor of a read, as far as an earlier run has brought it.
+    async fn track(&self, stored: &StoredPartition, window: &Window, resumes: bool) -> Result<Option<Track>, ReadEnd> {
+        let resource = &self.planned.resource;
+        let Some(incremental) = &resource.incremental else { return Ok(None) };
+        let value = |text: Option<&String>| text.map(|text| incremental.stored(text)).transpose();
+        let seen = if resumes { stored.cursor_seen.as_ref() } else { None };
+        let (cursor, seen) = match (value(stored.cursor.as_ref()), value(seen)) {
+            (Ok(cursor), Ok(seen)) => (cursor, seen),
+            (Err(reason), _) | (_, Err(reason)) => {
+                let text = format!("{}{}: {reason}", resource.target.id, place_of(&stored.partition));
+                return Err(ReadEnd::failed(Some(Arc::clone(&self.run)), text, Exit::Config));
+            }
+        };
+        let known = match resource.target.disposition {
+            WriteDisposition::Append => {
+                let known = self.shared.db.boundary(&resource.target.id, &stored.partition).await;
+                Some(known.map_err(ReadEnd::from_db)?)
+            }
+            WriteDisposition::Merge | WriteDisposition::Replace => None,
+        };
+        Ok(Some(Track::new(incremental, window.clone(), cursor, seen, known, &resource.target.primary_key)))
+    }
+
     /// Reads it once. The second value says why the position that it started from is of no more use.
-    async fn read_once(&self, stored: &StoredPartition, start: Start) -> (ReadEnd, Option<String>) {
+    async fn read_once(
+        &self,
+        stored: &StoredPartition,
+        start: Start,
+        window: Option<&Window>,
+        cursor: &mut Option<String>,
+    ) -> (ReadEnd, Option<String>) {
         let (resource, run) = (&self.planned.resource, &self.run);
         let resumed_at = start.position.as_ref().map(source::describe);
         if let Some(position) = &resumed_at {
@@ -57,7 +140,17 @@ impl Reading {
             tracing::warn!(resource = %resource.target.id, %reason, "starts over");
         }
         let started_over = start.started_over.clone();
+        let track = match window {
+            None => None,
+            Some(window) => match self.track(stored, window, start.position.is_some()).await {
+                Ok(track) => track,
+                Err(end) => return (end, None),
+            },
+        };
+        let first = window.and_then(|window| window.start.as_ref()).map(|start| start.json.clone());
+        let behind = window.and_then(|window| window.sent_end.clone());
         let prepared = PartitionValues::parse(&stored.partition)
+            .map(|values| values.within(first, behind))
             .and_then(|values| Ok((values.request(resource)?, parent_fields(stored.parent_fields.as_deref())?)));
         let (request, parent_fields) = match prepared {
             Ok(prepared) => prepared,
@@ -69,27 +162,29 @@ impl Reading {
         let read_id = stored.read_id.filter(|_| start.position.is_some());
         let partition = PartitionRead {
             partition: stored.partition.as_str().into(),
-            bounds: None,
+            bounds: window.map(Window::to_stored),
             read_id: read_id.map_or_else(Default::default, Into::into),
         };
         self.planned.progress.set(Activity::Reading);
-        let mut pages = pin!(source::pages(Read {
+        let read = Read {
             resource: Arc::clone(resource),
             run: Arc::clone(run),
             partition: Arc::new(partition),
             request,
             parent_fields,
             concurrency: self.pages,
-            ends_pass: self.is_only,
+            ends_pass: self.is_only && window.is_none_or(|window| !window.goes_on),
             start,
             slots: self.shared.slots.clone(),
             progress: Arc::clone(&self.planned.progress),
-        }));
+        };
+        let mut pages = pin!(source::pages(read, track));
         let mut last = None;
         let error = loop {
             match pages.next().await {
                 Some(Ok(page)) => {
                     last = page.end;
+                    *cursor = page.checkpoint.cursor.clone().or(cursor.take());
                     if self.sender.send(Delivery::Page(Box::new(page))).await.is_err() {
                         break None;
                     }
@@ -153,6 +248,6 @@ fn gives_up_position(error: &SourceError) -> bool {
     match &error.kind {
         SourceErrorKind::Request(request) => request.is_position_rejected() && !error.at_first_page,
         SourceErrorKind::Walk(WalkError::Loop(_)) => true,
-        SourceErrorKind::Walk(WalkError::Paging(_)) => false,
+        SourceErrorKind::Walk(WalkError::Paging(_)) | SourceErrorKind::Cursor(_) => false,
     }
 }

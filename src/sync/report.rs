@@ -171,6 +171,7 @@ pub(super) fn end_of(run: &Arc<Run>, last: Option<StopReason>, error: Option<Sou
             return ReadEnd { stop_reason: StopReason::LoopDetected, ..failed };
         }
         SourceErrorKind::Walk(WalkError::Paging(_)) => ErrorKind::Unavailable,
+        SourceErrorKind::Cursor(_) => return ReadEnd::failed(Some(run), text, Exit::Contract),
     };
     match kind {
         ErrorKind::Interrupted => ReadEnd::interrupted(Some(run)),

@@ -92,6 +92,8 @@ async fn store(db: &Db, name: &str, pages: &[Vec<Fields>]) {
             attempts: 1,
             rows: decode::decode(&text, &[text.as_str()]).unwrap(),
             children: Vec::new(),
+            boundary: Vec::new(),
+            forget_below: None,
             checkpoint: Checkpoint::default(),
             end: None,
             ends_pass: true,

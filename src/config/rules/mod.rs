@@ -7,6 +7,7 @@ use super::tree::{Node, Place};
 
 mod budget;
 mod client;
+mod incremental;
 mod names;
 mod paginator;
 mod partition;
@@ -26,6 +27,7 @@ pub(super) fn check(config: &mut Config, tree: &Node, findings: &mut Findings) {
         for (name, resource) in &source.resources {
             resource::check(name, resource, &source.client, &path, &mut rules);
             let place = path.key("resources").key(name);
+            incremental::check(resource, &place, &mut rules);
             partition::check(name, resource, &source.resources, &place, &mut rules);
         }
     }

@@ -114,7 +114,7 @@ fn ancestors<'a>(name: &'a str, siblings: &'a IndexMap<String, ResourceOptions>)
 }
 
 /// The key in whose value a placeholder stands.
-fn place_of(slot: &Slot, resource: &ResourceOptions, path: &Path) -> Path {
+pub(super) fn place_of(slot: &Slot, resource: &ResourceOptions, path: &Path) -> Path {
     let has = |template: &Template| template.slots().any(|other| other == slot);
     if resource.path.as_ref().is_some_and(has) {
         return path.key("path");

@@ -1,0 +1,64 @@
+//! Rows of append resources that the next read is sent again: they are known, so that they are taken once.
+
+use std::collections::HashSet;
+
+use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+use rusqlite::{ToSql, Transaction, params};
+
+use super::{Db, DbError};
+use crate::page::{Page, ResourceId, SortKey};
+
+impl Db {
+    /// The rows at the boundary of a partition.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn boundary(&self, id: &ResourceId, partition: &str) -> Result<HashSet<[u8; 16]>, DbError> {
+        let (id, partition) = (id.clone(), partition.to_owned());
+        self.writer
+            .call("read boundary", move |connection, _| {
+                let mut statement = connection.prepare_cached(
+                    "SELECT hash FROM _hw_boundary WHERE source = ?1 AND resource = ?2 AND partition = ?3",
+                )?;
+                let rows = statement.query_map(params![&*id.source, &*id.resource, partition], |row| row.get(0))?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+}
+
+/// Enters the rows of a page that will be sent again, and forgets those that will not.
+pub(super) fn store(transaction: &Transaction<'_>, page: &Page, page_id: i64) -> Result<(), DbError> {
+    let (id, partition) = (&page.run.target.id, &*page.read.partition);
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO _hw_boundary (source, resource, partition, hash, sort, page_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT DO NOTHING",
+    )?;
+    for row in &page.boundary {
+        insert.execute(params![&*id.source, &*id.resource, partition, row.hash, row.sort, page_id])?;
+    }
+    if let Some(below) = &page.forget_below {
+        transaction
+            .prepare_cached(
+                "DELETE FROM _hw_boundary WHERE source = ?1 AND resource = ?2 AND partition = ?3 AND sort < ?4",
+            )?
+            .execute(params![&*id.source, &*id.resource, partition, below])?;
+    }
+    Ok(())
+}
+
+/// Forgets the rows of a read that are taken back.
+pub(super) fn take_back(transaction: &Transaction<'_>, read_id: i64) -> Result<(), DbError> {
+    let sql = "DELETE FROM _hw_boundary WHERE page_id IN (SELECT page_id FROM _hw_pages WHERE read_id = ?1)";
+    transaction.execute(sql, [read_id])?;
+    Ok(())
+}
+
+impl ToSql for SortKey {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Self::Integer(value) => ToSqlOutput::Owned(Value::Integer(*value)),
+            Self::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+        })
+    }
+}

@@ -1,0 +1,397 @@
+//! The cursor during one read: what its pages hold, what is left out of them, and how far the cursor may move.
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use ring::digest;
+use serde_json::Value as Json;
+
+use super::super::partition::field;
+use super::value::{CursorValue, Point};
+use super::{Incremental, OnMissing, RowOrder, Window};
+use crate::page::{BoundaryRow, Fate, Rows, SortKey, Value};
+
+/// Why the cursor of a page cannot be followed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CursorError {
+    /// A record has none.
+    #[error(
+        "record {row} has no {path:?}, the cursor; set `on_cursor_value_missing` to \"include\" or \"exclude\" if that is \
+         in order"
+    )]
+    Missing {
+        /// Its number on the page, from 1.
+        row: usize,
+        /// The `cursor_path`.
+        path: String,
+    },
+    /// A value is not what it is to be.
+    #[error("record {row}: its cursor {reason}")]
+    Value {
+        /// Its number on the page, from 1.
+        row: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The API does not sort as the configuration says.
+    #[error(
+        "record {row} has a cursor of {value}, and one before it a higher one: the API does not sort as row_order = \"asc\" \
+         says; leave `row_order` out"
+    )]
+    Order {
+        /// Its number on the page, from 1.
+        row: usize,
+        /// Its value.
+        value: String,
+    },
+}
+
+/// The cursor of one read.
+#[derive(Debug)]
+pub struct Track {
+    incremental: Arc<Incremental>,
+    window: Window,
+    /// The highest value of everything that is stored.
+    stored: Option<CursorValue>,
+    /// The highest value of this read.
+    seen: Option<CursorValue>,
+    /// The last value, where the API sorts by it.
+    last: Option<Point>,
+    /// Rows of an append resource that are stored already and will be sent again. None where rows have a key.
+    known: Option<HashSet<[u8; 16]>>,
+    primary_key: Vec<String>,
+}
+
+/// What a page says of the cursor.
+#[derive(Debug, Default)]
+pub struct Tracked {
+    /// Every record is older than where the read starts, and the newest come first: that is its end.
+    pub is_end: bool,
+    /// Rows that are sent again when the next read starts where this one ends.
+    pub boundary: Vec<BoundaryRow>,
+}
+
+impl Track {
+    /// The cursor of a read of `window`. `known` are the rows at the boundary of an append resource.
+    #[must_use]
+    pub fn new(
+        incremental: &Arc<Incremental>,
+        window: Window,
+        stored: Option<CursorValue>,
+        seen: Option<CursorValue>,
+        known: Option<HashSet<[u8; 16]>>,
+        primary_key: &[String],
+    ) -> Self {
+        let last = seen.as_ref().map(|seen| seen.point.clone());
+        Self {
+            incremental: Arc::clone(incremental),
+            window,
+            stored,
+            seen,
+            last,
+            known,
+            primary_key: primary_key.to_vec(),
+        }
+    }
+
+    /// Looks at the records of a page, and leaves out those that do not belong to this read.
+    ///
+    /// # Errors
+    /// When a record has no cursor, or they are not in the order that they are to be in. Nothing of the page counts.
+    pub fn look_at(&mut self, rows: &mut Rows) -> Result<Tracked, CursorError> {
+        let points = self.points(rows)?;
+        let is_append = self.known.is_some();
+        let bound = |bound: &Option<CursorValue>| bound.as_ref().map(|bound| bound.point.clone());
+        let (start, end, stored) = (bound(&self.window.start), bound(&self.window.end), bound(&self.stored));
+        let older = |point: &Point| start.as_ref().is_some_and(|start| point < start);
+        let wholly_older = !points.is_empty() && points.iter().all(|point| point.as_ref().is_some_and(&older));
+        let keep_from = self.keep_from();
+        let mut boundary = Vec::new();
+        let mut fates = vec![Fate::Keep; points.len()];
+        for (row, point) in points.iter().enumerate() {
+            let Some(point) = point else {
+                if self.incremental.on_missing == OnMissing::Exclude {
+                    fates[row] = Fate::Filter;
+                }
+                continue;
+            };
+            if end.as_ref().is_some_and(|end| point >= end) || is_append && older(point) {
+                fates[row] = Fate::Filter;
+                continue;
+            }
+            let Some(known) = &self.known else { continue };
+            let may_be_known = stored.as_ref().is_some_and(|stored| point <= stored);
+            let is_kept = keep_from.as_ref().is_none_or(|from| point >= from);
+            if !may_be_known && !is_kept {
+                continue;
+            }
+            let hash = self.hash_of(rows, row);
+            if may_be_known && known.contains(&hash) {
+                fates[row] = Fate::Filter;
+            } else if is_kept {
+                boundary.push(BoundaryRow { hash, sort: sort_key(point) });
+            }
+        }
+        if fates.contains(&Fate::Filter) {
+            rows.sort_out(|row| fates[row].clone());
+        }
+        Ok(Tracked { is_end: wholly_older && self.incremental.order == Some(RowOrder::Desc), boundary })
+    }
+
+    /// The cursor of each record; also checks their order, and remembers the highest.
+    fn points(&mut self, rows: &Rows) -> Result<Vec<Option<Point>>, CursorError> {
+        let mut points = Vec::with_capacity(rows.len());
+        for row in 0..rows.len() {
+            let number = row + 1;
+            let Some(json) = field(rows, row, &self.incremental.path) else {
+                if self.incremental.on_missing == OnMissing::Raise {
+                    return Err(CursorError::Missing { row: number, path: self.incremental.path.clone() });
+                }
+                points.push(None);
+                continue;
+            };
+            let wrong = |reason: String| CursorError::Value { row: number, reason };
+            let value = self.incremental.format.read(&json).map_err(wrong)?;
+            self.check_kind(&value).map_err(wrong)?;
+            if self.incremental.order == Some(RowOrder::Asc) {
+                if self.last.as_ref().is_some_and(|last| value.point < *last) {
+                    return Err(CursorError::Order { row: number, value: json.to_string() });
+                }
+                self.last = Some(value.point.clone());
+            }
+            let is_inside = self.window.end.as_ref().is_none_or(|end| value.point < end.point);
+            if is_inside && self.seen.as_ref().is_none_or(|seen| value.point > seen.point) {
+                self.seen = Some(value.clone());
+            }
+            points.push(Some(value.point));
+        }
+        Ok(points)
+    }
+
+    fn check_kind(&self, value: &CursorValue) -> Result<(), String> {
+        let others = [&self.seen, &self.stored, &self.window.start, &self.window.end];
+        match others.into_iter().flatten().find(|other| value.point.partial_cmp(&other.point).is_none()) {
+            None => Ok(()),
+            Some(other) => {
+                Err(format!("{} is {}, and {} is {}", value.json, value.point.kind(), other.json, other.point.kind()))
+            }
+        }
+    }
+
+    /// Rows from here on are sent again by the next read, if it starts where this one has come.
+    fn keep_from(&self) -> Option<Point> {
+        let reached = self.reached()?;
+        match &self.incremental.lag {
+            None => Some(reached.point),
+            Some(lag) => reached.point.moved(lag, true).ok(),
+        }
+    }
+
+    /// The highest value of this read and of everything before it. It never goes back.
+    fn reached(&self) -> Option<CursorValue> {
+        match (&self.seen, &self.stored) {
+            (Some(seen), Some(stored)) if seen.point > stored.point => Some(seen.clone()),
+            (Some(seen), None) => Some(seen.clone()),
+            (_, stored) => stored.clone(),
+        }
+    }
+
+    /// Whether another window follows.
+    #[must_use]
+    pub fn goes_on(&self) -> bool {
+        self.window.goes_on
+    }
+
+    /// Whether the cursor moves with every page.
+    #[must_use]
+    pub fn moves_with_pages(&self) -> bool {
+        self.incremental.order == Some(RowOrder::Asc)
+    }
+
+    /// The cursor that is true once the page is stored, as JSON; `complete` where it is the last of its read.
+    #[must_use]
+    pub fn cursor(&self, complete: bool) -> Option<String> {
+        let after = if complete { self.window.cursor_after.clone() } else { None };
+        let reached = if complete || self.moves_with_pages() { self.reached() } else { None };
+        let highest = match (after, reached) {
+            (Some(after), Some(reached)) if reached.point > after.point => Some(reached),
+            (Some(after), _) => Some(after),
+            (None, reached) => reached,
+        };
+        highest.map(|value| value.json.to_string())
+    }
+
+    /// The highest value of the read so far, as JSON.
+    #[must_use]
+    pub fn seen(&self) -> Option<String> {
+        self.seen.as_ref().map(|seen| seen.json.to_string())
+    }
+
+    /// Rows at the boundary that need not be known any more once the page is stored.
+    #[must_use]
+    pub fn forget_below(&self, complete: bool) -> Option<SortKey> {
+        (complete || self.moves_with_pages()).then(|| self.keep_from()).flatten().map(|point| sort_key(&point))
+    }
+
+    /// What tells a record again: its key and its cursor, or, without a key, everything.
+    fn hash_of(&self, rows: &Rows, row: usize) -> [u8; 16] {
+        let mut cells: Vec<(&str, Value<'_>)> =
+            rows.row(row).map(|(key, value)| (rows.keys()[key].as_str(), value)).collect();
+        cells.sort_by_key(|(key, _)| *key);
+        let mut context = digest::Context::new(&digest::SHA256);
+        let mut add = |bytes: &[u8]| {
+            context.update(&(bytes.len() as u64).to_be_bytes());
+            context.update(bytes);
+        };
+        for (key, value) in cells {
+            if !self.primary_key.is_empty() && !self.primary_key.iter().any(|part| part == key) {
+                continue;
+            }
+            add(key.as_bytes());
+            match value {
+                Value::Null => add(b"n"),
+                Value::Bool(value) => add(if value { b"t" } else { b"f" }),
+                Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text) => {
+                    add(b"0");
+                    add(text);
+                }
+                Value::Text(text) => {
+                    add(b"\"");
+                    add(text);
+                }
+                Value::Json(text) => {
+                    add(b"{");
+                    add(text);
+                }
+            }
+        }
+        if !self.primary_key.is_empty() {
+            add(field(rows, row, &self.incremental.path).unwrap_or(Json::Null).to_string().as_bytes());
+        }
+        let mut hash = [0; 16];
+        hash.copy_from_slice(&context.finish().as_ref()[..16]);
+        hash
+    }
+}
+
+/// A point as SQLite compares it. Instants to the microsecond: two that differ by less are on the same side.
+fn sort_key(point: &Point) -> SortKey {
+    match point {
+        Point::Integer(value) => {
+            let beyond = if value.cmp(&0) == Ordering::Less { i64::MIN } else { i64::MAX };
+            SortKey::Integer(i64::try_from(*value).unwrap_or(beyond))
+        }
+        Point::Time(time) => SortKey::Integer(time.as_microsecond()),
+        Point::Text(text) => SortKey::Text(text.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use serde_json::{Value as Json, json};
+
+    use super::super::{Incremental, IncrementalOptions, Window};
+    use super::{CursorError, Track};
+    use crate::decode::decode;
+    use crate::page::{Rows, Text};
+
+    fn incremental(mut options: Json) -> Arc<Incremental> {
+        options["cursor_path"] = json!("at");
+        Arc::new(Incremental::new(&serde_json::from_value::<IncrementalOptions>(options).unwrap()).unwrap())
+    }
+
+    fn rows(values: &[Json]) -> Rows {
+        let records: Vec<Json> =
+            values.iter().enumerate().map(|(n, at)| json!({"n": format!("{at}#{n}"), "at": at})).collect();
+        let text = Text::new(Bytes::from(json!(records).to_string())).unwrap();
+        decode(&text, &[text.as_str()]).unwrap()
+    }
+
+    fn track(incremental: &Arc<Incremental>, from: Option<i64>, known: Option<HashSet<[u8; 16]>>) -> Track {
+        let value = |value: i64| incremental.format.read(&json!(value)).unwrap();
+        let window = Window { start: from.map(value), ..Window::default() };
+        Track::new(incremental, window, from.map(value), None, known, &[])
+    }
+
+    #[test]
+    fn the_cursor_moves_with_pages_only_where_they_are_sorted_and_never_back() {
+        for (options, after_first, after_last) in [
+            (json!({"row_order": "asc"}), Some("7"), Some("9")),
+            (json!({}), None, Some("9")),
+            (json!({"row_order": "desc"}), None, Some("9")),
+        ] {
+            let incremental = incremental(options);
+            let mut track = track(&incremental, Some(5), None);
+            track.look_at(&mut rows(&[json!(6), json!(7)])).unwrap();
+            assert_eq!(track.cursor(false).as_deref(), after_first);
+            assert_eq!(track.seen().as_deref(), Some("7"));
+            track.look_at(&mut rows(&[json!(8), json!(9)])).unwrap();
+            assert_eq!(track.cursor(true).as_deref(), after_last);
+        }
+        let incremental = incremental(json!({}));
+        let mut track = track(&incremental, Some(5), None);
+        track.look_at(&mut rows(&[json!(2)])).unwrap();
+        assert_eq!(track.cursor(true).as_deref(), Some("5"));
+    }
+
+    #[test]
+    fn ascending_order_is_checked_over_pages() {
+        let incremental = incremental(json!({"row_order": "asc"}));
+        let mut track = track(&incremental, None, None);
+        track.look_at(&mut rows(&[json!(1), json!(3), json!(3)])).unwrap();
+        let error = track.look_at(&mut rows(&[json!(3), json!(2)])).unwrap_err();
+        assert_eq!(error, CursorError::Order { row: 2, value: "2".to_owned() });
+    }
+
+    #[test]
+    fn records_without_a_cursor_or_with_one_of_another_kind_are_seen() {
+        for (missing, left) in [("include", 3), ("exclude", 1)] {
+            let incremental = incremental(json!({"on_cursor_value_missing": missing}));
+            let mut page = rows(&[json!(1), json!(null), json!(null)]);
+            track(&incremental, None, None).look_at(&mut page).unwrap();
+            assert_eq!((page.len(), page.received()), (left, 3), "{missing}");
+        }
+        let incremental = incremental(json!({}));
+        let error = track(&incremental, None, None).look_at(&mut rows(&[json!(1), json!(null)])).unwrap_err();
+        assert_eq!(error, CursorError::Missing { row: 2, path: "at".to_owned() });
+        let error = track(&incremental, Some(4), None).look_at(&mut rows(&[json!("2024-01-01")])).unwrap_err();
+        assert!(error.to_string().contains("is a time, and 4 is an integer"), "{error}");
+    }
+
+    #[test]
+    fn equal_values_at_the_boundary_are_taken_once() {
+        let incremental = incremental(json!({"lag": 2}));
+        let mut first = track(&incremental, None, Some(HashSet::new()));
+        let mut page = rows(&[json!(1), json!(5), json!(7), json!(7)]);
+        let tracked = first.look_at(&mut page).unwrap();
+        assert_eq!((page.len(), tracked.boundary.len()), (4, 3), "5, 7 and 7 come again");
+        let known: HashSet<[u8; 16]> = tracked.boundary.iter().map(|row| row.hash).collect();
+        // The next read starts at 5 and gets them again, with one that came late and one that is new.
+        let stored = incremental.format.read(&json!(7)).unwrap();
+        let window = Window { start: Some(incremental.format.read(&json!(5)).unwrap()), ..Window::default() };
+        let mut second = Track::new(&incremental, window, Some(stored), None, Some(known), &[]);
+        let text = r#"[{"n":"4#9","at":4},{"at":5,"n":"5#1"},{"n":"7#2","at":7},{"n":"late","at":6},{"n":"7#3","at":7},{"n":"8#1","at":8}]"#;
+        let text = Text::new(Bytes::from_static(text.as_bytes())).unwrap();
+        let mut page = decode(&text, &[text.as_str()]).unwrap();
+        let tracked = second.look_at(&mut page).unwrap();
+        let left: Vec<String> = (0..page.len()).map(|row| format!("{:?}", page.get(row, "n").unwrap())).collect();
+        assert_eq!(left.len(), 2, "the late one and the new one: {left:?}");
+        assert_eq!(tracked.boundary.len(), 2);
+        assert_eq!(page.received(), 6);
+    }
+
+    #[test]
+    fn a_page_that_is_wholly_older_is_told() {
+        let incremental = incremental(json!({"row_order": "desc"}));
+        let mut track = track(&incremental, Some(5), None);
+        assert!(!track.look_at(&mut rows(&[json!(9), json!(5)])).unwrap().is_end);
+        assert!(!track.look_at(&mut rows(&[json!(5), json!(4)])).unwrap().is_end);
+        assert!(track.look_at(&mut rows(&[json!(4), json!(3)])).unwrap().is_end);
+        assert!(!track.look_at(&mut rows(&[])).unwrap().is_end);
+    }
+}

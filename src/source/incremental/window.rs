@@ -1,0 +1,293 @@
+//! The ranges of the cursor that a read asks for, oldest first: one without `step`, else as many as it takes.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use super::value::{CursorValue, Point, Stride};
+use super::{Incremental, Stride as Step};
+
+/// A range of the cursor: from `start` on, and before `end`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Window {
+    /// Its lowest value.
+    pub start: Option<CursorValue>,
+    /// The value behind its highest.
+    pub end: Option<CursorValue>,
+    /// The end as it is sent.
+    pub sent_end: Option<Json>,
+    /// Where the cursor stands when it is complete, where that is not the highest value received.
+    pub cursor_after: Option<CursorValue>,
+    /// Another one follows.
+    pub goes_on: bool,
+}
+
+/// A window as it is stored beside its position, so that a read that goes on asks for the same.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    start: Option<Json>,
+    end: Option<Json>,
+    sent_end: Option<Json>,
+    cursor_after: Option<Json>,
+    goes_on: bool,
+}
+
+/// The windows of a read, one after the other.
+#[derive(Debug)]
+pub struct Windows<'i> {
+    incremental: &'i Incremental,
+    start: Option<CursorValue>,
+    /// Before this all windows end, and whether that is only where the clock stands.
+    limit: Option<(CursorValue, bool)>,
+    done: bool,
+}
+
+impl Incremental {
+    /// The windows from where `cursor` stands.
+    ///
+    /// # Errors
+    /// When the stored cursor and the configuration do not fit each other.
+    pub fn windows(&self, cursor: Option<&CursorValue>, now: Timestamp) -> Result<Windows<'_>, String> {
+        let start = match (cursor, &self.lag) {
+            (None, _) => self.initial.clone(),
+            (Some(cursor), None) => Some(cursor.clone()),
+            (Some(cursor), Some(lag)) => {
+                let start = self.format.write(&cursor.point.moved(lag, true)?, &cursor.json)?;
+                let before = self.initial.as_ref().filter(|initial| start.point < initial.point);
+                Some(before.cloned().unwrap_or(start))
+            }
+        };
+        self.windows_from(start, now)
+    }
+
+    fn windows_from(&self, start: Option<CursorValue>, now: Timestamp) -> Result<Windows<'_>, String> {
+        let limit = match (&self.end, &self.step, &start) {
+            (Some(end), ..) => Some((end.clone(), false)),
+            (None, Some(_), Some(start)) if matches!(start.point, Point::Time(_)) => {
+                Some((self.format.write(&Point::Time(now), &start.json)?, true))
+            }
+            _ => None,
+        };
+        // A cursor that has reached the configured end has nothing left to ask for.
+        let done = matches!((&start, &limit), (Some(start), Some((limit, false))) if start.point >= limit.point);
+        Ok(Windows { incremental: self, start, limit, done })
+    }
+
+    /// The windows of a range, for a backfill.
+    ///
+    /// # Errors
+    /// When the bounds are of different kinds, or nothing lies between them.
+    pub fn range(&self, from: &CursorValue, to: &CursorValue, step: Option<&Step>) -> Result<Vec<Window>, String> {
+        /// So many windows are a slip of the pen.
+        const WINDOWS_MAX: usize = 100_000;
+        if from.point.partial_cmp(&to.point) != Some(std::cmp::Ordering::Less) {
+            return Err("the range ends where it starts, or before".to_owned());
+        }
+        let bounded = Self { end: Some(to.clone()), step: step.or(self.step.as_ref()).cloned(), ..self.clone() };
+        let mut windows = bounded.windows_from(Some(from.clone()), Timestamp::MIN)?;
+        let mut all = Vec::new();
+        while let Some(window) = windows.next()? {
+            all.push(window);
+            if all.len() > WINDOWS_MAX {
+                return Err(format!("more than {WINDOWS_MAX} windows: choose a longer step"));
+            }
+        }
+        Ok(all)
+    }
+
+    /// A window that was stored with the position of its read.
+    ///
+    /// # Errors
+    /// When it is not ours: stored data is input.
+    pub fn stored_window(&self, text: &str) -> Result<Window, String> {
+        let stored: Stored = serde_json::from_str(text).map_err(|error| format!("the stored bounds: {error}"))?;
+        let read = |json: &Option<Json>| json.as_ref().map(|json| self.format.read(json)).transpose();
+        Ok(Window {
+            start: read(&stored.start)?,
+            end: read(&stored.end)?,
+            sent_end: stored.sent_end,
+            cursor_after: read(&stored.cursor_after)?,
+            goes_on: stored.goes_on,
+        })
+    }
+}
+
+impl Window {
+    /// The window as it is stored.
+    #[must_use]
+    pub fn to_stored(&self) -> String {
+        let json = |value: &Option<CursorValue>| value.as_ref().map(|value| value.json.clone());
+        let stored = Stored {
+            start: json(&self.start),
+            end: json(&self.end),
+            sent_end: self.sent_end.clone(),
+            cursor_after: json(&self.cursor_after),
+            goes_on: self.goes_on,
+        };
+        serde_json::to_string(&stored).expect("plain data is JSON")
+    }
+}
+
+impl Windows<'_> {
+    /// The next window, or none when there is nothing left to ask for.
+    ///
+    /// # Errors
+    /// When its end cannot be found.
+    pub fn next(&mut self) -> Result<Option<Window>, String> {
+        if self.done {
+            return Ok(None);
+        }
+        let Some((step, start)) = self.incremental.step.as_ref().zip(self.start.clone()) else {
+            self.done = true;
+            let end = self.limit.clone().map(|(end, _)| end);
+            return self.window(self.start.clone(), end, None, false).map(Some);
+        };
+        let (limit, is_now) = match &self.limit {
+            Some((limit, is_now)) => (Some(limit.clone()), *is_now),
+            None => (None, false),
+        };
+        let format = &self.incremental.format;
+        let end = format.write(&start.point.moved(step, false)?, &start.json)?;
+        if end.point.partial_cmp(&start.point) != Some(std::cmp::Ordering::Greater) {
+            // A step that is finer than the values are written in leads nowhere.
+            return Err("`step` is shorter than what the values of the cursor can tell apart".to_owned());
+        }
+        let clipped = limit.filter(|limit| end.point >= limit.point && limit.point > start.point);
+        self.done = clipped.is_some() || self.limit.is_none() || is_now && self.starts_late(&start);
+        let window = match clipped {
+            // Where the clock stands, more may come: the cursor stays at what was received.
+            Some(limit) if is_now => self.window(Some(start), Some(limit), None, false),
+            Some(limit) => self.window(Some(start), Some(limit.clone()), Some(limit), false),
+            None => self.window(Some(start), Some(end.clone()), (!self.done).then(|| end.clone()), !self.done),
+        };
+        self.start = Some(end);
+        window.map(Some)
+    }
+
+    /// A cursor ahead of the clock.
+    fn starts_late(&self, start: &CursorValue) -> bool {
+        self.limit.as_ref().is_some_and(|(limit, _)| start.point >= limit.point)
+    }
+
+    fn window(
+        &self,
+        start: Option<CursorValue>,
+        end: Option<CursorValue>,
+        cursor_after: Option<CursorValue>,
+        goes_on: bool,
+    ) -> Result<Window, String> {
+        let sent_end = match (&end, &self.incremental.granularity) {
+            (Some(end), Some(granularity)) => Some(self.sent(end, granularity)?),
+            (end, _) => end.as_ref().map(|end| end.json.clone()),
+        };
+        Ok(Window { start, end, sent_end, cursor_after, goes_on })
+    }
+
+    fn sent(&self, end: &CursorValue, granularity: &Stride) -> Result<Json, String> {
+        Ok(self.incremental.format.write(&end.point.moved(granularity, true)?, &end.json)?.json)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::super::{Incremental, IncrementalOptions};
+    use super::Window;
+
+    fn incremental(options: Json) -> Incremental {
+        let mut options = options;
+        options["cursor_path"] = json!("at");
+        Incremental::new(&serde_json::from_value::<IncrementalOptions>(options).unwrap()).unwrap()
+    }
+
+    /// Each window as `start end sent_end cursor_after`, with `+` where another one follows.
+    fn shown(options: Json, cursor: Option<Json>, now: &str) -> Vec<String> {
+        let incremental = incremental(options);
+        let cursor = cursor.map(|cursor| incremental.format.read(&cursor).unwrap());
+        let mut windows = incremental.windows(cursor.as_ref(), now.parse().unwrap()).unwrap();
+        let mut all = Vec::new();
+        while let Some(window) = windows.next().unwrap() {
+            assert_eq!(incremental.stored_window(&window.to_stored()).unwrap(), window);
+            all.push(text(&window));
+            assert!(all.len() < 50);
+        }
+        all
+    }
+
+    fn text(window: &Window) -> String {
+        let json = |json: Option<&Json>| match json {
+            None => "-".to_owned(),
+            Some(Json::String(text)) => text.replace("T00:00:00Z", ""),
+            Some(other) => other.to_string(),
+        };
+        let value = |value: &Option<super::CursorValue>| json(value.as_ref().map(|value| &value.json));
+        let plus = if window.goes_on { " +" } else { "" };
+        format!(
+            "{} {} {} {}{plus}",
+            value(&window.start),
+            value(&window.end),
+            json(window.sent_end.as_ref()),
+            value(&window.cursor_after)
+        )
+    }
+
+    const NOW: &str = "2024-04-10T00:00:00Z";
+
+    #[test]
+    fn without_a_step_there_is_one_window_from_the_cursor_on() {
+        assert_eq!(shown(json!({}), None, NOW), ["- - - -"]);
+        assert_eq!(shown(json!({"initial_value": "2024-01-01"}), None, NOW), ["2024-01-01 - - -"]);
+        let lagging = json!({"initial_value": "2024-01-01", "lag": "3d"});
+        assert_eq!(shown(lagging.clone(), Some(json!("2024-02-10")), NOW), ["2024-02-07 - - -"]);
+        assert_eq!(shown(lagging, Some(json!("2024-01-02")), NOW), ["2024-01-01 - - -"], "not before the first");
+        let finite = json!({"initial_value": 10, "end_value": 90, "lag": 5});
+        assert_eq!(shown(finite.clone(), Some(json!(50)), NOW), ["45 90 90 -"]);
+        assert_eq!(shown(finite, Some(json!(95)), NOW), Vec::<String>::new(), "there is nothing left");
+    }
+
+    #[test]
+    fn windows_follow_each_other_to_the_end_or_to_the_clock() {
+        let monthly = json!({"initial_value": "2024-01-31T00:00:00Z", "step": "1mo"});
+        assert_eq!(
+            shown(monthly.clone(), None, NOW),
+            [
+                "2024-01-31 2024-02-29 2024-02-29 2024-02-29 +",
+                "2024-02-29 2024-03-29 2024-03-29 2024-03-29 +",
+                "2024-03-29 2024-04-10 2024-04-10 -",
+            ]
+        );
+        assert_eq!(shown(monthly, Some(json!("2024-04-09T00:00:00Z")), NOW), ["2024-04-09 2024-04-10 2024-04-10 -"]);
+        let numbers = json!({"initial_value": 0, "end_value": 25, "step": 10, "cursor_granularity": 1});
+        assert_eq!(shown(numbers, None, NOW), ["0 10 9 10 +", "10 20 19 20 +", "20 25 24 25"]);
+        let seconds = json!({"initial_value": 0, "end_value": 7200, "step": "1h", "cursor_granularity": "1s", "datetime_format": "%s"});
+        assert_eq!(shown(seconds, None, NOW), ["0 3600 3599 3600 +", "3600 7200 7199 7200"]);
+        let ahead = json!({"initial_value": "2024-05-01T00:00:00Z", "step": "1d"});
+        assert_eq!(shown(ahead, None, NOW), ["2024-05-01 2024-05-02 2024-05-02 -"], "a cursor ahead of the clock");
+    }
+
+    #[test]
+    fn options_that_do_not_fit_each_other_are_refused_at_their_key() {
+        for (options, key) in [
+            (json!({"step": "1d"}), "step"),
+            (json!({"initial_value": 1, "step": 10}), "step"),
+            (json!({"initial_value": 1, "lag": "1d"}), "lag"),
+            (json!({"initial_value": "2024-01-01", "lag": 5}), "lag"),
+            (json!({"initial_value": "2024-01-01", "end_value": "2023-01-01"}), "end_value"),
+            (json!({"initial_value": "2024-01-01", "end_value": 5}), "end_value"),
+            (json!({"datetime_format": "%H"}), "datetime_format"),
+            (json!({"initial_value": "x", "datetime_format": "%s"}), "initial_value"),
+            (json!({"initial_value": "2024-01-01", "step": "1d", "row_order": "desc"}), "step"),
+        ] {
+            let mut all = options.clone();
+            all["cursor_path"] = json!("at");
+            let options: IncrementalOptions = serde_json::from_value(all).unwrap();
+            assert_eq!(Incremental::new(&options).unwrap_err().0, key, "{options:?}");
+        }
+        for wrong in ["-1d", "0s", "soon", ""] {
+            let options = json!({"cursor_path": "at", "lag": wrong});
+            assert!(serde_json::from_value::<IncrementalOptions>(options).is_err(), "{wrong}");
+        }
+    }
+}
