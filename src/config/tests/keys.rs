@@ -73,14 +73,7 @@ fn what_is_not_built_yet_is_refused_by_name() {
         ),
         (format!("{base}[sources.s]\nevery = \"15m\""), "sources.s.every: `every`"),
         (format!("{base}[sources.s.resources.r]\nformat = \"csv\""), "sources.s.resources.r.format: `csv`"),
-        (
-            format!("{base}[sources.s.resources.r.incremental]\ncursor_field = \"x\""),
-            "sources.s.resources.r.incremental: `incremental`",
-        ),
-        (
-            format!("{base}[sources.s.resources.r]\npartitions = [{{ a = \"${{x}}\" }}]"),
-            "sources.s.resources.r.partitions: `partitions`",
-        ),
+        (format!("{base}[sources.s.resources.r]\nschedule = \"@daily\""), "sources.s.resources.r.schedule: `schedule`"),
         (
             format!(
                 "{base}[sources.s.resources.r]\nresponse_actions = [{{ status_code = 401, action = \"refresh_auth\" }}]"

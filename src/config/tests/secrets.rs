@@ -83,7 +83,7 @@ params = { a = "${evn:A}", b = "${incremental.start_value}", c = "${env:1}", d =
         "client.headers.d: `../x` is not a name of a credential",
         "client.headers.e: cannot read ",
         "client.params.a: `${evn:A}` is not a placeholder (did you mean `env`?",
-        "client.params.b: `${incremental.…}` is not built yet",
+        "client.params.b: `${incremental.start_value}` is filled in for each request, and",
         "client.params.c: `1` is not a name",
         "client.params.d: `${` has no `}`",
         "client.params.e: `${HOME}` is not a placeholder",

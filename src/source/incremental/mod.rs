@@ -43,7 +43,7 @@ pub struct IncrementalOptions {
     /// How times are written: RFC 3339 by default, `%s`, `%ms`, or a pattern of strftime.
     #[serde(default)]
     pub datetime_format: Option<String>,
-    /// What becomes of records without the field, or with null.
+    /// What becomes of records that have no value for it.
     #[serde(default)]
     pub on_cursor_value_missing: OnMissing,
 }
