@@ -66,7 +66,7 @@ impl Reading {
                             Err(reason) => return failed(reason),
                         };
                     }
-                    windows.as_mut().map_or(Ok(None), Windows::next)
+                    windows.as_mut().map_or(Ok(None), Windows::step_on)
                 }
             };
             let window = match window {

@@ -98,7 +98,7 @@ impl Incremental {
         let bounded = Self { end: Some(to.clone()), step: step.or(self.step.as_ref()).cloned(), ..self.clone() };
         let mut windows = bounded.windows_from(Some(from.clone()), Timestamp::MIN)?;
         let mut all = Vec::new();
-        while let Some(window) = windows.next()? {
+        while let Some(window) = windows.step_on()? {
             let end = window.end.unwrap_or_else(|| to.clone());
             all.push((window.start.unwrap_or_else(|| from.clone()), end));
             if all.len() > RANGES_MAX {
@@ -185,7 +185,7 @@ impl Windows<'_> {
     ///
     /// # Errors
     /// When its end cannot be found.
-    pub fn next(&mut self) -> Result<Option<Window>, String> {
+    pub fn step_on(&mut self) -> Result<Option<Window>, String> {
         if self.done {
             return Ok(None);
         }
@@ -259,7 +259,7 @@ mod tests {
         let cursor = cursor.map(|cursor| incremental.format.read(&cursor).unwrap());
         let mut windows = incremental.windows(cursor.as_ref(), now.parse().unwrap()).unwrap();
         let mut all = Vec::new();
-        while let Some(window) = windows.next().unwrap() {
+        while let Some(window) = windows.step_on().unwrap() {
             assert_eq!(incremental.stored_window(&window.to_stored()).unwrap(), window);
             all.push(text(&window));
             assert!(all.len() < 50);
