@@ -23,6 +23,7 @@ pub mod config;
 pub mod decode;
 pub mod destination;
 pub mod exit;
+pub mod expression;
 pub mod later;
 pub mod page;
 pub mod plan;
