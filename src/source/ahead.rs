@@ -111,7 +111,10 @@ async fn fetch(read: &Read, position: Position, paginator: Paginator, selector: 
         stop: &read.run.stop,
     };
     let fetched = resource.client.fetch(call, |received| {
-        let decode = || decode_page(received, &selector, &paginator);
+        let decode = || {
+            let decoded = decode_page(received, &selector, &paginator)?;
+            Ok(decoded.shaped_by(&resource.steps))
+        };
         if received.body.len() < LARGE_BODY_BYTES { decode() } else { tasks::busy(decode) }
     });
     let mut fetched = fetched.await;
@@ -127,7 +130,7 @@ async fn fetch(read: &Read, position: Position, paginator: Paginator, selector: 
 /// Memory that a page takes until it is stored.
 fn bytes_held(fetched: &Fetched<Decoded>) -> u64 {
     let rows = match &fetched.value {
-        Outcome::Accepted(decoded) => decoded.rows.heap_bytes(),
+        Outcome::Accepted(decoded) => decoded.heap_bytes(),
         Outcome::Ignored | Outcome::Stopped => 0,
     };
     fetched.received.body.len() as u64 + rows

@@ -6,6 +6,7 @@ use std::ops::Range;
 use serde_json::Value as Json;
 
 use super::select::{Body, NoRecords, Selector};
+use super::transform::Steps;
 use crate::decode;
 use crate::page::{Rows, Text, Value};
 use crate::rest::client::{Received, Rejected};
@@ -13,7 +14,10 @@ use crate::rest::paginator::Paginator;
 
 /// A body that is a page of the resource.
 pub(super) struct Decoded {
+    /// The records as they came.
     pub(super) rows: Rows,
+    /// The rows that the steps make of them, where there are steps.
+    pub(super) shaped: Option<Rows>,
     pub(super) text: Text,
     /// Where in the text the records are, if in one place.
     pub(super) records: Option<Range<usize>>,
@@ -23,6 +27,22 @@ pub(super) struct Decoded {
 }
 
 impl Decoded {
+    /// The page with its steps applied. Without any it costs nothing.
+    pub(super) fn shaped_by(mut self, steps: &Steps) -> Self {
+        self.shaped = (!steps.is_empty()).then(|| steps.apply(&self.rows));
+        self
+    }
+
+    /// What is to be stored of it.
+    pub(super) fn into_rows(self) -> Rows {
+        self.shaped.unwrap_or(self.rows)
+    }
+
+    /// Bytes that its rows take in memory beside the body they point into.
+    pub(super) fn heap_bytes(&self) -> u64 {
+        self.rows.heap_bytes() + self.shaped.as_ref().map_or(0, Rows::heap_bytes)
+    }
+
     pub(super) fn scalar(&self, path: &str) -> Option<Json> {
         self.scalars.iter().find(|(known, _)| known == path).map(|(_, value)| value.clone())
     }
@@ -73,7 +93,7 @@ pub(super) fn decode_page(
         .filter_map(|path| body.value(path).map(|value| (path.to_owned(), value)))
         .collect();
     let found_at = selected.found_at;
-    Ok(Decoded { rows, text, records, scalars, found_at })
+    Ok(Decoded { rows, shaped: None, text, records, scalars, found_at })
 }
 
 /// A hash of the keys of a page's records, where every record has one. It tells the same records again although a

@@ -7,10 +7,12 @@ mod options;
 mod read;
 mod resource;
 mod select;
+mod transform;
 mod walk;
 
 pub use options::{Columns, Format, Method, ResourceOptions, SourceOptions};
 pub use read::{Read, SourceError, SourceErrorKind, describe, pages};
 pub use resource::{Resource, table_name};
 pub use select::Selector;
+pub use transform::{ProcessingStep, StepError, Steps};
 pub use walk::WalkError;

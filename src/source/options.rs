@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use super::transform::ProcessingStep;
 use crate::later::NotBuiltYet;
 use crate::page::WriteDisposition;
 use crate::rest::ClientOptions;
@@ -94,8 +95,8 @@ pub struct ResourceOptions {
     pub parent: Option<NotBuiltYet>,
     /// Fields of the parent on the rows.
     pub include_from_parent: Option<NotBuiltYet>,
-    /// Changes to records.
-    pub processing_steps: Option<NotBuiltYet>,
+    /// Changes to records before they become rows, in this order.
+    pub processing_steps: Vec<ProcessingStep>,
     /// Types of columns.
     pub columns: Option<NotBuiltYet>,
     /// What may change in a table.

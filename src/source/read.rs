@@ -245,7 +245,7 @@ impl Place<'_> {
         let json = |position: &Position| serde_json::to_string(position).expect("plain data is JSON");
         read.progress.pages_read.add(1);
         let rows = match fetched.value {
-            Outcome::Accepted(decoded) => decoded.rows,
+            Outcome::Accepted(decoded) => decoded.into_rows(),
             Outcome::Ignored | Outcome::Stopped => Rows::default(),
         };
         let complete = end.is_some_and(StopReason::is_complete);

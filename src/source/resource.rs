@@ -7,6 +7,7 @@ use ring::hmac;
 use serde_json::{Value as Json, json};
 
 use super::select::Selector;
+use super::transform::Steps;
 use super::{Method, ResourceOptions, SourceOptions};
 use crate::page::{ResourceId, Target, WriteDisposition};
 use crate::rest::action::CompiledAction;
@@ -38,6 +39,8 @@ pub struct Resource {
     pub selector: Selector,
     /// What its responses mean where that is special.
     pub actions: Vec<CompiledAction>,
+    /// What is changed about its records.
+    pub steps: Steps,
     /// Pages in flight.
     pub concurrency: usize,
     /// An interrupted read goes on at its position when that is younger than this.
@@ -98,6 +101,13 @@ impl Resource {
                 .map(CompiledAction::new)
                 .collect::<Result<_, _>>()
                 .map_err(|error| error.to_string())?,
+            steps: Steps::compile(&options.processing_steps).map_err(|errors| {
+                errors
+                    .iter()
+                    .map(|(number, error)| format!("processing_steps[{number}]: {}", error.error))
+                    .collect::<Vec<_>>()
+                    .join("; ")
+            })?,
             concurrency: options.concurrency.unwrap_or(1) as usize,
             resume_within: options.resume_within.unwrap_or(RESUME_WITHIN),
         })

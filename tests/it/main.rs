@@ -11,6 +11,7 @@ mod database_file;
 mod memory;
 mod pages;
 mod pagination;
+mod processing_steps;
 mod quarantine;
 mod rate_limit;
 mod resume;

@@ -10,10 +10,13 @@ use crate::expression::ExpressionError;
 pub(super) fn check(path: &Path, error: Option<ExpressionError>, rules: &mut Rules<'_>) {
     let Some(error) = error else { return };
     let place = rules.tree.place_of(path);
-    let Some(text) = rules.tree.at(path).and_then(|node| node.written()) else {
+    let node = rules.tree.at(path);
+    let written = node.and_then(|node| node.written());
+    if written.is_none() && node.is_some_and(|node| node.text().is_some()) {
         // What was filled in is not quoted.
         return rules.refuse(path, "is not an expression that can be evaluated here");
-    };
+    }
+    let text = written.unwrap_or_default();
     let place = match (&place, error.at) {
         // Between two quotes, and without escapes: a byte of the text is a byte of the file.
         (Place::Span(span), Some(at)) if span.len() == text.len() + 2 && !at.is_empty() => {
