@@ -295,6 +295,9 @@ async fn start_of(shared: &Shared, resource: &Resource) -> Result<cursor::Start,
     if abandoned && start.position.is_none() && start.started_over.is_none() {
         start.started_over = Some("the last read was given up: its position led nowhere".to_owned());
     }
+    if let Some(fingerprint) = resource.validity_fingerprint.as_ref().filter(|_| start.position.is_none()) {
+        start.known = shared.db.validators(&resource.target.id, "", fingerprint).await?;
+    }
     Ok(start)
 }
 

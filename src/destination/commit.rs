@@ -10,8 +10,8 @@ use super::batch::{Batch, Committed, Counts, Delivery, Ending, Outcome};
 use super::error::PageError;
 use super::history::now_text;
 use super::tables::Tables;
-use super::{DbError, rows, sqlite};
-use crate::page::{Checkpoint, Page, ResourceId, Run, StopReason, WriteDisposition};
+use super::{DbError, rows, sqlite, validators};
+use crate::page::{Checkpoint, Page, ResourceId, Run, StopReason, Validity, WriteDisposition};
 
 /// A run fails when more than one record in this many was set aside,
 const QUARANTINED_ONE_IN: u64 = 100;
@@ -156,8 +156,12 @@ fn try_page(
         broken = nothing_stored(transaction, run, &counts)?;
     }
     let target = &page.run.target;
-    if broken.is_none() && complete && target.disposition == WriteDisposition::Replace {
+    let is_changed = page.validity != Validity::Unchanged;
+    if broken.is_none() && complete && is_changed && target.disposition == WriteDisposition::Replace {
         tables.swap(transaction, target)?;
+    }
+    if broken.is_none() && complete {
+        validators::enter(transaction, page, page_id, &counts)?;
     }
     Ok((counts, broken))
 }

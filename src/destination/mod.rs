@@ -26,6 +26,7 @@ mod schema;
 mod sqlite;
 mod table;
 mod tables;
+mod validators;
 
 pub use batch::{Batch, Committed, Counts, Delivery, Ending, Outcome};
 pub use error::DbError;

@@ -6,7 +6,7 @@ use super::columns::quote;
 use super::history::{Begun, RunStart, now_text, table_exists};
 use super::table::NOT_OURS;
 use super::tables::{Tables, staging_table};
-use super::{DbError, sqlite};
+use super::{DbError, sqlite, validators};
 use crate::page::{ResourceId, StopReason, Target, WriteDisposition};
 
 /// Enters a run, as [`super::Db::begin_run`] says.
@@ -217,6 +217,7 @@ pub(super) fn reset(
     };
     transaction.execute(forget, key)?;
     transaction.execute("DELETE FROM _hw_checkpoints WHERE source = ?1 AND resource = ?2", key)?;
+    validators::forget(&transaction, id)?;
     transaction.commit()?;
     Ok(true)
 }

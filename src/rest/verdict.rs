@@ -49,6 +49,8 @@ pub(super) struct Court<'a> {
     pub(super) credential: &'a Credential,
     pub(super) redactor: &'a Redactor,
     pub(super) actions: &'a [CompiledAction],
+    /// The request asked for the page only where it has changed.
+    pub(super) asked_for_changes: bool,
     /// The delay of `Retry-After`.
     pub(super) retry_after: Option<Duration>,
     /// The delay that the budget's own headers ask for.
@@ -90,6 +92,9 @@ impl Court<'_> {
                     rule_error(format!("response action {place} takes it for a rate limit, which did not pass"));
                 return Err(self.rate_limited(error, status));
             }
+        }
+        if status == 304 && self.asked_for_changes {
+            return Ok(Outcome::Unchanged);
         }
         let limited = self.retry_after.is_some() || self.exhausted;
         let refused = |message| RequestError::Status { host: host.clone(), status, message };

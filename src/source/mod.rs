@@ -8,6 +8,7 @@ mod read;
 mod resource;
 mod select;
 mod transform;
+mod unchanged;
 mod walk;
 
 pub use options::{Columns, Format, Method, ResourceOptions, SourceOptions};

@@ -10,6 +10,7 @@ use super::cursor::{Decided, Start};
 use super::decoded::{Decoded, keys_of};
 use super::resource::Resource;
 use super::select::{Body, Selector};
+use super::unchanged;
 use super::walk::{Walk, WalkError};
 use crate::page::{Checkpoint, Page, Rows, Run, Slot, Slots, StopReason, Value};
 use crate::progress::ResourceProgress;
@@ -184,6 +185,10 @@ impl Place<'_> {
             )
             .into()),
             Outcome::Ignored | Outcome::Stopped => Ok(Next::End(StopReason::StoppedByAction)),
+            // The read ends as it did when the page came.
+            Outcome::Unchanged => {
+                Ok(Next::End(self.read.start.known.as_ref().map_or(StopReason::NoNext, |known| known.stop_reason)))
+            }
         }
     }
 
@@ -244,9 +249,10 @@ impl Place<'_> {
         let read = self.read;
         let json = |position: &Position| serde_json::to_string(position).expect("plain data is JSON");
         read.progress.pages_read.add(1);
+        let validity = unchanged::validity(read, self.first, &fetched, end);
         let rows = match fetched.value {
             Outcome::Accepted(decoded) => decoded.into_rows(),
-            Outcome::Ignored | Outcome::Stopped => Rows::default(),
+            Outcome::Ignored | Outcome::Stopped | Outcome::Unchanged => Rows::default(),
         };
         let complete = end.is_some_and(StopReason::is_complete);
         Page {
@@ -266,6 +272,7 @@ impl Place<'_> {
                 decided,
             },
             end,
+            validity,
             requests: u64::from(fetched.attempts),
             slot: fetched.slot,
         }

@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::select::Selector;
 use super::transform::Steps;
+use super::unchanged;
 use super::{Method, ResourceOptions, SourceOptions};
 use crate::page::{ResourceId, Target, WriteDisposition};
 use crate::rest::action::CompiledAction;
@@ -49,6 +50,8 @@ pub struct Resource {
     pub request_fingerprint: String,
     /// What the stored rows depend on, as a JSON object.
     pub identity: String,
+    /// Mark of everything that they depend on beside the page; none where it is not asked whether a page has changed.
+    pub validity_fingerprint: Option<String>,
 }
 
 impl Resource {
@@ -87,8 +90,10 @@ impl Resource {
             json: options.json.as_ref().map(JsonTemplate::expose),
             secrets,
         };
+        let request_fingerprint = request_fingerprint(source, options, &request, &paginator, salt);
         Ok(Self {
-            request_fingerprint: request_fingerprint(source, options, &request, &paginator, salt),
+            validity_fingerprint: unchanged::fingerprint(source, options, &target, &request_fingerprint, salt),
+            request_fingerprint,
             identity: identity(source, &target),
             target: Arc::new(target),
             client,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use highwater::decode;
 use highwater::destination::{Batch, Db, Delivery, DestinationOptions, RunKind, RunStart, Synchronous};
-use highwater::page::{Checkpoint, Page, ResourceId, Run, Slot, Target, Text, WriteDisposition};
+use highwater::page::{Checkpoint, Page, ResourceId, Run, Slot, Target, Text, Validity, WriteDisposition};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rusqlite::types::Value as Stored;
@@ -92,6 +92,7 @@ async fn store(db: &Db, name: &str, pages: &[Vec<Fields>]) {
             rows: decode::decode(&text, &[text.as_str()]).unwrap(),
             checkpoint: Checkpoint::default(),
             end: None,
+            validity: Validity::Unknown,
             requests: 1,
             slot: Slot::default(),
         };

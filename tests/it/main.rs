@@ -5,6 +5,7 @@
 mod any_record;
 mod append_merge_replace;
 mod cli;
+mod conditional;
 mod config_errors;
 mod crash;
 mod database_file;
