@@ -3,16 +3,15 @@
 
 use ring::hmac;
 
+use super::decoded::Decoded;
 use super::read::Read;
 use super::resource::Resource;
-use super::{ResourceOptions, SourceOptions};
+use super::{Method, ResourceOptions, SourceOptions};
 use crate::page::{StopReason, Target, Validators, Validity};
 use crate::rest::client::{Fetched, Outcome, Received};
 use crate::rest::condition::{is_whole, offered};
 use crate::rest::link::link_with_rel;
 use crate::rest::paginator::Paginator;
-
-use super::decoded::Decoded;
 
 /// No API has smaller full pages.
 const FULL_PAGE_RECORDS_MIN: u64 = 10;
@@ -26,7 +25,7 @@ pub(super) fn fingerprint(
     request_fingerprint: &str,
     salt: &str,
 ) -> Option<String> {
-    if !source.client.conditional_requests {
+    if !source.client.conditional_requests || options.method != Method::Get {
         return None;
     }
     let key = hmac::Key::new(hmac::HMAC_SHA256, salt.as_bytes());

@@ -255,6 +255,7 @@ fn a_post_and_a_request_that_did_not_ask_are_never_told_that_nothing_changed() {
         }
         let report = workspace.sync(69);
         assert!(report["resources"][0]["error"].as_str().unwrap().contains("304"), "{report}");
+        assert_eq!(workspace.value::<i64>("SELECT count(*) FROM _hw_validators"), 0);
     }
     assert!(api.seen().iter().all(|request| !request.headers.contains_key("if-none-match")));
 }

@@ -6,7 +6,7 @@ use minijinja::value::{Value as Jinja, ValueKind};
 use minijinja::{Error, ErrorKind};
 use serde_json::value::RawValue;
 
-use crate::decode;
+use crate::decode::{self, RECORD_BYTES_MAX};
 use crate::expression::Expression;
 use crate::page::{NewValue, Rows, Value};
 
@@ -103,7 +103,8 @@ pub(super) fn lower(
         }
         ValueKind::String => Ok(NewValue::Text(result.to_string())),
         ValueKind::Seq | ValueKind::Map | ValueKind::Iterable => {
-            is_finite(result)?;
+            let mut room = RECORD_BYTES_MAX;
+            check_nested(result, &mut room)?;
             let text = serde_json::to_string(result).map_err(|_| "its value has no JSON text")?;
             decode::value(&text).ok_or("its value is nested too deep")
         }
@@ -131,8 +132,12 @@ fn chosen(double: f64, expression: &Expression, rows: &Rows, row: usize) -> Opti
     field.map(|(_, value)| value.into())
 }
 
-/// JSON has no infinity, and would say `null` for it.
-fn is_finite(value: &Jinja) -> Result<(), &'static str> {
+/// Whether a nested value can be written. JSON has no infinity, and would say `null` for it; and a few bytes of an
+/// expression can stand for a value without end. `room` is left of what a record may hold.
+fn check_nested(value: &Jinja, room: &mut usize) -> Result<(), &'static str> {
+    const NO_ITEMS: &str = "its value has no items";
+    let bytes = value.as_str().map_or(1, str::len);
+    *room = room.checked_sub(bytes + 1).ok_or("its value becomes too large")?;
     match value.kind() {
         ValueKind::Number if !value.is_integer() => {
             let double = f64::try_from(value.clone()).unwrap_or(f64::NAN);
@@ -140,10 +145,11 @@ fn is_finite(value: &Jinja) -> Result<(), &'static str> {
         }
         ValueKind::Undefined => Err("its value has an undefined part"),
         ValueKind::Seq | ValueKind::Iterable => {
-            value.try_iter().map_err(|_| "its value has no items")?.try_for_each(|item| is_finite(&item))
+            value.try_iter().map_err(|_| NO_ITEMS)?.try_for_each(|item| check_nested(&item, room))
         }
-        ValueKind::Map => value.try_iter().map_err(|_| "its value has no keys")?.try_for_each(|key| {
-            value.get_item(&key).map_err(|_| "its value has no items").and_then(|item| is_finite(&item))
+        ValueKind::Map => value.try_iter().map_err(|_| NO_ITEMS)?.try_for_each(|key| {
+            check_nested(&key, room)?;
+            check_nested(&value.get_item(&key).map_err(|_| NO_ITEMS)?, room)
         }),
         _ => Ok(()),
     }

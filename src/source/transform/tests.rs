@@ -123,6 +123,7 @@ fn the_result_of_an_expression_is_a_value_of_its_kind() {
         ("gone.x", "expression_failed"),
         ("name.x", "expression_failed"),
         ("items[5]", "expression_failed"),
+        ("[1] * 9000000", "expression_failed: processing_steps[0].add.new: its value becomes too large"),
         ("name * 9000000", "record_too_large: processing_steps[0].add.new"),
     ] {
         let steps = serde_json::json!([{"add": {"new": expression}}]).to_string();
