@@ -332,3 +332,21 @@ fn the_example_of_the_documentation_asks_only_whether_anything_has_changed() {
     assert_eq!(pages(&workspace), ["200 2 single_page", "304 0 single_page"]);
     assert_eq!(workspace.column::<String>("SELECT code FROM shop_currencies ORDER BY code"), ["EUR", "SEK"]);
 }
+
+#[test]
+fn auto_still_decides_when_an_unchanged_page_has_become_two() {
+    let tagged = Tagged::new(json!({"data": [{"id": 1}, {"id": 2}]}));
+    let api = tagged.start();
+    let workspace = Workspace::with_config(api.address, &config("{ type = \"auto\" }", KEYED));
+    for _ in 0..3 {
+        workspace.sync(0);
+    }
+    let link = vec![("link", "</items?page=2>; rel=\"next\"".to_owned())];
+    tagged.set(&[(json!({"data": [{"id": 1}, {"id": 3}]}), link), (json!({"data": [{"id": 4}]}), vec![])]);
+    workspace.sync(0);
+    assert_eq!(ids(&workspace), [1, 2, 3, 4]);
+    let statuses: Vec<i64> = workspace.column("SELECT status FROM _hw_pages ORDER BY page_id");
+    assert_eq!(statuses, [200, 304, 304, 200, 200]);
+    let decided: String = workspace.value("SELECT decided FROM _hw_resources");
+    assert!(decided.contains("header_link") && decided.contains("\"data\""), "{decided}");
+}
