@@ -72,6 +72,10 @@ impl Court<'_> {
             reason,
             message: if status >= 300 { self.message(received) } else { None },
         };
+        if status == 304 && self.asked_for_changes {
+            // Before any rule: one that was written for other redirects must not take the answer for an empty one.
+            return Ok(Outcome::Unchanged);
+        }
         match action::first_match(self.actions, received) {
             Err((place, reason)) => {
                 let reason = format!("response action {place}: `when` cannot be evaluated ({reason})");
@@ -92,9 +96,6 @@ impl Court<'_> {
                     rule_error(format!("response action {place} takes it for a rate limit, which did not pass"));
                 return Err(self.rate_limited(error, status));
             }
-        }
-        if status == 304 && self.asked_for_changes {
-            return Ok(Outcome::Unchanged);
         }
         let limited = self.retry_after.is_some() || self.exhausted;
         let refused = |message| RequestError::Status { host: host.clone(), status, message };

@@ -81,6 +81,11 @@ fn an_unchanged_page_costs_no_rows_and_leaves_table_and_checkpoint() {
     for (keys, doubled) in [
         (KEYED, false),
         ("primary_key = \"id\"\nwrite_disposition = \"replace\"", false),
+        (
+            "primary_key = \"id\"\nwrite_disposition = \"replace\"\n\
+             response_actions = [{ status_code = \"3xx\", action = \"stop\" }]",
+            false,
+        ),
         ("write_disposition = \"append\"", true),
     ] {
         let tagged = Tagged::new(json!([{"id": 1}, {"id": 2}]));
