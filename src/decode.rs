@@ -13,8 +13,10 @@ use serde_json::value::RawValue;
 use crate::page::{Cell, CellKind, Rejected, Rows, Span, Text};
 
 mod number;
+mod value;
 
 use number::number;
+pub(crate) use value::value;
 
 /// Objects and lists may be nested this deep inside a field; beyond it the record is set aside.
 const NESTING_MAX: usize = 64;

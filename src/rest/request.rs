@@ -16,7 +16,7 @@ use crate::secret::{MASK, Secret};
 use crate::template::Template;
 
 /// Longest URL that is shown or stored.
-const SHOWN_BYTES_MAX: usize = 2048;
+pub(super) const SHOWN_BYTES_MAX: usize = 2048;
 
 /// One request as a resource describes it; the paginator changes it before it is sent.
 #[derive(Clone)]
@@ -76,6 +76,8 @@ pub(super) struct Prepared {
     /// The URL as it may be shown.
     pub(super) shown: String,
     pub(super) redactor: Redactor,
+    /// It asks for the page only where it has changed.
+    pub(super) is_conditional: bool,
 }
 
 /// What a client adds to each of its requests.
@@ -130,7 +132,16 @@ impl Prepared {
             shown.query_pairs_mut().append_pair(name, MASK);
         }
         let shown = cut(&redactor.scrub(shown.as_str()), SHOWN_BYTES_MAX);
-        Ok(Self { method: parts.method.clone(), url, secret_params, headers, body, shown, redactor })
+        Ok(Self {
+            method: parts.method.clone(),
+            url,
+            secret_params,
+            headers,
+            body,
+            shown,
+            redactor,
+            is_conditional: false,
+        })
     }
 }
 

@@ -9,9 +9,10 @@ use serde_json::Value as Json;
 use super::decoded::{Decoded, decode_page};
 use super::read::Read;
 use super::select::Selector;
+use super::unchanged::names_a_next_page;
 use super::walk::Walk;
 use crate::page::{Room, Turns};
-use crate::rest::client::{Call, Fetched, Outcome};
+use crate::rest::client::{Call, Fetched, Outcome, Received};
 use crate::rest::error::RequestError;
 use crate::rest::link::resolve_next;
 use crate::rest::paginator::{Paginator, Position, set_at, set_named};
@@ -104,16 +105,28 @@ async fn fetch(read: &Read, position: Position, paginator: Paginator, selector: 
     };
     let call = Call {
         request: &request,
+        known: read.start.known.as_ref().filter(|_| position == paginator.first()),
         actions: &resource.actions,
         room: &room,
         progress: &read.progress,
         stop: &read.run.stop,
     };
-    let fetched = resource.client.fetch(call, |received| {
+    let accept = |received: &Received| {
         let decode = || decode_page(received, &selector, &paginator);
         if received.body.len() < LARGE_BODY_BYTES { decode() } else { tasks::busy(decode) }
-    });
-    let mut fetched = fetched.await;
+    };
+    let mut fetched = resource.client.fetch(call, accept).await;
+    if let Ok(Fetched { value: Outcome::Unchanged, received, slot, attempts, .. }) = &mut fetched
+        && names_a_next_page(resource, received)
+    {
+        // The page is the same, but no longer the only one.
+        let asked = *attempts;
+        drop(std::mem::take(slot));
+        fetched = resource.client.fetch(Call { known: None, ..call }, accept).await;
+        if let Ok(fetched) = &mut fetched {
+            fetched.attempts += asked;
+        }
+    }
     if let Ok(fetched) = &mut fetched {
         let bytes = bytes_held(fetched);
         room.shrink(&mut fetched.slot, bytes);
@@ -127,7 +140,7 @@ async fn fetch(read: &Read, position: Position, paginator: Paginator, selector: 
 fn bytes_held(fetched: &Fetched<Decoded>) -> u64 {
     let rows = match &fetched.value {
         Outcome::Accepted(decoded) => decoded.rows.heap_bytes(),
-        Outcome::Ignored | Outcome::Stopped => 0,
+        Outcome::Ignored | Outcome::Stopped | Outcome::Unchanged => 0,
     };
     fetched.received.body.len() as u64 + rows
 }

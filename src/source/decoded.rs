@@ -13,6 +13,7 @@ use crate::rest::paginator::Paginator;
 
 /// A body that is a page of the resource.
 pub(super) struct Decoded {
+    /// The records as they came.
     pub(super) rows: Rows,
     pub(super) text: Text,
     /// Where in the text the records are, if in one place.

@@ -9,6 +9,8 @@ mod partition;
 mod read;
 mod resource;
 mod select;
+mod transform;
+mod unchanged;
 mod walk;
 
 pub use options::{Columns, Format, Method, ResourceOptions, SourceOptions};
@@ -16,4 +18,5 @@ pub use partition::{Child, PARTITIONS_MAX, ParentOptions, PartitionValues, Parti
 pub use read::{Read, SourceError, SourceErrorKind, describe, pages};
 pub use resource::{Resource, link, table_name};
 pub use select::Selector;
+pub use transform::{ProcessingStep, StepError, Steps};
 pub use walk::WalkError;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::incremental::IncrementalOptions;
 use super::partition::{ParentOptions, Partitions, slots_of};
+use super::transform::ProcessingStep;
 use crate::later::NotBuiltYet;
 use crate::page::WriteDisposition;
 use crate::rest::ClientOptions;
@@ -97,8 +98,8 @@ pub struct ResourceOptions {
     pub parent: Option<ParentOptions>,
     /// Fields of the parent's record that are put on the rows, as `_PARENT_FIELD`.
     pub include_from_parent: Vec<String>,
-    /// Changes to records.
-    pub processing_steps: Option<NotBuiltYet>,
+    /// Changes to records before they become rows, in this order.
+    pub processing_steps: Vec<ProcessingStep>,
     /// Types of columns.
     pub columns: Option<NotBuiltYet>,
     /// What may change in a table.

@@ -10,6 +10,8 @@ use serde_json::{Map, Value as Json, json};
 use super::incremental::Incremental;
 use super::partition::Child;
 use super::select::Selector;
+use super::transform::Steps;
+use super::unchanged;
 use super::{Method, ResourceOptions, SourceOptions};
 use crate::page::{ResourceId, Target, WriteDisposition};
 use crate::rest::action::CompiledAction;
@@ -41,6 +43,8 @@ pub struct Resource {
     pub selector: Selector,
     /// What its responses mean where that is special.
     pub actions: Vec<CompiledAction>,
+    /// What is changed about its records.
+    pub steps: Steps,
     /// Pages in flight; or, where it has several partitions, partitions.
     pub concurrency: usize,
     /// The body of its request, where it is JSON, before its slots are filled in.
@@ -63,6 +67,8 @@ pub struct Resource {
     pub request_fingerprint: String,
     /// What the stored rows depend on, as a JSON object.
     pub identity: String,
+    /// Mark of everything that they depend on beside the page; none where it is not asked whether a page has changed.
+    pub validity_fingerprint: Option<String>,
 }
 
 impl Resource {
@@ -102,8 +108,10 @@ impl Resource {
             json: options.json.as_ref().map(JsonTemplate::expose),
             secrets,
         };
+        let request_fingerprint = request_fingerprint(source, options, &request, &paginator, salt);
         Ok(Self {
-            request_fingerprint: request_fingerprint(source, options, &request, &paginator, salt),
+            validity_fingerprint: unchanged::fingerprint(source, options, &target, &request_fingerprint, salt),
+            request_fingerprint,
             identity: identity(source, options, &target),
             target: Arc::new(target),
             client,
@@ -116,6 +124,13 @@ impl Resource {
                 .map(CompiledAction::new)
                 .collect::<Result<_, _>>()
                 .map_err(|error| error.to_string())?,
+            steps: Steps::compile(&options.processing_steps).map_err(|errors| {
+                errors
+                    .iter()
+                    .map(|(number, error)| format!("processing_steps[{number}]: {}", error.error))
+                    .collect::<Vec<_>>()
+                    .join("; ")
+            })?,
             concurrency: options.concurrency.unwrap_or(1) as usize,
             json: options.json.clone(),
             has_slots: !options.slots().is_empty(),

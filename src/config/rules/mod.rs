@@ -7,11 +7,13 @@ use super::tree::{Node, Place};
 
 mod budget;
 mod client;
+mod expression;
 mod incremental;
 mod names;
 mod paginator;
 mod partition;
 mod pipeline;
+mod processing_step;
 mod resource;
 mod response_action;
 
@@ -40,7 +42,7 @@ pub(super) fn check(config: &mut Config, tree: &Node, findings: &mut Findings) {
 }
 
 /// Keys of a client (at depth 3) or a resource (4) whose value matters to no rule but their own.
-const INDEPENDENT: [&str; 12] = [
+const INDEPENDENT: [&str; 13] = [
     "params",
     "headers",
     "auth",
@@ -53,6 +55,7 @@ const INDEPENDENT: [&str; 12] = [
     "format",
     "data_selector",
     "response_actions",
+    "processing_steps",
 ];
 
 /// Whether a broken rule may only be broken because something else is wrong: what was wrong is missing from the

@@ -5,7 +5,7 @@ use url::Url;
 
 use super::super::path::Path;
 use super::super::suggest::quoted;
-use super::{Rules, client, paginator, response_action};
+use super::{Rules, client, paginator, processing_step, response_action};
 use crate::page::WriteDisposition;
 use crate::rest::ClientOptions;
 use crate::rest::paginator::Paginator;
@@ -34,6 +34,7 @@ pub(super) fn check(
     check_concurrency(resource, client, &path, rules);
     check_secret_path(resource, client, &path, rules);
     response_action::check(&path.key("response_actions"), rules);
+    processing_step::check(resource, &path, rules);
     if let Some(options) = &resource.paginator {
         paginator::check(options, &path.key("paginator"), rules);
     }

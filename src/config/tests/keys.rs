@@ -66,7 +66,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
     let base = super::CLIENT;
     for (text, path) in [
         ("[web]\nlisten = \"off\"".to_owned(), "web: `web`"),
-        (format!("{base}conditional_requests = true"), "sources.s.client.conditional_requests: `conditional_requests`"),
         (
             format!("{base}auth = {{ type = \"session_token\", token_path = \"x\" }}"),
             "sources.s.client.auth.type: `session_token`",

@@ -91,12 +91,12 @@ fn a_report_of_a_broken_expression() {
     );
     insta::assert_snapshot!(report(&text), @r##"
     error: sources.s.resources.r.response_actions[1].when: there is no `bdoy` here
-     --> config.toml:6:12
+     --> config.toml:6:13
       |
     6 |   { when = "bdoy.error", action = "fial" },
-      |            ^^^^^^^^^^^^
+      |             ^^^^
       |
-      = help: did you mean `body`? there are: `status`, `headers`, `body`
+      = help: did you mean `body`?
 
     error: sources.s.resources.r.response_actions[1].action: `fial` is not one of the accepted values
      --> config.toml:6:35

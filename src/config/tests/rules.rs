@@ -199,6 +199,22 @@ fn rules_for_a_resource() {
             "response_actions = [{ when = \"bdy.x\", action = \"fail\" }]",
             "response_actions[0].when: there is no `bdy` here (did you mean `body`?",
         ),
+        ("processing_steps = [{}]", "processing_steps[0]: a step has exactly one of `filter`"),
+        (
+            "processing_steps = [{ filter = \"a\" }, { filter = \"b |\" }]",
+            "processing_steps[1].filter: is not an expression",
+        ),
+        (
+            "processing_steps = [{ add = { a = \"b | uper\" } }]",
+            "processing_steps[0].add.a: there is no filter `uper` (did you mean `upper`?",
+        ),
+        ("processing_steps = [{ add = { a = 1 } }]", "processing_steps[0].add.a: expected a string"),
+        ("processing_steps = [{ rename = { a = \"c\", b = \"c\" } }]", "processing_steps[0].rename.b: two fields get"),
+        ("processing_steps = [{ remove = [] }]", "processing_steps[0].remove: an empty list"),
+        (
+            "primary_key = [\"a\", \"b\"]\nprocessing_steps = [{ rename = { b = \"c\" } }]",
+            "processing_steps[0]: takes the primary key `b` off every record (the key is looked up after",
+        ),
     ];
     assert_all_broken("sources.s.resources.r.", &cases, |lines| broken("", lines));
     for fine in [
@@ -208,6 +224,8 @@ fn rules_for_a_resource() {
         "data_selector = \"$.data[*]\"",
         "write_disposition = \"replace\"",
         "concurrency = 2\npaginator = { type = \"offset\", limit = 5 }",
+        "processing_steps = []",
+        "primary_key = \"k\"\nprocessing_steps = [{ rename = { id = \"k\" } }, { hash = \"k\" }, { remove = \"a.b\" }]",
         "response_actions = [{ when = \"status in range(400, 405) and body.error is defined\", action = \"fail\" }]",
     ] {
         loaded(&text("", fine));
@@ -308,4 +326,13 @@ fn a_budget_has_no_name_of_a_source_that_does_not_share_it() {
         loaded(&config(named, other));
     }
     loaded(&config("rate_limit = { requests = 5, budget = \"a\" }", ""));
+}
+
+#[test]
+fn an_expression_that_was_filled_in_is_not_quoted() {
+    let text = text("", "processing_steps = [{ filter = \"${env:CANARY}\" }]");
+    let env = super::Env::with([("CANARY", "a | canary_filter")]);
+    let report = super::load_text("config.toml", &text, &env).unwrap_err().to_string();
+    assert!(report.contains("processing_steps[0].filter: is not an expression that can be evaluated"), "{report}");
+    assert!(!report.contains("canary_filter"), "{report}");
 }

@@ -209,7 +209,7 @@ pub(super) async fn fetch_with(
     stop: &CancellationToken,
 ) -> Page {
     let room = room(&Slots::new(ByteSize::mebi(64)));
-    client.fetch(Call { request, actions, room: &room, progress, stop }, json_list).await
+    client.fetch(Call { request, known: None, actions, room: &room, progress, stop }, json_list).await
 }
 
 pub(super) async fn fetch(client: &Client) -> Page {
