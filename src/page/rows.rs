@@ -73,6 +73,8 @@ pub(crate) enum CellKind {
     Text,
     Unescaped,
     Json,
+    /// JSON text of ours, beside the unescaped strings.
+    MadeJson,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -165,6 +167,7 @@ impl Rows {
             CellKind::Text => Value::Text(&self.text.0[range]),
             CellKind::Unescaped => Value::Text(&self.unescaped.as_bytes()[range]),
             CellKind::Json => Value::Json(&self.text.0[range]),
+            CellKind::MadeJson => Value::Json(&self.unescaped.as_bytes()[range]),
         }
     }
 }
