@@ -3,13 +3,17 @@
 mod ahead;
 pub mod cursor;
 mod decoded;
+mod format;
+mod graphql;
 mod options;
 mod read;
 mod resource;
 mod select;
 mod walk;
 
-pub use options::{Columns, Format, Method, ResourceOptions, SourceOptions};
+pub use format::{BodyFormat, CsvOptions, Format};
+pub use graphql::{GraphQl, QueryText};
+pub use options::{Columns, Method, ResourceOptions, SourceOptions};
 pub use read::{Read, SourceError, SourceErrorKind, describe, pages};
 pub use resource::{Resource, table_name};
 pub use select::Selector;

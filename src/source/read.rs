@@ -9,7 +9,7 @@ use super::ahead::InFlight;
 use super::cursor::{Decided, Start};
 use super::decoded::{Decoded, keys_of};
 use super::resource::Resource;
-use super::select::{Body, Selector};
+use super::select::Selector;
 use super::walk::{Walk, WalkError};
 use crate::page::{Checkpoint, Page, Rows, Run, Slot, Slots, StopReason, Value};
 use crate::progress::ResourceProgress;
@@ -190,7 +190,7 @@ impl Place<'_> {
     fn step(&self, walk: &mut Walk, decoded: &Decoded, received: &Received) -> Result<Next, WalkError> {
         let resource = &self.read.resource;
         // The first page is looked at as a whole: `auto` decides by it, and a wrong paginator shows there.
-        let body = if self.first { Body::parse(decoded.text.as_str()).ok() } else { None };
+        let body = if self.first { decoded.envelope() } else { None };
         let scalar = |path: &str| match &body {
             Some(body) => body.value(path),
             None => decoded.scalar(path),

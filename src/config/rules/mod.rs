@@ -7,9 +7,11 @@ use super::tree::{Node, Place};
 
 mod budget;
 mod client;
+mod format;
 mod names;
 mod paginator;
 mod pipeline;
+mod request_body;
 mod resource;
 mod response_action;
 
@@ -35,7 +37,7 @@ pub(super) fn check(config: &mut Config, tree: &Node, findings: &mut Findings) {
 }
 
 /// Keys of a client (at depth 3) or a resource (4) whose value matters to no rule but their own.
-const INDEPENDENT: [&str; 12] = [
+const INDEPENDENT: [&str; 11] = [
     "params",
     "headers",
     "auth",
@@ -45,7 +47,6 @@ const INDEPENDENT: [&str; 12] = [
     "max_page_bytes",
     "redirects",
     "resume_within",
-    "format",
     "data_selector",
     "response_actions",
 ];
