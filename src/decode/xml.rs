@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use indexmap::IndexMap;
 use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
@@ -14,8 +13,9 @@ use quick_xml::reader::Reader;
 use super::{DecodeError, Decoder, NESTING_MAX, RECORD_BYTES_MAX};
 use crate::page::{Cell, CellKind, Rows, Span, Text};
 
-/// The key of an element's text, where it has attributes or other elements as well.
-const TEXT: &str = "#text";
+mod element;
+
+use element::{Content, Open, json_string};
 
 /// So many slips of the pen make a name another one.
 const SLIPS_MAX: usize = 2;
@@ -25,7 +25,8 @@ const SLIPS_MAX: usize = 2;
 pub struct Xml {
     /// The records.
     pub rows: Rows,
-    /// Everything but the records, as JSON: an object with the root element.
+    /// Everything but the records, as a JSON object: what is in the root element, and the root element itself, so that
+    /// a path may begin with either. `<link rel="next">` is there as `link[next]`, too (RFC 4287 §4.2.7).
     pub envelope: String,
     /// Where in the text the records are, from the first to the last.
     pub records: Option<Range<usize>>,
@@ -88,84 +89,6 @@ impl From<quick_xml::Error> for Problem {
     fn from(error: quick_xml::Error) -> Self {
         Self::Broken(error.to_string())
     }
-}
-
-/// What an element comes to.
-enum Content<'t> {
-    Null,
-    Text(Cow<'t, str>),
-    /// An object, as its JSON text.
-    Object(String),
-    /// Several elements of one name, as JSON texts with a comma behind each.
-    List(String),
-}
-
-impl Content<'_> {
-    fn json(&self) -> Cow<'_, str> {
-        match self {
-            Self::Null => "null".into(),
-            Self::Text(text) => json_string(text).into(),
-            Self::Object(json) => json.into(),
-            Self::List(items) => format!("[{}]", items.trim_end_matches(',')).into(),
-        }
-    }
-}
-
-fn json_string(text: &str) -> String {
-    serde_json::to_string(text).expect("a string is JSON")
-}
-
-/// An element that has begun.
-struct Open<'t> {
-    name: &'t str,
-    /// Length of the path without it.
-    path_before: usize,
-    fields: IndexMap<Cow<'t, str>, Content<'t>>,
-    text: Cow<'t, str>,
-}
-
-impl<'t> Open<'t> {
-    fn add(&mut self, name: &'t str, content: Content<'t>) {
-        match self.fields.get_mut(name) {
-            None => {
-                self.fields.insert(name.into(), content);
-            }
-            Some(Content::List(items)) => {
-                items.push_str(&content.json());
-                items.push(',');
-            }
-            Some(first) => {
-                let items = format!("{},{},", first.json(), content.json());
-                *first = Content::List(items);
-            }
-        }
-    }
-
-    fn add_text(&mut self, text: Cow<'t, str>) {
-        if self.text.is_empty() { self.text = text } else { self.text.to_mut().push_str(&text) }
-    }
-
-    /// Its fields, with its text as one of them where it says something beside them.
-    fn into_fields(mut self) -> IndexMap<Cow<'t, str>, Content<'t>> {
-        let says_something = if self.fields.is_empty() { !self.text.is_empty() } else { !self.text.trim().is_empty() };
-        if says_something {
-            self.fields.insert(TEXT.into(), Content::Text(self.text));
-        }
-        self.fields
-    }
-
-    fn into_content(self) -> Content<'t> {
-        match (self.fields.is_empty(), self.text.is_empty()) {
-            (true, true) => Content::Null,
-            (true, false) => Content::Text(self.text),
-            (false, _) => Content::Object(json_object(&self.into_fields())),
-        }
-    }
-}
-
-fn json_object(fields: &IndexMap<Cow<'_, str>, Content<'_>>) -> String {
-    let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{}:{}", json_string(name), value.json())).collect();
-    format!("{{{}}}", fields.join(","))
 }
 
 /// The record that is being read.
@@ -263,11 +186,11 @@ impl<'t> Document<'t> {
                 self.parent.get_or_insert_default();
             }
         }
-        let mut open = Open { name, path_before, fields: IndexMap::new(), text: "".into() };
+        let mut open = Open::new(name, path_before);
         for attribute in start.attributes() {
             let attribute = attribute.map_err(quick_xml::Error::from)?;
             let value = attribute.normalized_value(XmlVersion::Implicit1_0)?.into_owned();
-            open.fields.insert(format!("@{}", attribute.key.as_ref()).into(), Content::Text(value.into()));
+            open.add_attribute(attribute.key.as_ref(), value);
         }
         self.open.push(open);
         Ok(())
@@ -314,6 +237,11 @@ impl<'t> Document<'t> {
                     self.path.truncate(open.path_before);
                 }
                 let name = open.name;
+                if self.record.is_none()
+                    && let (Some(rel), Some(parent)) = (open.relation(), self.open.last_mut())
+                {
+                    parent.add_once(format!("{name}[{rel}]"), &open);
+                }
                 let content = open.into_content();
                 match self.open.last_mut() {
                     Some(parent) => parent.add(name, content),
@@ -364,8 +292,13 @@ impl<'t> Document<'t> {
                 )));
             }
         }
-        let envelope =
-            if root.is_empty() { "{}".to_owned() } else { format!("{{{}:{}}}", json_string(root), content.json()) };
+        let inside = content.json();
+        let envelope = match inside.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+            _ if root.is_empty() => "{}".to_owned(),
+            // The root comes last, as the last of two equal keys counts.
+            Some(fields) => format!("{{{fields},{}:{inside}}}", json_string(root)),
+            None => format!("{{{}:{inside}}}", json_string(root)),
+        };
         Ok(Xml { rows: self.decoder.rows, envelope, records: self.records })
     }
 }
@@ -409,6 +342,7 @@ impl Decoder {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::page::Value;
@@ -455,9 +389,14 @@ mod tests {
         let body = "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<f v=\"2\"><next>t1</next><l><e><x>1</x></e>\n<e/></l><n> 3</n></f>\n";
         let page = read(body, "f.l.e").unwrap();
         assert_eq!((page.rows.len(), page.rows.get(0, "x")), (2, Some(Value::Text(b"1"))));
-        assert_eq!(page.envelope, r#"{"f":{"@v":"2","next":"t1","l":null,"n":" 3"}}"#.replace("null", r#""\n""#));
+        let inside = r#""@v":"2","next":"t1","l":"\n","n":" 3""#;
+        assert_eq!(page.envelope, format!("{{{inside},\"f\":{{{inside}}}}}"));
         let text = body.trim_start_matches('\u{feff}');
         assert_eq!(&text[page.records.unwrap()], "<e><x>1</x></e>\n<e/>");
+        let links =
+            read("<f><link rel='self' href='/1'/><link rel='next' href='/2'/><e/></f>", "f.e").unwrap().envelope;
+        let links: serde_json::Value = serde_json::from_str(&links).unwrap();
+        assert_eq!((&links["f"]["link[next]"]["@href"], &links["link[self]"]["@href"]), (&"/2".into(), &"/1".into()));
         let root = read("<e a=\"1\"/>", "e").unwrap();
         assert_eq!((root.rows.get(0, "@a"), root.envelope.as_str()), (Some(Value::Text(b"1")), "{}"));
     }
@@ -522,5 +461,22 @@ mod tests {
         assert_eq!((page.rows.len(), page.rows.get(1, "a")), (2, Some(Value::Text(b"2"))));
         let around = format!("<r><x>{}</x><y/></r>", "x".repeat(RECORD_BYTES_MAX));
         assert!(read(&around, "r.e").unwrap_err().to_string().contains("8 MiB of it are not at"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_page_or_an_error(body in "(<e>|</e>|<r>|</r>|<e a='|'|/>|&|;|<!--|-->|<!\\[CDATA\\[|\\]\\]>|<\\?|\\?>|[re<> é\r\n]){0,14}") {
+            let whole = format!("<r>{body}</r>");
+            for path in ["r", "r.e", "r.e.e"] {
+                if let Ok(page) = read(&whole, path) {
+                    let is_json = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).is_ok();
+                    let values = (0..page.rows.len()).flat_map(|row| page.rows.row(row).collect::<Vec<_>>());
+                    for (_, value) in values {
+                        prop_assert!(!matches!(value, Value::Json(text) if !is_json(text)), "{:?}", value);
+                    }
+                    prop_assert!(is_json(page.envelope.as_bytes()), "{}", page.envelope);
+                }
+            }
+        }
     }
 }

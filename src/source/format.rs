@@ -81,6 +81,16 @@ pub enum BodyFormat {
 }
 
 impl BodyFormat {
+    /// What a request says that it would like best (RFC 9110 §12.5.1), if that is not the JSON of any other request.
+    pub(super) fn accept(&self) -> Option<&'static str> {
+        match self {
+            Self::Json { .. } => None,
+            Self::Jsonl {} => Some("application/x-ndjson, application/jsonl, */*;q=0.8"),
+            Self::Csv { .. } => Some("text/csv, */*;q=0.8"),
+            Self::Xml { .. } => Some("application/xml, text/xml, */*;q=0.8"),
+        }
+    }
+
     /// # Errors
     /// When the options do not go together; loading the configuration has said so before.
     pub(super) fn new(options: &ResourceOptions) -> Result<Self, String> {

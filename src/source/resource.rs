@@ -77,6 +77,12 @@ impl Resource {
         let json = options.json_body();
         secrets.extend(json.iter().flat_map(JsonTemplate::secrets));
         secrets.extend(options.form.iter().flat_map(IndexMap::values).flat_map(Template::secrets).cloned());
+        let format = BodyFormat::new(options)?;
+        let mut headers = pairs(&options.headers);
+        let asks = |map: &IndexMap<String, Template>| map.keys().any(|name| name.eq_ignore_ascii_case("accept"));
+        if let Some(accept) = format.accept().filter(|_| !asks(&options.headers) && !asks(&source.client.headers)) {
+            headers.push(("Accept".to_owned(), Template::text(accept)));
+        }
         let request = RequestParts {
             method: match options.method() {
                 Method::Get => http::Method::GET,
@@ -84,7 +90,7 @@ impl Resource {
             },
             target: RequestTarget::Path(path),
             params: pairs(&options.params),
-            headers: pairs(&options.headers),
+            headers,
             json: json.as_ref().map(JsonTemplate::expose),
             form: options.form.as_ref().map(pairs),
             secrets,
@@ -97,7 +103,7 @@ impl Resource {
             request,
             paginator,
             selector: Selector::parse(options.data_selector.as_deref())?,
-            format: BodyFormat::new(options)?,
+            format,
             actions: options
                 .response_actions
                 .iter()

@@ -51,8 +51,13 @@ impl Format {
             Self::Jsonl => records.join("\n"),
             Self::Csv => format!("id,name\r\n{}", records.concat()),
             Self::Xml => {
-                let next = next.map(|next| format!("<next>{next}</next><link href=\"/items?from={next}\"/>"));
-                format!("<feed><total>{TOTAL}</total>{}{}</feed>", records.concat(), next.unwrap_or_default())
+                let next =
+                    next.map(|next| format!("<next>{next}</next><link rel=\"next\" href=\"/items?from={next}\"/>"));
+                format!(
+                    "<feed><total>{TOTAL}</total><link rel=\"self\" href=\"/x\"/>{}{}</feed>",
+                    records.concat(),
+                    next.unwrap_or_default()
+                )
             }
         }
     }
@@ -131,7 +136,9 @@ fn every_format_is_paged_in_every_way_that_it_has_a_place_for() {
 
     let in_body = [
         ("{ type = \"cursor\", cursor_path = \"feed.next\", cursor_param = \"from\" }", "no_next"),
-        ("{ type = \"json_link\", next_url_path = \"feed.link.@href\" }", "no_next"),
+        ("{ type = \"cursor\", cursor_path = \"next\", cursor_param = \"from\" }", "no_next"),
+        ("{ type = \"json_link\", next_url_path = \"feed.link[next].@href\" }", "no_next"),
+        ("{ type = \"auto\" }", "no_next"),
         ("{ type = \"offset\", limit = 10, offset_param = \"from\", total_path = \"feed.total\" }", "total_reached"),
     ];
     for (paginator, stop_reason) in in_body {
@@ -219,6 +226,42 @@ fn the_limits_of_a_page_and_of_a_record_hold_for_every_format() {
         assert_eq!(stored(&workspace), all(), "{format:?}");
         assert_eq!(workspace.column::<String>("SELECT reason FROM _hw_quarantine"), ["record_too_large"], "{format:?}");
         workspace.check_books();
+    }
+}
+
+#[test]
+fn a_wrong_path_does_not_make_the_first_page_of_a_feed_its_last() {
+    for paginator in [
+        "{ type = \"json_link\", next_url_path = \"feed.links.@href\" }",
+        "{ type = \"json_link\", next_url_path = \"feed.link.@href\" }",
+        "{ type = \"header_link\" }",
+    ] {
+        let api = Api::start(|_, _| respond(200, &[], Format::Xml.page(0, SIZE, Some(SIZE))));
+        let keys = format!("{}\npaginator = {paginator}", Format::Xml.keys());
+        let workspace = Workspace::with_config(api.address, &config("", &keys));
+        let report = workspace.sync(69);
+        let error = report["resources"][0]["error"].as_str().unwrap();
+        assert!(error.contains("\"link[next].@href\""), "{paginator}: {error}");
+    }
+}
+
+#[test]
+fn a_request_asks_for_the_format_of_its_resource_unless_a_header_says_otherwise() {
+    for (format, kind) in
+        FORMATS.into_iter().zip(["application/json", "application/x-ndjson", "text/csv", "application/xml"])
+    {
+        for (client, keys, expected) in [
+            ("", "", kind),
+            ("headers = { accept = \"a/b\" }", "", "a/b"),
+            ("", "headers = { ACCEPT = \"c/d\" }", "c/d"),
+        ] {
+            let api = Api::start(move |_, _| respond(200, &[], format.page(0, TOTAL, None)));
+            let keys = format!("{}\n{keys}\npaginator = {{ type = \"single_page\" }}", format.keys());
+            let workspace = Workspace::with_config(api.address, &config(client, &keys));
+            workspace.sync(0);
+            let accept = api.seen()[0].headers["accept"].to_str().unwrap().to_owned();
+            assert!(accept.starts_with(expected), "{format:?} {client}: {accept}");
+        }
     }
 }
 

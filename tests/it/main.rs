@@ -8,6 +8,7 @@ mod cli;
 mod config_errors;
 mod crash;
 mod database_file;
+mod docs_page;
 mod fidelity;
 mod formats;
 mod memory;
