@@ -246,6 +246,18 @@ fn a_wrong_path_does_not_make_the_first_page_of_a_feed_its_last() {
 }
 
 #[test]
+fn a_record_that_looks_like_an_envelope_is_a_record_where_every_line_is_one() {
+    let body = r#"{"id":0,"name":"name 0","next":"/items?from=1","total":9,"errors":["x"]}"#;
+    for paginator in ["{ type = \"auto\" }", "{ type = \"header_link\" }"] {
+        let api = Api::start(move |_, _| respond(200, &[], body));
+        let keys = format!("format = \"jsonl\"\npaginator = {paginator}");
+        let workspace = Workspace::with_config(api.address, &config("", &keys));
+        workspace.sync(0);
+        assert_eq!(stored(&workspace), ["0 name 0"], "{paginator}");
+    }
+}
+
+#[test]
 fn a_request_asks_for_the_format_of_its_resource_unless_a_header_says_otherwise() {
     for (format, kind) in
         FORMATS.into_iter().zip(["application/json", "application/x-ndjson", "text/csv", "application/xml"])
