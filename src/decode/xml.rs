@@ -372,6 +372,15 @@ mod tests {
                 "<e>\n <t>1</t>\n <t>2</t><t k=\"\"/><u/><t/></e>",
                 &[("t", r#"["1","2",{"@k":""},null]"#), ("u", "null")],
             ),
+            (
+                "<e><a xsi:nil='true'/><b xsi:nil=\"1\" xsi:type='s'></b><c xsi:nil='false'/><d xsi:nil='true' x=''/></e>",
+                &[
+                    ("a", "null"),
+                    ("b", "null"),
+                    ("c", r#"{"@xsi:nil":"false"}"#),
+                    ("d", r#"{"@xsi:nil":"true","@x":""}"#),
+                ],
+            ),
             ("<e>plain</e>", &[("#text", "\"plain\"")]),
             ("<e>a <i>b</i> c</e>", &[("i", "\"b\""), ("#text", "\"a  c\"")]),
             ("<e><a> 007 </a><b>\r\nx</b></e>", &[("a", "\" 007 \""), ("b", "\"\\nx\"")]),

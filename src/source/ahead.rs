@@ -126,7 +126,7 @@ async fn fetch(read: &Read, position: Position, paginator: Paginator, selector: 
 /// Memory that a page takes until it is stored.
 fn bytes_held(fetched: &Fetched<Decoded>) -> u64 {
     let rows = match &fetched.value {
-        Outcome::Accepted(decoded) => decoded.rows.heap_bytes(),
+        Outcome::Accepted(decoded) => decoded.heap_bytes(),
         Outcome::Ignored | Outcome::Stopped => 0,
     };
     fetched.received.body.len() as u64 + rows

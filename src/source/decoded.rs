@@ -46,6 +46,15 @@ impl Decoded {
         self.scalars.iter().find(|(known, _)| known == path).map(|(_, value)| value.clone())
     }
 
+    /// Bytes that it takes in memory beside the body.
+    pub(super) fn heap_bytes(&self) -> u64 {
+        let around = match &self.around {
+            Around::Json(json) => json.capacity() as u64,
+            Around::Text | Around::Nothing => 0,
+        };
+        self.rows.heap_bytes() + around
+    }
+
     /// What stands around the records, taken apart.
     pub(super) fn envelope(&self) -> Option<Body<'_>> {
         match &self.around {

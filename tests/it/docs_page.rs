@@ -163,7 +163,7 @@ fn what_the_docs_say_of_elements_is_so() {
         .take_while(|line| line.starts_with('|'))
         .map(|line| line.split('|').skip(1).map(str::trim).collect())
         .collect();
-    assert_eq!(rows.len(), 7);
+    assert_eq!(rows.len(), 8);
     for row in rows {
         let code = |cell: &str| cell.split('`').nth(1).unwrap_or(cell).to_owned();
         let (inside, column, value) = (code(row[0]), code(row[1]), code(row[2]));

@@ -83,6 +83,12 @@ impl<'t> Open<'t> {
         if self.text.is_empty() { self.text = text } else { self.text.to_mut().push_str(&text) }
     }
 
+    /// Whether it says nothing but that it is nothing (XML Schema Part 1, §2.6.2).
+    fn is_nil(&self) -> bool {
+        let is_true = |nil: &Content<'_>| matches!(nil, Content::Text(word) if word == "true" || word == "1");
+        self.fields.get("@xsi:nil").is_some_and(is_true) && self.fields.keys().all(|name| name.starts_with("@xsi:"))
+    }
+
     /// Its fields, with its text as one of them where it says something beside them.
     pub(super) fn into_fields(mut self) -> IndexMap<Cow<'t, str>, Content<'t>> {
         let says_something = if self.fields.is_empty() { !self.text.is_empty() } else { !self.text.trim().is_empty() };
@@ -95,6 +101,7 @@ impl<'t> Open<'t> {
     pub(super) fn into_content(self) -> Content<'t> {
         match (self.fields.is_empty(), self.text.is_empty()) {
             (true, true) => Content::Null,
+            (false, true) if self.is_nil() => Content::Null,
             (true, false) => Content::Text(self.text),
             (false, _) => Content::Object(json_object(&self.into_fields())),
         }
