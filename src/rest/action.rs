@@ -12,6 +12,9 @@ use serde::{Deserialize, Deserializer, de};
 use crate::rest::client::Received;
 use crate::rest::request::cut;
 
+/// What an expression may speak of.
+pub const VARIABLES: [&str; 4] = ["status", "headers", "body", "bytes"];
+
 /// One rule; the first that matches decides. All conditions that are given must hold.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -22,7 +25,7 @@ pub struct ResponseAction {
     /// Text that the body contains.
     #[serde(default)]
     pub content: Option<String>,
-    /// A minijinja expression over `status`, `headers` and `body`.
+    /// A minijinja expression over `status`, `headers`, `body` (where that is JSON) and `bytes`, its length.
     #[serde(default)]
     pub when: Option<String>,
     /// What to do then.
@@ -151,15 +154,19 @@ impl When {
             .compile_expression(expression)
             .map_err(|error| format!("`when` is not an expression: {error}"))?;
         let names = compiled.undeclared_variables(false);
-        if let Some(name) = names.iter().find(|name| !["status", "headers", "body"].contains(&name.as_str())) {
-            return Err(format!("`when` knows `status`, `headers` and `body`, not `{name}`"));
+        if let Some(name) = names.iter().find(|name| !VARIABLES.contains(&name.as_str())) {
+            return Err(format!("`when` knows `status`, `headers`, `body` and `bytes`, not `{name}`"));
         }
         let reads_body = names.contains("body");
         Ok(Self { environment, expression: expression.to_owned(), reads_body })
     }
 
     fn holds(&self, received: &Received, body: &mut Option<Value>) -> Result<bool, String> {
-        let mut variables = BTreeMap::from([("status", Value::from(received.status)), ("headers", headers(received))]);
+        let mut variables = BTreeMap::from([
+            ("status", Value::from(received.status)),
+            ("headers", headers(received)),
+            ("bytes", Value::from(received.body.len())),
+        ]);
         if self.reads_body {
             variables.insert("body", body.get_or_insert_with(|| json(&received.body)).clone());
         }
@@ -239,6 +246,7 @@ mod tests {
             serde_json::json!({"when": "status == 200 and body.ok == false", "content": "slow", "action": "rate_limited"}),
             serde_json::json!({"when": "headers['x-kind'] == 'a, b' and body is not defined", "status_code": 200, "action": "retry"}),
             serde_json::json!({"status_code": 200, "when": "body.error", "action": "fail"}),
+            serde_json::json!({"status_code": 202, "when": "bytes == 0", "action": "stop"}),
         ]
         .into_iter()
         .map(|rule| compile(rule).unwrap())
@@ -253,6 +261,8 @@ mod tests {
             (200, "\u{feff}{\"error\":\"x\"}", Some((5, Action::Fail))),
             (201, r#"{"error":"x"}"#, None),
             (200, r#"{"items":[]}"#, None),
+            (202, "", Some((6, Action::Stop))),
+            (202, "[]", None),
         ] {
             assert_eq!(first_match(&rules, &received(status, body)), Ok(action), "{status} {body}");
         }

@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
+use http::header::CONTENT_TYPE;
 use serde_json::Value as Json;
 
 use super::format::BodyFormat;
@@ -78,10 +79,12 @@ pub(super) fn decode_page(
     selector: &Selector,
     paginator: &Paginator,
 ) -> Result<Decoded, Rejected> {
-    // Zero records are zero lines.
-    let may_be_empty = *format == BodyFormat::Jsonl {} && received.framed;
-    if received.body.is_empty() && !may_be_empty {
-        return Err(not_a_page(empty(received.status, format)));
+    if received.body.is_empty() {
+        return if says_lines(received, format) {
+            Ok(Decoded::new(Rows::default(), Text::default(), Around::Nothing))
+        } else {
+            Err(not_a_page(empty(received.status)))
+        };
     }
     if !received.framed && matches!(format, BodyFormat::Jsonl {} | BodyFormat::Csv { .. }) {
         return Err(not_a_page(
@@ -152,17 +155,23 @@ fn refused(text: &Text, format: &str, error: DecodeError) -> Rejected {
     }
 }
 
-fn empty(status: u16, format: &BodyFormat) -> String {
-    let rule = match format {
-        // A table without rows has a status like any other.
-        BodyFormat::Csv { .. } if status == 200 => {
-            r#"when = "headers['content-length'] is defined and headers['content-length'] == '0'""#.to_owned()
-        }
-        _ => format!("status_code = {status}"),
+/// Whether a response without a body is one of zero lines, and not one of a server that had nothing to say: only then
+/// it knows its format.
+fn says_lines(received: &Received, format: &BodyFormat) -> bool {
+    let kinds: &[&str] = match format {
+        BodyFormat::Jsonl {} => &["jsonl", "ndjson", "json-lines", "jsonlines", "json-seq"],
+        BodyFormat::Csv { .. } => &["csv", "tab-separated-values"],
+        BodyFormat::Json { .. } | BodyFormat::Xml { .. } => return false,
     };
+    let kind = received.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().to_ascii_lowercase();
+    received.framed && received.status == 200 && kinds.iter().any(|known| kind.contains(known))
+}
+
+fn empty(status: u16) -> String {
     format!(
         "the body is empty (status {status}); if that is how this API says that there is no more, add \
-         response_actions = [{{ {rule}, action = \"stop\" }}]"
+         response_actions = [{{ status_code = {status}, when = \"bytes == 0\", action = \"stop\" }}]"
     )
 }
 

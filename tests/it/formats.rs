@@ -36,6 +36,17 @@ impl Format {
         }
     }
 
+    /// What a server calls it.
+    fn kind(self) -> (&'static str, &'static str) {
+        let kind = match self {
+            Self::Json => "application/json",
+            Self::Jsonl => "application/jsonl",
+            Self::Csv => "text/csv",
+            Self::Xml => "application/xml",
+        };
+        ("content-type", kind)
+    }
+
     /// Records `id`, `name` from one number to another, with the position of the next one where the format has a
     /// place for it.
     pub(crate) fn page(self, first: u64, end: u64, next: Option<u64>) -> String {
@@ -111,7 +122,7 @@ fn every_format_is_paged_in_every_way_that_it_has_a_place_for() {
             led_on(format, request, "x-next", "{}")
         }),
         ("{ type = \"offset\", limit = 10 }", "empty_page", |format, request| {
-            respond(200, &[], page_from(format, number(request, "offset").unwrap()))
+            respond(200, &[format.kind()], page_from(format, number(request, "offset").unwrap()))
         }),
         ("{ type = \"page_number\", total_header = \"x-pages\" }", "total_reached", |format, request| {
             let first = (number(request, "page").unwrap() - 1) * SIZE;
@@ -120,7 +131,10 @@ fn every_format_is_paged_in_every_way_that_it_has_a_place_for() {
         (
             "{ type = \"cursor\", cursor_from = \"last_record.id\", cursor_param = \"after\" }",
             "empty_page",
-            |format, request| respond(200, &[], page_from(format, number(request, "after").map_or(0, |last| last + 1))),
+            |format, request| {
+                let first = number(request, "after").map_or(0, |last| last + 1);
+                respond(200, &[format.kind()], page_from(format, first))
+            },
         ),
     ];
     let cases = FORMATS.into_iter().flat_map(|format| everywhere.map(|case| (format, case)));
@@ -254,6 +268,40 @@ fn a_record_that_looks_like_an_envelope_is_a_record_where_every_line_is_one() {
         let workspace = Workspace::with_config(api.address, &config("", &keys));
         workspace.sync(0);
         assert_eq!(stored(&workspace), ["0 name 0"], "{paginator}");
+    }
+}
+
+#[test]
+fn no_body_is_no_lines_only_for_a_server_that_knows_what_it_sends() {
+    for (format, kind) in [
+        (Format::Json, "application/json"),
+        (Format::Xml, "application/xml"),
+        (Format::Jsonl, "text/html"),
+        (Format::Csv, "text/plain"),
+        (Format::Jsonl, "application/x-ndjson; charset=utf-8"),
+        (Format::Csv, "text/CSV"),
+    ] {
+        let knows = matches!(kind, "application/x-ndjson; charset=utf-8" | "text/CSV");
+        let answer = move |request: &Seen, _: usize| {
+            let first = number(request, "offset").unwrap();
+            let body = if first < TOTAL { page_from(format, first) } else { String::new() };
+            respond(200, &[("content-type", kind)], body)
+        };
+        let keys = format!("{}\npaginator = {{ type = \"offset\", limit = 10 }}", format.keys());
+        let api = Api::start(answer);
+        let workspace = Workspace::with_config(api.address, &config("", &keys));
+        let report = workspace.sync(if knows { 0 } else { 69 });
+        assert_eq!(stored(&workspace), all(), "{kind}");
+        if knows {
+            assert_eq!(report["resources"][0]["stop_reason"], "empty_page", "{kind}");
+            continue;
+        }
+        // The message says how to put it; the way that it shows works.
+        let error = report["resources"][0]["error"].as_str().unwrap();
+        let (_, action) = error.split_once("add ").unwrap();
+        let workspace = Workspace::with_config(api.address, &config("", &format!("{keys}\n{action}")));
+        assert_eq!(workspace.sync(0)["resources"][0]["stop_reason"], "stopped_by_action", "{kind}");
+        assert_eq!(stored(&workspace), all(), "{kind}");
     }
 }
 

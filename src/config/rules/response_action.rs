@@ -6,15 +6,13 @@ use super::super::path::Path;
 use super::super::suggest;
 use super::super::tree::{Node, Value};
 use super::Rules;
+use crate::rest::action::VARIABLES;
 
 /// Compiling costs stack for every level of nesting.
 const EXPRESSION_BYTES_MAX: usize = 2_000;
 
 /// The keys that say when an action applies.
 const CONDITIONS: [&str; 3] = ["status_code", "content", "when"];
-
-/// What an expression may speak of.
-const VARIABLES: [&str; 3] = ["status", "headers", "body"];
 
 /// Looks at the tree and not at the options, so that an action which is wrong elsewhere is checked as well.
 pub(super) fn check(path: &Path, rules: &mut Rules<'_>) {

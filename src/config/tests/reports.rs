@@ -96,7 +96,7 @@ fn a_report_of_a_broken_expression() {
     6 |   { when = "bdoy.error", action = "fial" },
       |            ^^^^^^^^^^^^
       |
-      = help: did you mean `body`? there are: `status`, `headers`, `body`
+      = help: did you mean `body`? there are: `status`, `headers`, `body`, `bytes`
 
     error: sources.s.resources.r.response_actions[1].action: `fial` is not one of the accepted values
      --> config.toml:6:35
