@@ -46,6 +46,7 @@ fn not_json(line: u64, error: &serde_json::Error) -> DecodeError {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::page::Value;
@@ -83,6 +84,33 @@ mod tests {
         let whole = r#"{"id":1,"list":[1,{"x":"y\u00e9"}]}"#;
         for cut in 1..whole.len() {
             assert!(read(&format!("{{\"id\":0}}\n{}", &whole[..cut])).is_err(), "cut at {cut}");
+        }
+    }
+
+    fn any_value() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "null|true|false|-?(0|[1-9][0-9]{0,25})(\\.[0-9]{1,20})?(e[0-9]{1,3})?",
+            "\\PC{0,8}|[\\r\\n\"\\\\]{0,4}".prop_map(|text| serde_json::to_string(&text).unwrap()),
+            Just(r#"{"x": [1, {"y":"\u00e9"}]}"#.to_owned()),
+            Just(r#""\ud800""#.to_owned()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn lines_say_what_the_same_records_say_in_a_list(
+            records in prop::collection::vec(prop::collection::vec(("[a-c]", any_value()), 0..4), 0..6)
+        ) {
+            let field = |(key, value): &(String, String)| format!("\"{key}\":{value}");
+            let record = |fields: &Vec<_>| format!("{{{}}}", fields.iter().map(field).collect::<Vec<_>>().join(", "));
+            let records: Vec<_> = records.iter().map(record).collect();
+            let lines = read(&records.join("\n")).unwrap();
+            let text = Text::new(Bytes::from(format!("[{}]", records.join(",")))).unwrap();
+            let list = crate::decode::decode(&text, &[text.as_str()]).unwrap();
+            prop_assert_eq!((lines.keys(), lines.rejected(), lines.len()), (list.keys(), list.rejected(), list.len()));
+            for row in 0..lines.len() {
+                prop_assert_eq!(lines.row(row).collect::<Vec<_>>(), list.row(row).collect::<Vec<_>>());
+            }
         }
     }
 }
