@@ -328,7 +328,7 @@ impl Decoder {
                     (CellKind::Unescaped, self.rewritten(&text).ok_or("record_too_large")?)
                 }
                 object_or_list => {
-                    (CellKind::MadeJson, self.rewritten(&object_or_list.json()).ok_or("record_too_large")?)
+                    (CellKind::AddedJson, self.rewritten(&object_or_list.json()).ok_or("record_too_large")?)
                 }
             };
             let key = self.key(&name, guess);

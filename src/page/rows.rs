@@ -74,7 +74,7 @@ pub(crate) enum CellKind {
     Unescaped,
     Json,
     /// JSON text of ours, beside the unescaped strings.
-    MadeJson,
+    AddedJson,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -167,7 +167,7 @@ impl Rows {
             CellKind::Text => Value::Text(&self.text.0[range]),
             CellKind::Unescaped => Value::Text(&self.unescaped.as_bytes()[range]),
             CellKind::Json => Value::Json(&self.text.0[range]),
-            CellKind::MadeJson => Value::Json(&self.unescaped.as_bytes()[range]),
+            CellKind::AddedJson => Value::Json(&self.unescaped.as_bytes()[range]),
         }
     }
 }
