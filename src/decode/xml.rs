@@ -50,7 +50,7 @@ pub fn xml(text: &Text, record_path: &str) -> Result<Xml, DecodeError> {
         path: String::new(),
         record: None,
         records: None,
-        records_bytes: 0,
+        around_bytes: 0,
         parent: None,
         root: None,
     };
@@ -111,7 +111,8 @@ struct Document<'t> {
     path: String,
     record: Option<Record>,
     records: Option<Range<usize>>,
-    records_bytes: usize,
+    /// Bytes of what stands around the records. It is kept in pieces that are larger than their text.
+    around_bytes: usize,
     /// The names in the element that holds the records, where there is one.
     parent: Option<Vec<String>>,
     /// The root element when it has ended.
@@ -165,15 +166,13 @@ impl<'t> Document<'t> {
             }
         } else if self.open.len() >= NESTING_MAX {
             return Err(Problem::Broken(format!("elements are nested more than {NESTING_MAX} deep")));
-        } else if begin - self.records_bytes > RECORD_BYTES_MAX {
-            let path = self.record_path;
-            return Err(Problem::Unusable(format!("8 MiB of it are not at xml_record_path {path:?}")));
+        } else {
+            self.count_around(start.len())?;
         }
         let name = &self.whole[begin + 1..begin + 1 + start.name().as_ref().len()];
         let path_before = self.path.len();
         if self.record.is_none() {
-            let is_parent = self.path == self.parent_path();
-            if is_parent {
+            if self.records.is_none() && self.path == self.parent_path() {
                 self.remember(name);
             }
             if !self.path.is_empty() {
@@ -196,6 +195,15 @@ impl<'t> Document<'t> {
         Ok(())
     }
 
+    fn count_around(&mut self, bytes: usize) -> Result<(), Problem> {
+        self.around_bytes += bytes;
+        if self.around_bytes > RECORD_BYTES_MAX {
+            let path = self.record_path;
+            return Err(Problem::Unusable(format!("8 MiB of it are not at xml_record_path {path:?}")));
+        }
+        Ok(())
+    }
+
     fn parent_path(&self) -> &'t str {
         self.record_path.rsplit_once('.').map_or("", |(parent, _)| parent)
     }
@@ -213,9 +221,14 @@ impl<'t> Document<'t> {
         if self.record.as_ref().is_some_and(|record| record.refused.is_some()) {
             return Ok(());
         }
+        if self.record.is_none() {
+            if text.trim().is_empty() {
+                return Ok(());
+            }
+            self.count_around(text.len())?;
+        }
         match self.open.last_mut() {
             Some(open) => open.add_text(text),
-            None if text.trim().is_empty() => {}
             None => return Err(Problem::Broken("text outside of the root element".to_owned())),
         }
         Ok(())
@@ -260,7 +273,6 @@ impl<'t> Document<'t> {
         self.records = Some(self.records.as_ref().map_or(record.begin, |range| range.start)..end);
         let raw = &self.whole[record.begin..end];
         let cells_before = self.decoder.rows.cells.len();
-        self.records_bytes += raw.len();
         let added = match record.refused {
             Some(reason) => Err(reason),
             None if raw.len() > RECORD_BYTES_MAX => Err("record_too_large"),
@@ -398,7 +410,7 @@ mod tests {
         let body = "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<f v=\"2\"><next>t1</next><l><e><x>1</x></e>\n<e/></l><n> 3</n></f>\n";
         let page = read(body, "f.l.e").unwrap();
         assert_eq!((page.rows.len(), page.rows.get(0, "x")), (2, Some(Value::Text(b"1"))));
-        let inside = r#""@v":"2","next":"t1","l":"\n","n":" 3""#;
+        let inside = r#""@v":"2","next":"t1","l":null,"n":" 3""#;
         assert_eq!(page.envelope, format!("{{{inside},\"f\":{{{inside}}}}}"));
         let text = body.trim_start_matches('\u{feff}');
         assert_eq!(&text[page.records.unwrap()], "<e><x>1</x></e>\n<e/>");
@@ -470,6 +482,8 @@ mod tests {
         assert_eq!((page.rows.len(), page.rows.get(1, "a")), (2, Some(Value::Text(b"2"))));
         let around = format!("<r><x>{}</x><y/></r>", "x".repeat(RECORD_BYTES_MAX));
         assert!(read(&around, "r.e").unwrap_err().to_string().contains("8 MiB of it are not at"));
+        let blanks = format!("<r>{}<e><a>1</a></e></r>", " ".repeat(RECORD_BYTES_MAX + 1));
+        assert_eq!(read(&blanks, "r.e").unwrap().rows.len(), 1);
     }
 
     proptest! {
