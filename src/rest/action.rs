@@ -12,6 +12,9 @@ use serde::{Deserialize, Deserializer, de};
 use crate::expression::{Expression, ExpressionError, Failed};
 use crate::rest::client::Received;
 
+/// What an expression may speak of.
+pub const VARIABLES: [&str; 4] = ["status", "headers", "body", "bytes"];
+
 /// One rule; the first that matches decides. All conditions that are given must hold.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -22,7 +25,7 @@ pub struct ResponseAction {
     /// Text that the body contains.
     #[serde(default)]
     pub content: Option<String>,
-    /// A minijinja expression over `status`, `headers` and `body`.
+    /// A minijinja expression over `status`, `headers`, `body` (where that is JSON) and `bytes`, its length.
     #[serde(default)]
     pub when: Option<String>,
     /// What to do then.
@@ -116,9 +119,6 @@ pub struct CompiledAction {
     when: Option<When>,
 }
 
-/// The names that a `when` may speak of.
-const VARIABLES: [&str; 3] = ["status", "headers", "body"];
-
 /// What stands in a `when`, compiled.
 #[derive(Debug)]
 pub struct When(Expression);
@@ -149,14 +149,18 @@ impl When {
     /// Compiles a `when`.
     ///
     /// # Errors
-    /// When it is no expression, or speaks of something else than `status`, `headers` and `body`.
+    /// When it is no expression, or speaks of something else than `status`, `headers`, `body` and `bytes`.
     pub fn compile(text: &str) -> Result<Self, ExpressionError> {
         let expression = Expression::compile(text)?;
         expression.unknown_variable(&VARIABLES).map_or(Ok(Self(expression)), Err)
     }
 
     fn holds(&self, received: &Received, body: &mut Option<Value>) -> Result<bool, String> {
-        let mut variables = BTreeMap::from([("status", Value::from(received.status)), ("headers", headers(received))]);
+        let mut variables = BTreeMap::from([
+            ("status", Value::from(received.status)),
+            ("headers", headers(received)),
+            ("bytes", Value::from(received.body.len())),
+        ]);
         if self.0.variables().contains("body") {
             variables.insert("body", body.get_or_insert_with(|| json(&received.body)).clone());
         }
@@ -236,6 +240,7 @@ mod tests {
             serde_json::json!({"when": "status == 200 and body.ok == false", "content": "slow", "action": "rate_limited"}),
             serde_json::json!({"when": "headers['x-kind'] == 'a, b' and body is not defined", "status_code": 200, "action": "retry"}),
             serde_json::json!({"status_code": 200, "when": "body.error", "action": "fail"}),
+            serde_json::json!({"status_code": 202, "when": "bytes == 0", "action": "stop"}),
         ]
         .into_iter()
         .map(|rule| compile(rule).unwrap())
@@ -250,6 +255,8 @@ mod tests {
             (200, "\u{feff}{\"error\":\"x\"}", Some((5, Action::Fail))),
             (201, r#"{"error":"x"}"#, None),
             (200, r#"{"items":[]}"#, None),
+            (202, "", Some((6, Action::Stop))),
+            (202, "[]", None),
         ] {
             assert_eq!(first_match(&rules, &received(status, body)), Ok(action), "{status} {body}");
         }

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
-use url::Url;
+use url::{Url, form_urlencoded};
 
 use crate::rest::auth::sensitive;
 use crate::rest::link::same_origin;
+use crate::rest::paginator::{PagingError, set_at, set_named};
 use crate::rest::redact::Redactor;
 use crate::secret::{MASK, Secret};
 use crate::template::Template;
@@ -31,6 +32,8 @@ pub struct RequestParts {
     pub headers: Vec<(String, Template)>,
     /// A JSON body, secrets filled in.
     pub json: Option<Value>,
+    /// A body of form fields, in place of a JSON one.
+    pub form: Option<Vec<(String, Template)>>,
     /// The secret texts of the path and of the body, which neither of them tells any more once it is filled in or
     /// replaced by a link.
     pub secrets: Vec<Secret>,
@@ -43,6 +46,23 @@ pub enum Target {
     Path(Template),
     /// A next link that `link::resolve_next` let pass. Parameters are not added to it, credentials are.
     Url(Url),
+}
+
+impl RequestParts {
+    /// Sets a value that the paginator sends in the body: at a dotted path of JSON, or as the form field of that name.
+    ///
+    /// # Errors
+    /// When the path leads through something that is not an object.
+    pub fn set_in_body(&mut self, path: &str, value: Value) -> Result<(), PagingError> {
+        let Some(fields) = &mut self.form else {
+            return set_at(self.json.get_or_insert(Value::Null), path, value);
+        };
+        match value {
+            Value::String(text) => set_named(fields, path, &text),
+            other => set_named(fields, path, &other.to_string()),
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Debug for RequestParts {
@@ -97,12 +117,18 @@ impl Prepared {
         let redactor = redactor_for(common, parts);
         let mut headers = common.headers.clone();
         add_headers(&mut headers, &parts.headers)?;
-        let body = match &parts.json {
-            None => None,
-            Some(json) => {
+        let body = match (&parts.form, &parts.json) {
+            (Some(fields), _) => {
+                headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/x-www-form-urlencoded"));
+                let mut body = form_urlencoded::Serializer::new(String::new());
+                body.extend_pairs(fields.iter().map(|(name, value)| (name, value.expose())));
+                Some(Bytes::from(body.finish()))
+            }
+            (None, Some(json)) => {
                 headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
                 Some(Bytes::from(serde_json::to_vec(json).map_err(|error| format!("the JSON body: {error}"))?))
             }
+            (None, None) => None,
         };
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json, */*;q=0.8"));
 
@@ -225,7 +251,15 @@ mod tests {
     }
 
     fn get(target: Target, params: Vec<(String, Template)>) -> RequestParts {
-        RequestParts { method: Method::GET, target, params, headers: Vec::new(), json: None, secrets: Vec::new() }
+        RequestParts {
+            method: Method::GET,
+            target,
+            params,
+            headers: Vec::new(),
+            json: None,
+            form: None,
+            secrets: Vec::new(),
+        }
     }
 
     fn common() -> Common {

@@ -3,6 +3,8 @@
 mod ahead;
 pub mod cursor;
 mod decoded;
+mod format;
+mod graphql;
 pub mod incremental;
 mod options;
 mod partition;
@@ -13,7 +15,9 @@ mod transform;
 mod unchanged;
 mod walk;
 
-pub use options::{Columns, Format, Method, ResourceOptions, SourceOptions};
+pub use format::{BodyFormat, CsvOptions, Format};
+pub use graphql::{GraphQl, QueryText};
+pub use options::{Columns, Method, ResourceOptions, SourceOptions};
 pub use partition::{Child, PARTITIONS_MAX, ParentOptions, PartitionValues, Partitions, parent_fields, place_of};
 pub use read::{Read, SourceError, SourceErrorKind, describe, pages};
 pub use resource::{Resource, link, table_name};

@@ -11,7 +11,7 @@ use super::decoded::{Decoded, keys_of};
 use super::incremental::{CursorError, Track, Tracked};
 use super::partition::{PartitionValues, place_of};
 use super::resource::Resource;
-use super::select::{Body, Selector};
+use super::select::Selector;
 use super::unchanged;
 use super::walk::{Walk, WalkError};
 use crate::page::{
@@ -246,7 +246,7 @@ impl Place<'_> {
     fn step(&self, walk: &mut Walk, decoded: &Decoded, received: &Received) -> Result<Next, WalkError> {
         let resource = &self.read.resource;
         // The first page is looked at as a whole: `auto` decides by it, and a wrong paginator shows there.
-        let body = if self.first { Body::parse(decoded.text.as_str()).ok() } else { None };
+        let body = if self.first { decoded.envelope() } else { None };
         let scalar = |path: &str| match &body {
             Some(body) => body.value(path),
             None => decoded.scalar(path),

@@ -25,7 +25,7 @@ pub(super) fn fingerprint(
     request_fingerprint: &str,
     salt: &str,
 ) -> Option<String> {
-    if !source.client.conditional_requests || options.method != Method::Get {
+    if !source.client.conditional_requests || options.method() != Method::Get {
         return None;
     }
     let key = hmac::Key::new(hmac::HMAC_SHA256, salt.as_bytes());

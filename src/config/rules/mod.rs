@@ -8,12 +8,14 @@ use super::tree::{Node, Place};
 mod budget;
 mod client;
 mod expression;
+mod format;
 mod incremental;
 mod names;
 mod paginator;
 mod partition;
 mod pipeline;
 mod processing_step;
+mod request_body;
 mod resource;
 mod response_action;
 
@@ -42,7 +44,7 @@ pub(super) fn check(config: &mut Config, tree: &Node, findings: &mut Findings) {
 }
 
 /// Keys of a client (at depth 3) or a resource (4) whose value matters to no rule but their own.
-const INDEPENDENT: [&str; 13] = [
+const INDEPENDENT: [&str; 12] = [
     "params",
     "headers",
     "auth",
@@ -52,7 +54,6 @@ const INDEPENDENT: [&str; 13] = [
     "max_page_bytes",
     "redirects",
     "resume_within",
-    "format",
     "data_selector",
     "response_actions",
     "processing_steps",

@@ -71,7 +71,6 @@ fn what_is_not_built_yet_is_refused_by_name() {
             "sources.s.client.auth.type: `session_token`",
         ),
         (format!("{base}[sources.s]\nevery = \"15m\""), "sources.s.every: `every`"),
-        (format!("{base}[sources.s.resources.r]\nformat = \"csv\""), "sources.s.resources.r.format: `csv`"),
         (format!("{base}[sources.s.resources.r]\nschedule = \"@daily\""), "sources.s.resources.r.schedule: `schedule`"),
         (
             format!(

@@ -124,7 +124,7 @@ fn rules_for_a_paginator() {
         ("type = \"cursor\", cursor_path = \"a\", cursor_header = \"b c\"", ".cursor_header: is not a name"),
         (
             "type = \"cursor\", cursor_path = \"a\", cursor_body_path = \"b\"",
-            ".cursor_body_path: `cursor_body_path` needs `method = \"POST\"`",
+            ".cursor_body_path: `cursor_body_path` needs a `json` table, a `form` or `graphql`",
         ),
         ("type = \"json_link\", next_url_path = \"$.next\"", ".next_url_path: is a dotted path here"),
         ("type = \"json_link\", next_url_path = \"a..b\"", ".next_url_path: is a dotted path such as"),
@@ -154,6 +154,9 @@ fn rules_for_a_paginator() {
         "paginator = { type = \"cursor\", cursor_path = \"a\", cursor_body_path = \"b\" }",
         "method = \"POST\"\njson = {}",
     ));
+    for body in ["json = {}", "form = {}"] {
+        loaded(&text("paginator = { type = \"cursor\", cursor_path = \"a\", cursor_body_path = \"b\" }", body));
+    }
 }
 
 #[test]
@@ -163,7 +166,7 @@ fn rules_for_a_resource() {
         ("primary_key = []", "primary_key: an empty list"),
         ("primary_key = [\"a\", \"a\"]", "primary_key: names a column twice"),
         ("primary_key = 5", "primary_key: expected a string or a list, found an integer"),
-        ("json = { a = 1 }", "json: a GET request has no body"),
+        ("method = \"GET\"\njson = { a = 1 }", "json: a GET request has no body"),
         ("concurrency = 2", "concurrency: more than one page in flight needs"),
         ("concurrency = 2\npaginator = { type = \"header_link\" }", "concurrency: more than one page in flight needs"),
         ("path = \"https://api.test.evil.com/x\"", "path: a full URL must be on the origin"),

@@ -175,6 +175,7 @@ pub(super) fn get(path: &str) -> RequestParts {
         params: Vec::new(),
         headers: Vec::new(),
         json: None,
+        form: None,
         secrets: Vec::new(),
     }
 }
