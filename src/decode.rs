@@ -10,11 +10,11 @@ use serde::Deserializer;
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::page::{Cell, CellKind, Rejected, Rows, Span, Text};
+use crate::page::{Cell, CellKind, Rejected, Rows, Span, Text, number};
 
-mod number;
+mod nest;
 
-use number::number;
+pub use nest::nest;
 
 /// Objects and lists may be nested this deep inside a field; beyond it the record is set aside.
 const NESTING_MAX: usize = 64;
@@ -33,13 +33,7 @@ pub struct DecodeError(#[from] serde_json::Error);
 /// # Errors
 /// When a part is not valid JSON. A record that is valid JSON but cannot be a row is set aside in the rows.
 pub fn decode(text: &Text, parts: &[&str]) -> Result<Rows, DecodeError> {
-    let mut decoder = Decoder {
-        base: text.as_bytes().as_ptr().addr(),
-        rows: Rows { text: text.clone(), ..Rows::default() },
-        by_name: HashMap::new(),
-        last_row_with: Vec::new(),
-        record: RecordState::default(),
-    };
+    let mut decoder = Decoder::new(text);
     for part in parts {
         let rows_before = decoder.rows.row_ends.len();
         if decoder.all_at_once(part).is_err() {
@@ -70,6 +64,16 @@ struct RecordState {
 }
 
 impl Decoder {
+    fn new(text: &Text) -> Self {
+        Self {
+            base: text.as_bytes().as_ptr().addr(),
+            rows: Rows { text: text.clone(), ..Rows::default() },
+            by_name: HashMap::new(),
+            last_row_with: Vec::new(),
+            record: RecordState::default(),
+        }
+    }
+
     /// Reads a part of which every record can be a row. Anything else is an error.
     fn all_at_once(&mut self, part: &str) -> Result<(), serde_json::Error> {
         let mut json = serde_json::Deserializer::from_str(part);

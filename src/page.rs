@@ -9,11 +9,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+mod layout;
+mod number;
 mod rows;
 mod slots;
 
+pub use layout::{ColumnHint, ContractMode, HintType, Layout, SchemaContract};
+pub(crate) use number::number;
 pub(crate) use rows::{Cell, CellKind, Span};
-pub use rows::{Rejected, Rows, Text, Value};
+pub use rows::{List, Rejected, Rows, Text, Value};
 pub use slots::{Room, Slot, Slots, Turn, Turns};
 
 /// A resource by the names it has in the configuration; printed as `SOURCE.RESOURCE`.
@@ -62,6 +66,8 @@ pub struct Target {
     pub primary_key: Vec<String>,
     /// How records become rows.
     pub disposition: WriteDisposition,
+    /// How they are laid out in tables.
+    pub layout: Layout,
 }
 
 /// Why a read ended.

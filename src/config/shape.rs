@@ -100,6 +100,7 @@ pub(super) fn child(schema: Schema, node: &Node, key: &str) -> Option<Schema> {
         Shape::Names(names) => Some(names),
         Shape::Tagged(variants) => variant_of(&variants, node)?.keys.as_ref()?.properties.get(key),
         Shape::Body => Some(schema),
+        Shape::Either(choices) => choices.into_iter().find_map(|choice| child(choice, node, key)),
         _ => None,
     }
 }
@@ -125,6 +126,8 @@ pub(super) fn choice_for(choices: &[Schema], node: &Node) -> Option<Schema> {
     choices.iter().copied().find(|choice| match shape(choice) {
         Shape::List { .. } => matches!(node.value, Value::List(_)),
         Shape::Scalar(scalar) => scalar.accepts(node),
+        Shape::Words(_) => node.text().is_some(),
+        Shape::Table(_) => node.table().is_some(),
         _ => false,
     })
 }

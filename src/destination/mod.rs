@@ -15,17 +15,24 @@ mod batch;
 mod changes;
 mod columns;
 mod commit;
+mod contract;
 mod error;
+mod extend;
+mod family;
+mod hints;
 mod history;
 mod keys;
 mod lock;
 mod meta;
+mod place;
 mod rows;
 mod runs;
 mod schema;
 mod sqlite;
+mod swap;
 mod table;
 mod tables;
+mod writer;
 
 pub use batch::{Batch, Committed, Counts, Delivery, Ending, Outcome};
 pub use error::DbError;
@@ -125,6 +132,7 @@ mod tests {
             table: "s_r".to_owned(),
             primary_key: Vec::new(),
             disposition: WriteDisposition::Append,
+            layout: Default::default(),
         };
         let start = RunStart {
             kind: RunKind::Sync,

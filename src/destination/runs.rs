@@ -2,11 +2,11 @@
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use super::columns::quote;
 use super::history::{Begun, RunStart, now_text, table_exists};
+use super::place::staging_table;
 use super::table::NOT_OURS;
-use super::tables::{Tables, staging_table};
-use super::{DbError, sqlite};
+use super::tables::Tables;
+use super::{DbError, family, sqlite};
 use crate::page::{ResourceId, StopReason, Target, WriteDisposition};
 
 /// Enters a run, as [`super::Db::begin_run`] says.
@@ -125,6 +125,9 @@ fn why_taken(transaction: &Transaction<'_>, table: &str) -> Result<Option<String
     if resource.is_some() {
         return Ok(resource);
     }
+    if let Some(parent) = family::parent_of(transaction, table)? {
+        return Ok(Some(format!("is a child table of {parent}; give this resource another `table`")));
+    }
     let ours: bool =
         transaction
             .query_row("SELECT EXISTS (SELECT 1 FROM _hw_columns WHERE \"table\" = ?1)", [table], |row| row.get(0))?;
@@ -165,13 +168,7 @@ fn begin_read(
             if let Some(read_id) = unfinished
                 && table_exists(transaction, &target.table)?
             {
-                let taken_back = transaction.execute(
-                    &format!(
-                        "DELETE FROM {} WHERE _page_id IN (SELECT page_id FROM _hw_pages WHERE read_id = ?1)",
-                        quote(&target.table)
-                    ),
-                    [read_id],
-                );
+                let taken_back = family::take_back(transaction, &target.table, read_id);
                 let taken_back = taken_back.map_err(|error| refused(target, error))?;
                 tracing::info!(resource = %target.id, rows = taken_back, "took back the rows of an unfinished read");
             }
@@ -183,8 +180,8 @@ fn begin_read(
 }
 
 /// A table of data can have triggers of the user: what they refuse concerns this resource alone.
-fn refused(target: &Target, error: rusqlite::Error) -> DbError {
-    match DbError::from(error) {
+fn refused(target: &Target, error: DbError) -> DbError {
+    match error {
         DbError::Sqlite(error) => DbError::TableTaken {
             resource: target.id.to_string(),
             table: target.table.clone(),

@@ -111,7 +111,7 @@ async fn fetch(read: &Read, position: Position, paginator: Paginator, selector: 
         stop: &read.run.stop,
     };
     let fetched = resource.client.fetch(call, |received| {
-        let decode = || decode_page(received, &selector, &paginator);
+        let decode = || decode_page(received, &selector, &paginator, &resource.target.layout);
         if received.body.len() < LARGE_BODY_BYTES { decode() } else { tasks::busy(decode) }
     });
     let mut fetched = fetched.await;

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::select::{Body, NoRecords, Selector};
 use crate::decode;
-use crate::page::{Rows, Text, Value};
+use crate::page::{Layout, Rows, Text, Value};
 use crate::rest::client::{Received, Rejected};
 use crate::rest::paginator::Paginator;
 
@@ -39,6 +39,7 @@ pub(super) fn decode_page(
     received: &Received,
     selector: &Selector,
     paginator: &Paginator,
+    layout: &Layout,
 ) -> Result<Decoded, Rejected> {
     let not_a_page = |reason: String| Rejected { reason, retry: true };
     if received.body.is_empty() {
@@ -59,7 +60,8 @@ pub(super) fn decode_page(
         NoRecords::NotAPage(reason) => not_a_page(reason),
         NoRecords::Undecided(reason) => Rejected { reason, retry: false },
     })?;
-    let rows = decode::decode(&text, &selected.parts).map_err(|error| not_json(&error))?;
+    let mut rows = decode::decode(&text, &selected.parts).map_err(|error| not_json(&error))?;
+    decode::nest(&mut rows, layout);
     let records = match selected.parts.as_slice() {
         [part] => {
             let start = part.as_ptr().addr() - whole.as_ptr().addr();
@@ -90,7 +92,7 @@ pub(super) fn keys_of(rows: &Rows, primary_key: &[String]) -> Option<u64> {
                 Value::Bool(value) => value.hash(&mut hasher),
                 Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text) => (0, text).hash(&mut hasher),
                 Value::Text(text) => (1, text).hash(&mut hasher),
-                Value::Json(text) => (2, text).hash(&mut hasher),
+                Value::Json(text) | Value::List(text) => (2, text).hash(&mut hasher),
             }
         }
     }

@@ -198,7 +198,7 @@ impl Place<'_> {
         let last_record = |field: &str| {
             let last = decoded.rows.len().checked_sub(1)?;
             match decoded.rows.get(last, field)? {
-                Value::Null | Value::Bool(_) | Value::Json(_) => None,
+                Value::Null | Value::Bool(_) | Value::Json(_) | Value::List(_) => None,
                 Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text) | Value::Text(text) => {
                     Some(String::from_utf8_lossy(text).into_owned())
                 }

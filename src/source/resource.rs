@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::select::Selector;
 use super::{Method, ResourceOptions, SourceOptions};
-use crate::page::{ResourceId, Target, WriteDisposition};
+use crate::page::{Layout, ResourceId, Target, WriteDisposition};
 use crate::rest::action::CompiledAction;
 use crate::rest::client::Client;
 use crate::rest::paginator::{Auto, Paginator};
@@ -67,6 +67,11 @@ impl Resource {
             table: table_name(id, options),
             primary_key,
             disposition: options.write_disposition.unwrap_or(by_key),
+            layout: Layout {
+                hints: options.columns.clone(),
+                contract: options.schema_contract,
+                max_table_nesting: options.max_table_nesting,
+            },
         };
         let path = options.path.clone().unwrap_or_else(|| Template::text(&*id.resource));
         let paginator = options.paginator.clone().or_else(|| source.client.paginator.clone());
@@ -182,12 +187,15 @@ fn secrets_mark(
 }
 
 fn identity(source: &SourceOptions, target: &Target) -> String {
-    json!({
+    let mut identity = json!({
         "base_url": source.client.base_url,
         "primary_key": target.primary_key,
         "write_disposition": target.disposition,
-    })
-    .to_string()
+    });
+    if target.layout.max_table_nesting > 0 {
+        identity["max_table_nesting"] = target.layout.max_table_nesting.into();
+    }
+    identity.to_string()
 }
 
 #[cfg(test)]

@@ -57,6 +57,7 @@ async fn store(db: &Db, name: &str, pages: &[Vec<Fields>]) {
         table: format!("any_{name}"),
         primary_key: vec!["n".to_owned()],
         disposition: WriteDisposition::Merge,
+        layout: Default::default(),
     };
     let begun = db
         .begin_run(RunStart {

@@ -9,6 +9,7 @@ mod config_errors;
 mod crash;
 mod database_file;
 mod memory;
+mod nesting;
 mod pages;
 mod pagination;
 mod quarantine;

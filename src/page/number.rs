@@ -1,12 +1,12 @@
 //! Which numbers a 64-bit integer or a double holds exactly as they are written, and which stay text.
 
-use crate::page::CellKind;
+use super::CellKind;
 
 /// Decimals of up to this many significant digits survive a double (`f64::DIGITS`).
 const EXACT_DIGITS: usize = f64::DIGITS as usize;
 
 /// What a JSON number is kept as.
-pub(super) fn number(raw: &str) -> CellKind {
+pub(crate) fn number(raw: &str) -> CellKind {
     if !raw.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
         return raw.parse().map_or(CellKind::Number, CellKind::Integer);
     }
