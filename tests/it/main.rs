@@ -17,6 +17,7 @@ mod rate_limit;
 mod resume;
 mod retry;
 mod schema;
+mod schema_contract;
 mod shutdown;
 mod support;
 mod tidy;

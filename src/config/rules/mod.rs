@@ -7,6 +7,7 @@ use super::tree::{Node, Place};
 
 mod budget;
 mod client;
+mod layout;
 mod names;
 mod paginator;
 mod pipeline;

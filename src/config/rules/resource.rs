@@ -5,7 +5,7 @@ use url::Url;
 
 use super::super::path::Path;
 use super::super::suggest::quoted;
-use super::{Rules, client, paginator, response_action};
+use super::{Rules, client, layout, paginator, response_action};
 use crate::page::WriteDisposition;
 use crate::rest::ClientOptions;
 use crate::rest::paginator::Paginator;
@@ -30,6 +30,7 @@ pub(super) fn check(
     client::check_headers(&resource.headers, &path.key("headers"), rules);
     check_selector(resource, &path, rules);
     check_key(resource, &path, rules);
+    layout::check(resource, &path, rules);
     check_body(resource, client, source, &path, rules);
     check_concurrency(resource, client, &path, rules);
     check_secret_path(resource, client, &path, rules);

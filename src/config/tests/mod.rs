@@ -5,6 +5,7 @@ use super::{Env, Loaded, Report, load_text};
 mod example;
 mod fuzz;
 mod keys;
+mod layout;
 mod overrides;
 mod reports;
 mod rules;
