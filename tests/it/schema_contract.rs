@@ -30,8 +30,10 @@ fn quarantined(workspace: &Workspace) -> Vec<String> {
 fn a_column_has_the_type_it_was_given_from_the_start_and_what_does_not_fit_is_kept_beside_it() {
     use Stored::{Integer, Null, Real};
     let text = |text: &str| Stored::Text(text.to_owned());
-    let big = "123456789012345678901234567890";
-    let cases: [(&str, &str, Vec<(&str, Stored)>); 6] = [
+    const BIG: &str = "123456789012345678901234567890";
+    // Per type: how its columns are declared, and values with what the column then holds.
+    type Case = (&'static str, &'static str, Vec<(&'static str, Stored)>);
+    let cases: [Case; 6] = [
         (
             "integer",
             "INTEGER",
@@ -42,7 +44,7 @@ fn a_column_has_the_type_it_was_given_from_the_start_and_what_does_not_fit_is_ke
                 ("7.5", Null),
                 ("\"007\"", Null),
                 ("\"x\"", Null),
-                (big, Null),
+                (BIG, Null),
                 ("true", Null),
             ],
         ),
@@ -55,11 +57,11 @@ fn a_column_has_the_type_it_was_given_from_the_start_and_what_does_not_fit_is_ke
                 ("\"0.1\"", Real(0.1)),
                 ("\"0.1000000000000000055511151231257828\"", Null),
                 ("\"1,5\"", Null),
-                (big, Null),
+                (BIG, Null),
                 ("[1]", Null),
             ],
         ),
-        ("text", "TEXT", vec![("\"007\"", text("007")), ("1.50", text("1.50")), (big, text(big)), ("true", Null)]),
+        ("text", "TEXT", vec![("\"007\"", text("007")), ("1.50", text("1.50")), (BIG, text(BIG)), ("true", Null)]),
         (
             "boolean",
             "BOOLEAN",
@@ -346,4 +348,34 @@ fn the_next_generation_of_a_replaced_table_is_held_to_the_columns_of_this_one() 
     assert_eq!(workspace.column::<i64>("SELECT q FROM shop_items__lines"), [9]);
     assert_eq!(workspace.value::<String>(TABLES), AS_MADE);
     assert_eq!(quarantined(&workspace).len(), 4);
+}
+
+#[test]
+fn the_configurations_of_the_page_about_schema_changes_work() {
+    let page = include_str!("../../docs/schema-changes.md");
+    let orders = r#"[{"id":1,"amount":"12.50","zip":"007","placed_at":"2024-02-29T12:00:00+01:00","tags":[{"a":1}],
+                      "lines":[{"sku":"a","unit_cents":"5"},{"sku":"b"}]},
+                     {"id":2,"amount":"1,5"}]"#;
+    let api = Api::start(Pages::new(&[orders]).api());
+    let blocks: Vec<&str> = page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 3);
+    let read = |block: &str| {
+        let retry = "base_url = \"BASE\"\npaginator = { type = \"page_number\" }";
+        let workspace =
+            Workspace::with_config(api.address, &block.replace("base_url = \"http://127.0.0.1:8640/v1/\"", retry));
+        workspace.sync(0);
+        workspace
+    };
+    let typed = read(blocks[0]);
+    let row = "SELECT amount || ' ' || zip || ' ' || placed_at FROM shop_orders WHERE id = 1";
+    assert_eq!(typed.value::<String>(row), "12.5 007 2024-02-29T12:00:00+01:00");
+    let shown = page.split('`').find(|span| span.starts_with("SELECT _extra")).unwrap().replace(['\n', '\r'], " ");
+    assert_eq!(typed.column::<String>(&shown), ["1,5"]);
+    assert_eq!(read(blocks[1]).value::<i64>("SELECT count(*) FROM shop_orders"), 2);
+    let nested = read(blocks[2]);
+    let join = page.split("```sql\n").nth(1).unwrap().split("```").next().unwrap();
+    assert_eq!(nested.column::<i64>(join), [1, 1]);
+    let kept: String =
+        nested.value("SELECT tags || unit_cents FROM shop_orders JOIN shop_orders__lines ON _parent_id = id");
+    assert_eq!(kept, r#"[{"a":1}]5"#);
 }
