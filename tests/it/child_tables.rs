@@ -67,13 +67,7 @@ fn rows(db: &Connection, table: &str, order: &str) -> Vec<BTreeMap<String, Json>
 }
 
 /// Puts the records together again from their tables, and says how many rows were used.
-fn rebuilt(
-    db: &Connection,
-    table: &str,
-    id: Option<&Json>,
-    depth: usize,
-    used: &mut BTreeMap<String, usize>,
-) -> Vec<Json> {
+fn rebuilt(db: &Connection, table: &str, id: Option<&Json>, used: &mut BTreeMap<String, usize>) -> Vec<Json> {
     let order = if id.is_some() { "_list_idx" } else { "_page_id, rowid" };
     let children: Vec<(String, String)> = db
         .prepare("SELECT source_key, \"column\" FROM _hw_columns WHERE \"table\" = ?1 AND type = 'table'")
@@ -100,7 +94,7 @@ fn rebuilt(
         }
         let own = row.get("_row_id").unwrap_or(&row.get("id").cloned().unwrap_or_default()).clone();
         for (key, child) in &children {
-            let list = rebuilt(db, child, Some(&own), depth + 1, used);
+            let list = rebuilt(db, child, Some(&own), used);
             if !list.is_empty() {
                 assert!(record.insert(key.clone(), Json::Array(list)).is_none(), "{key} is there twice");
             }
@@ -185,7 +179,7 @@ fn holds(disposition: &str, cases: u32) {
             workspace.check_books();
             let db = workspace.db();
             let mut used = BTreeMap::new();
-            let mut found: Vec<Json> = rebuilt(&db, "shop_items", None, 0, &mut used).iter().map(plain).collect();
+            let mut found: Vec<Json> = rebuilt(&db, "shop_items", None, &mut used).iter().map(plain).collect();
             found.retain(|record| record["id"].as_u64() < Some(100));
             if disposition != "append" {
                 found.sort_by_key(|row| row["id"].as_i64());
