@@ -100,7 +100,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_real_reads_back_as_the_very_decimal(value in any::<f64>().prop_filter("finite", |v| v.is_finite())) {
+        fn b11_a_real_reads_back_as_the_very_decimal(value in any::<f64>().prop_filter("finite", |v| v.is_finite())) {
             let text = format!("{value:e}");
             prop_assert!(matches!(number(&text), CellKind::Real(read) if read == value), "{}", text);
         }

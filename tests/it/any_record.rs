@@ -188,7 +188,7 @@ fn compare(file: &std::path::Path, name: &str, pages: &[Vec<Fields>]) -> Result<
 }
 
 #[test]
-fn every_value_of_any_record_can_be_read_back_exactly() {
+fn b10_every_value_of_any_record_can_be_read_back_exactly() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("any.db");
     let options = DestinationOptions { path: path.clone(), synchronous: Synchronous::Normal, ..Default::default() };

@@ -22,3 +22,4 @@ mod schema_contract;
 mod shutdown;
 mod support;
 mod tidy;
+mod type_fidelity;
