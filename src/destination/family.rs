@@ -9,24 +9,27 @@ use super::DbError;
 use super::columns::{NAME_BYTES_MAX, cut, quote, stable_hash};
 use super::history::table_exists;
 use super::place::{Place, staging_table};
-use super::table::NOT_OURS;
 
 /// The type of such a line.
 const CHILD: &str = "table";
 
-/// The child tables of `table` with the keys of their lists, in the order in which they were made. What is noted of
-/// those that a user has dropped goes with them.
+/// The child tables of `table` with the keys of their lists, in the order in which they were made. What belongs to one
+/// that a user has dropped goes with it.
 pub(super) fn children(connection: &Connection, table: &str) -> Result<Vec<(String, String)>, DbError> {
-    connection
-        .prepare_cached(
-            "DELETE FROM _hw_columns WHERE \"table\" = ?1 AND type = ?2
-             AND \"column\" NOT IN (SELECT name FROM sqlite_schema WHERE type = 'table')",
-        )?
-        .execute([table, CHILD])?;
     let sql = "SELECT source_key, \"column\" FROM _hw_columns WHERE \"table\" = ?1 AND type = ?2 ORDER BY rowid";
-    let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_map([table, CHILD], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let mut statement = connection.prepare(sql)?;
+    let noted = statement.query_map([table, CHILD], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut children: Vec<(String, String)> = Vec::new();
+    for child in noted.collect::<Result<Vec<(String, String)>, _>>()? {
+        if table_exists(connection, &child.1)? {
+            children.push(child);
+        } else {
+            drop_family(connection, &child.1)?;
+            let link = "DELETE FROM _hw_columns WHERE \"table\" = ?1 AND \"column\" = ?2";
+            connection.execute(link, [table, &child.1])?;
+        }
+    }
+    Ok(children)
 }
 
 /// A table and all tables below it, parents before their children.
@@ -88,15 +91,15 @@ pub(super) fn child_name(
     }
     let mut number = 1;
     loop {
-        let is_taken = name_exists(connection, &candidate)?;
-        if is_taken && parent_of(connection, &candidate)?.is_none() {
-            return Err(taken(parent, candidate, NOT_OURS.to_owned()));
-        }
         let sql = "SELECT source || '.' || resource FROM _hw_resources WHERE \"table\" = ?1";
         let resource: Option<String> = connection.query_row(sql, [&candidate], |row| row.get(0)).optional()?;
         if let Some(resource) = resource {
-            let why =
-                format!("is needed for its field {key:?}, and belongs to {resource}; give one of them another `table`");
+            let why = format!("belongs to {resource}, and {key:?} needs it; give one of them another `table`");
+            return Err(taken(parent, candidate, why));
+        }
+        let is_taken = name_exists(connection, &candidate)?;
+        if is_taken && parent_of(connection, &candidate)?.is_none() {
+            let why = format!("was not made by highwater, and {key:?} needs it; give the resource another `table`");
             return Err(taken(parent, candidate, why));
         }
         let is_next = parent.is_next() && name_exists(connection, &staging_table(&candidate))?;

@@ -299,3 +299,54 @@ fn what_is_set_aside_keeps_its_lists_in_its_text() {
     );
     assert_eq!(workspace.column::<String>(LINES), ["1 0 a 1"]);
 }
+
+#[test]
+fn a_child_table_and_the_table_of_another_resource_never_become_one() {
+    let page = r#"[{"id":1,"lines":[{"q":1}]}]"#;
+    let other =
+        |table: &str| items("").replace("resources.items", "resources.other") + &format!("table = \"{table}\"\n");
+    // The child table was there first,
+    let (_pages, api, workspace) = shop(&[page], MERGE);
+    workspace.sync(0);
+    workspace.configure(api.address, &other("Shop_items__Lines"));
+    let error = workspace.sync(78)["resources"][0]["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("is a child table of shop_items"), "{error}");
+    assert_eq!(workspace.value::<i64>("SELECT q FROM shop_items__lines"), 1);
+    // or the other resource.
+    let (_pages, api, workspace) = shop(&[page], MERGE);
+    workspace.configure(api.address, &other("shop_items__lines"));
+    workspace.sync(0);
+    workspace.configure(api.address, &items(MERGE));
+    let error = workspace.sync(65)["resources"][0]["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("shop_items__lines belongs to shop.other"), "{error}");
+    assert_eq!(tables(&workspace), ["shop_items__lines"]);
+}
+
+#[test]
+fn what_a_user_has_dropped_is_made_again_and_filled_by_the_next_read() {
+    let page = r#"[{"id":1,"lines":[{"taxes":[{"rate":1}]}]}]"#;
+    let (_pages, _api, workspace) = shop(&[page], "primary_key = \"id\"\nmax_table_nesting = 2");
+    for dropped in ["shop_items__lines__taxes", "shop_items__lines", "shop_items"] {
+        workspace.sync(0);
+        let db = rusqlite::Connection::open(workspace.path("highwater.db")).unwrap();
+        db.execute_batch(&format!("DROP TABLE {dropped}")).unwrap();
+        drop(db);
+        workspace.sync(0);
+        assert_eq!(workspace.column::<String>(DEEP), ["1 0 0 1"], "{dropped}");
+        assert_eq!((orphans(&workspace), tables(&workspace).len()), (0, 3), "{dropped}");
+        workspace.check_books();
+    }
+}
+
+#[test]
+fn a_page_that_cannot_be_stored_leaves_no_row_of_its_lists() {
+    let keys = format!("{MERGE}\nschema_contract = {{ data_type = \"freeze\" }}");
+    let (pages, _api, workspace) = shop(&[r#"[{"id":1,"lines":[{"sku":"a","qty":1}]}]"#], &keys);
+    workspace.sync(0);
+    pages.set(&[
+        r#"[{"id":1,"lines":[{"sku":"b","qty":9},{"sku":"c","qty":9}]},{"id":2,"lines":[{"sku":"d","qty":"x"}]}]"#,
+    ]);
+    workspace.sync(65);
+    assert_eq!(workspace.column::<String>(LINES), ["1 0 a 1"]);
+    workspace.check_books();
+}
