@@ -14,13 +14,6 @@ use crate::page::Rows;
 /// SQLite's own limit is 2,000.
 const COLUMNS_MAX: usize = 500;
 
-/// The page that needs a table or a column.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Maker {
-    pub(super) page_id: i64,
-    pub(super) read_id: i64,
-}
-
 /// Makes the table with the columns of its key; `None` where no record has the whole key. The next generation of a
 /// replaced table starts with all columns of the one `before` it, so that they keep their types and do not vanish.
 /// `parent_id` is the type of the column for the parent's id, for a child table.
@@ -30,12 +23,12 @@ pub(super) fn create(
     before: Option<&Table>,
     parent_id: ColumnType,
     rows: &Rows,
-    maker: Maker,
+    page_id: i64,
 ) -> Result<Option<Table>, PageError> {
     let mut table = Table { name: place.name.clone(), has_row_id: place.has_row_id(), ..Table::default() };
     table.names.insert("_page_id".to_owned());
     // A generation that follows another one has its shape.
-    table.made_by = before.is_none().then_some(maker.read_id);
+    table.is_settled = before.is_some();
     let mut definitions: Vec<String> = Vec::new();
     if place.is_child() {
         definitions.push(format!("\"_parent_id\" {} NOT NULL", parent_id.declared()));
@@ -69,7 +62,7 @@ pub(super) fn create(
     }
     connection.execute_batch(&format!("CREATE TABLE {} ({})", quote(&place.name), definitions.join(", ")))?;
     for column in &table.columns {
-        record_column(connection, &place.name, column, maker.page_id)?;
+        record_column(connection, &place.name, column, page_id)?;
     }
     for column in before.into_iter().flat_map(|before| &before.columns) {
         if !table.by_key.contains_key(&column.source_key) {
@@ -80,7 +73,7 @@ pub(super) fn create(
             if table.names.contains(&column.name.to_ascii_lowercase()) {
                 column.name = column_name(&column.source_key, &table.names);
             }
-            add_column(connection, &mut table, column, maker.page_id)?;
+            add_column(connection, &mut table, column, page_id)?;
         }
     }
     Ok(Some(table))
@@ -91,14 +84,14 @@ pub(super) fn add_hinted(
     connection: &Connection,
     place: &Place<'_>,
     table: &mut Table,
-    maker: Maker,
+    page_id: i64,
 ) -> Result<bool, DbError> {
     let mut added = false;
     for (key, hint) in place.target.layout.hinted(&place.path) {
         if !table.by_key.contains_key(key) && table.columns.len() < COLUMNS_MAX {
             let (name, source_key) = (column_name(key, &table.names), key.to_owned());
             let column = Column { name, source_key, column_type: hint.into(), hint: Some(hint) };
-            add_column(connection, table, column, maker.page_id)?;
+            add_column(connection, table, column, page_id)?;
             added = true;
         }
     }
@@ -112,7 +105,7 @@ pub(super) fn add_columns(
     place: &Place<'_>,
     table: &mut Table,
     rows: &Rows,
-    maker: Maker,
+    page_id: i64,
 ) -> Result<bool, DbError> {
     let unknown: Vec<bool> = rows.keys().iter().map(|key| !table.by_key.contains_key(key)).collect();
     let mut types: Vec<Option<ColumnType>> = vec![None; unknown.len()];
@@ -132,7 +125,7 @@ pub(super) fn add_columns(
             let name = column_name(key, &table.names);
             let hint = place.target.layout.hint(&place.path, key);
             let column_type = hint.map_or(found, ColumnType::from);
-            add_column(connection, table, Column { name, source_key: key.clone(), column_type, hint }, maker.page_id)?;
+            add_column(connection, table, Column { name, source_key: key.clone(), column_type, hint }, page_id)?;
             added = true;
         }
     }

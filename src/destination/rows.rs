@@ -7,7 +7,6 @@ use super::changes::RowChange;
 use super::columns::json_text;
 use super::contract::Verdict;
 use super::error::PageError;
-use super::extend::Maker;
 use super::history::time_text;
 use super::keys::Key;
 use super::place::Place;
@@ -32,9 +31,8 @@ pub(super) fn write_page(
     }
     if !page.rows.is_empty() {
         let place = Place::written(target);
-        let maker = Maker { page_id, read_id: page.run.read_id };
-        if tables.prepare(transaction, &place, &page.rows, maker)? {
-            write_rows(transaction, tables, place, page, maker, &mut counts)?;
+        if tables.prepare(transaction, &place, &page.rows, page_id)? {
+            write_rows(transaction, tables, place, page, page_id, &mut counts)?;
         } else {
             for row in 0..page.rows.len() {
                 let reason = keys::why_keyless(&page.rows, row, target);
@@ -86,16 +84,16 @@ fn write_rows(
     tables: &mut Tables,
     place: Place<'_>,
     page: &Page,
-    maker: Maker,
+    page_id: i64,
     counts: &mut Counts,
 ) -> Result<(), PageError> {
     let target = &page.run.target;
     let rows = &page.rows;
-    make_extra(transaction, tables, &place, rows, maker)?;
+    make_extra(transaction, tables, &place, rows)?;
     tables.changes.watch(&place.name);
     let is_keyed = !tables.known(&place.name).primary_key.is_empty();
     let is_strict = target.layout.contract.is_strict();
-    let mut writer = RowWriter::new(transaction, tables, place, rows, maker)?;
+    let mut writer = RowWriter::new(transaction, tables, place, rows, page_id)?;
     let mut hashes = Vec::with_capacity(if is_keyed { rows.len() } else { 0 });
     for row in 0..rows.len() {
         writer.fill(row);
@@ -103,7 +101,7 @@ fn write_rows(
             match keys::key_of(writer.table, target, &writer.values)? {
                 Key::Hash(hash) => hashes.push(hash),
                 Key::Bad(reason) => {
-                    quarantine(transaction, maker.page_id, target, reason, &record_text(rows, row))?;
+                    quarantine(transaction, page_id, target, reason, &record_text(rows, row))?;
                     counts.quarantined += 1;
                     continue;
                 }
@@ -116,7 +114,7 @@ fn write_rows(
                 continue;
             }
             Verdict::Quarantine(reason) => {
-                quarantine(transaction, maker.page_id, target, &reason, &record_text(rows, row))?;
+                quarantine(transaction, page_id, target, &reason, &record_text(rows, row))?;
                 counts.quarantined += 1;
                 continue;
             }
@@ -139,26 +137,25 @@ fn make_extra(
     tables: &mut Tables,
     place: &Place<'_>,
     rows: &Rows,
-    maker: Maker,
 ) -> Result<(), PageError> {
     let table = tables.known(&place.name);
-    if !table.has_extra && needs_extra(table, place, rows, maker) {
+    if !table.has_extra && needs_extra(table, place, rows) {
         tables.add_extra(transaction, place)?;
     }
     for list in rows.lists() {
         let key = &rows.keys()[list.key()];
         if let Some(name) = tables.known(&place.name).children.get(key) {
-            make_extra(transaction, tables, &place.child(key, name), list.rows(), maker)?;
+            make_extra(transaction, tables, &place.child(key, name), list.rows())?;
         }
     }
     Ok(())
 }
 
 /// Whether any value of the page has no column that holds it unchanged, and is kept all the same.
-fn needs_extra(table: &Table, place: &Place<'_>, rows: &Rows, maker: Maker) -> bool {
+fn needs_extra(table: &Table, place: &Place<'_>, rows: &Rows) -> bool {
     let columns: Vec<Option<usize>> = rows.keys().iter().map(|key| table.by_key.get(key).copied()).collect();
     let keeps_misfits = place.keeps_misfits();
-    let keeps_unknown = table.may_grow(place, maker.read_id);
+    let keeps_unknown = table.may_grow(place);
     (0..rows.len()).any(|row| {
         rows.row(row).any(|(key, value)| match columns[key] {
             Some(column) => keeps_misfits && table.columns[column].fit(value).is_none(),

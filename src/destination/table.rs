@@ -3,8 +3,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use rusqlite::Connection;
 use rusqlite::types::ToSqlOutput;
-use rusqlite::{Connection, OptionalExtension};
 
 use super::DbError;
 use super::columns::{ColumnType, bind, quote};
@@ -55,8 +55,8 @@ pub(super) struct Table {
     pub(super) has_row_id: bool,
     /// The tables of the lists in its rows, by key.
     pub(super) children: HashMap<String, String>,
-    /// The read that made it.
-    pub(super) made_by: Option<i64>,
+    /// Whether the contract holds for it: a read is complete that found it or made it.
+    pub(super) is_settled: bool,
     /// Writes one row: the columns that are ours, those that records fill, then `_extra` where there is one.
     pub(super) write_sql: String,
     pub(super) names: HashSet<String>,
@@ -98,8 +98,8 @@ pub(super) fn load(connection: &Connection, place: &Place<'_>) -> Result<Option<
         table.push_child(key, child);
     }
     // A generation that follows another one has its shape.
-    let is_first = !place.is_next() || !table_exists(connection, place.final_name())?;
-    table.made_by = if is_first { made_by(connection, name)? } else { None };
+    let follows = place.is_next() && table_exists(connection, place.final_name())?;
+    table.is_settled = follows || was_read_to_the_end(connection, place)?;
     // A replaced table has the key and the child tables that its next generation will have.
     if !place.is_old() {
         let way_out = format!("run `highwater reset --drop-rows {}` to read it from the start", place.target.id);
@@ -165,11 +165,13 @@ fn hinted(connection: &Connection, place: &Place<'_>, mut column: Column) -> Res
     Ok((column, None))
 }
 
-/// The read whose page made the table.
-fn made_by(connection: &Connection, name: &str) -> Result<Option<i64>, DbError> {
-    let sql = "SELECT read_id FROM _hw_pages WHERE page_id =
-               (SELECT min(first_page_id) FROM _hw_columns WHERE \"table\" = ?1 OR \"column\" = ?1 AND type = 'table')";
-    Ok(connection.query_row(sql, [name], |row| row.get(0)).optional()?)
+/// Whether the read whose page made the table, or a later one, is complete.
+fn was_read_to_the_end(connection: &Connection, place: &Place<'_>) -> Result<bool, DbError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM _hw_runs WHERE source = ?2 AND resource = ?3 AND outcome = 'complete'
+               AND read_id >= coalesce((SELECT read_id FROM _hw_pages WHERE page_id =
+                 (SELECT min(first_page_id) FROM _hw_columns WHERE \"table\" = ?1 OR \"column\" = ?1 AND type = 'table')), 0))";
+    let id = &place.target.id;
+    Ok(connection.query_row(sql, [&*place.name, &*id.source, &*id.resource], |row| row.get(0))?)
 }
 
 /// The columns of the table's PRIMARY KEY, and those of its UNIQUE constraint.
@@ -237,15 +239,14 @@ impl Table {
         }
     }
 
-    /// Whether lists in its rows may get tables: the contract of the resource says so, or it is still being made, by
-    /// its first read.
-    pub(super) fn may_branch(&self, place: &Place<'_>, read_id: i64) -> bool {
-        place.target.layout.contract.tables == ContractMode::Evolve || self.made_by == Some(read_id)
+    /// Whether lists in its rows may get tables: the contract of the resource says so, or does not hold yet.
+    pub(super) fn may_branch(&self, place: &Place<'_>) -> bool {
+        place.target.layout.contract.tables == ContractMode::Evolve || !self.is_settled
     }
 
     /// The same for columns.
-    pub(super) fn may_grow(&self, place: &Place<'_>, read_id: i64) -> bool {
-        place.target.layout.contract.columns == ContractMode::Evolve || self.made_by == Some(read_id)
+    pub(super) fn may_grow(&self, place: &Place<'_>) -> bool {
+        place.target.layout.contract.columns == ContractMode::Evolve || !self.is_settled
     }
 }
 

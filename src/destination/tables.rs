@@ -8,7 +8,7 @@ use super::DbError;
 use super::changes::Changes;
 use super::columns::ColumnType;
 use super::error::PageError;
-use super::extend::{self, Maker};
+use super::extend;
 use super::family;
 use super::place::{Place, staging_table};
 use super::table::{self, Table};
@@ -81,7 +81,7 @@ impl Tables {
         connection: &Connection,
         place: &Place<'_>,
         rows: &Rows,
-        maker: Maker,
+        page_id: i64,
     ) -> Result<bool, PageError> {
         let mut table = match self.at(connection, place)? {
             // Nothing is copied for a page like those before it.
@@ -89,16 +89,16 @@ impl Tables {
             Some(table) => table.clone(),
             None => {
                 let before = self.before(connection, place)?;
-                let made = extend::create(connection, place, before.as_ref(), ColumnType::Integer, rows, maker)?;
+                let made = extend::create(connection, place, before.as_ref(), ColumnType::Integer, rows, page_id)?;
                 let Some(table) = made else { return Ok(false) };
                 self.add(place, table.clone());
-                before.map_or(Ok(()), |before| self.follow(connection, place, &before, maker))?;
+                before.map_or(Ok(()), |before| self.follow(connection, place, &before, page_id))?;
                 self.known[&place.name].clone()
             }
         };
-        self.extend(connection, place, &mut table, rows, maker)?;
+        self.extend(connection, place, &mut table, rows, page_id)?;
         for list in rows.lists() {
-            self.prepare_list(connection, place, rows, list, maker)?;
+            self.prepare_list(connection, place, rows, list, page_id)?;
         }
         Ok(true)
     }
@@ -109,11 +109,11 @@ impl Tables {
         place: &Place<'_>,
         table: &mut Table,
         rows: &Rows,
-        maker: Maker,
+        page_id: i64,
     ) -> Result<(), DbError> {
-        let mut added = extend::add_hinted(connection, place, table, maker)?;
-        if table.may_grow(place, maker.read_id) {
-            added |= extend::add_columns(connection, place, table, rows, maker)?;
+        let mut added = extend::add_hinted(connection, place, table, page_id)?;
+        if table.may_grow(place) {
+            added |= extend::add_columns(connection, place, table, rows, page_id)?;
         }
         if added {
             self.add(place, table.clone());
@@ -128,21 +128,21 @@ impl Tables {
         place: &Place<'_>,
         rows: &Rows,
         list: &List,
-        maker: Maker,
+        page_id: i64,
     ) -> Result<(), PageError> {
         let key = &rows.keys()[list.key()];
         let parent = &self.known[&place.name];
         if let Some(name) = parent.children.get(key) {
             let child = place.child(key, name);
-            self.prepare(connection, &child, list.rows(), maker)?;
+            self.prepare(connection, &child, list.rows(), page_id)?;
             return Ok(());
         }
         let is_wanted = place.target.layout.declares(&place.child(key, "").path);
-        if is_wanted || parent.may_branch(place, maker.read_id) {
+        if is_wanted || parent.may_branch(place) {
             let name = family::child_name(connection, place, &parent.names, key)?;
             let child = place.child(key, &if place.is_next() { staging_table(&name) } else { name });
-            self.make_child(connection, place, &child, key, None, maker)?;
-            self.prepare(connection, &child, list.rows(), maker)?;
+            self.make_child(connection, place, &child, key, None, page_id)?;
+            self.prepare(connection, &child, list.rows(), page_id)?;
         }
         Ok(())
     }
@@ -154,11 +154,11 @@ impl Tables {
         child: &Place<'_>,
         key: &str,
         before: Option<&Table>,
-        maker: Maker,
+        page_id: i64,
     ) -> Result<(), PageError> {
         let id = self.known[&parent.name].id_type();
-        family::record_child(connection, &parent.name, key, &child.name, maker.page_id)?;
-        if let Some(table) = extend::create(connection, child, before, id, &Rows::default(), maker)? {
+        family::record_child(connection, &parent.name, key, &child.name, page_id)?;
+        if let Some(table) = extend::create(connection, child, before, id, &Rows::default(), page_id)? {
             self.add(child, table);
         }
         if let Some(parent) = self.known.get_mut(&parent.name) {
@@ -181,13 +181,13 @@ impl Tables {
         connection: &Connection,
         place: &Place<'_>,
         before: &Table,
-        maker: Maker,
+        page_id: i64,
     ) -> Result<(), PageError> {
         for (key, name) in before.children.iter().filter(|_| place.may_have_children()) {
             let child = place.child(key, &staging_table(name));
             let Some(before) = self.before(connection, &child)? else { continue };
-            self.make_child(connection, place, &child, key, Some(&before), maker)?;
-            self.follow(connection, &child, &before, maker)?;
+            self.make_child(connection, place, &child, key, Some(&before), page_id)?;
+            self.follow(connection, &child, &before, page_id)?;
         }
         Ok(())
     }

@@ -8,7 +8,6 @@ use rusqlite::{CachedStatement, Connection, params};
 
 use super::columns::quote;
 use super::error::PageError;
-use super::extend::Maker;
 use super::place::Place;
 use super::rows::object_text;
 use super::table::Table;
@@ -59,10 +58,10 @@ impl<'w> RowWriter<'w> {
         tables: &'w Tables,
         place: Place<'w>,
         rows: &'w Rows,
-        maker: Maker,
+        page_id: i64,
     ) -> Result<Self, PageError> {
         let table = tables.known(&place.name);
-        let without_column = if table.may_grow(&place, maker.read_id) { Field::Extra } else { Field::New };
+        let without_column = if table.may_grow(&place) { Field::Extra } else { Field::New };
         let field = |key| table.by_key.get(key).map_or(without_column, |column| Field::Column(*column));
         let mut lists = Vec::with_capacity(table.children.len());
         for (key, name) in &table.children {
@@ -73,7 +72,7 @@ impl<'w> RowWriter<'w> {
                 cut.push(connection.prepare_cached(&sql)?);
             }
             let rows = match list {
-                Some(list) => Some((list, RowWriter::new(connection, tables, child, list.rows(), maker)?)),
+                Some(list) => Some((list, RowWriter::new(connection, tables, child, list.rows(), page_id)?)),
                 None => None,
             };
             let key = rows.as_ref().map_or(usize::MAX, |(list, _)| list.key());
@@ -99,7 +98,7 @@ impl<'w> RowWriter<'w> {
             extra: Vec::new(),
             insert: connection.prepare_cached(&table.write_sql)?,
             find,
-            page_id: maker.page_id,
+            page_id,
             place,
             table,
             rows,

@@ -305,10 +305,16 @@ fn records_that_the_contract_sets_aside_fail_the_run_like_all_others() {
 }
 
 #[test]
-fn the_read_that_makes_a_table_makes_its_columns_whatever_the_contract_says() {
-    let keys = format!("{NESTED}\nschema_contract = \"freeze\"");
+fn until_a_first_read_is_complete_its_pages_make_the_tables_whatever_the_contract_says() {
+    for resume in ["24h", "0s"] {
+        first_read(resume);
+    }
+}
+
+/// In one read over two runs, or in a second read because the first was given up.
+fn first_read(resume: &str) {
+    let keys = format!("{NESTED}\nresume_within = \"{resume}\"\nschema_contract = \"freeze\"");
     let (pages, _api, workspace) = shop(&[FIRST, r#"[{"id":2,"b":1,"notes":[{"n":1}]}]"#, DOWN], &keys);
-    // It goes on in another run, and is still the same read.
     workspace.sync(69);
     pages.set(&[FIRST, r#"[{"id":2,"b":1,"notes":[{"n":1}]}]"#, r#"[{"id":3,"c":1,"notes":[{"m":1}]}]"#]);
     workspace.sync(0);
