@@ -11,17 +11,17 @@ use serde::Deserializer;
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::page::{Cell, CellKind, Rejected, Rows, Span, Text};
+use crate::page::{Cell, CellKind, Rejected, Rows, Span, Text, number};
 
 mod csv;
 mod jsonl;
-mod number;
+mod nest;
 mod value;
 mod xml;
 
 pub use csv::csv;
 pub use jsonl::jsonl;
-use number::number;
+pub use nest::nest;
 pub(crate) use value::value;
 pub use xml::{Xml, xml};
 

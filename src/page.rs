@@ -10,13 +10,17 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 mod edit;
+mod layout;
+mod number;
 mod rows;
 mod slots;
 mod validators;
 
 pub use edit::{Fate, NewValue};
+pub use layout::{ColumnHint, ContractMode, HintType, Layout, SchemaContract};
+pub(crate) use number::number;
 pub(crate) use rows::{Cell, CellKind, Span};
-pub use rows::{Rejected, Rows, Text, Value};
+pub use rows::{List, Rejected, Rows, Text, Value};
 pub use slots::{Room, Slot, Slots, Turn, Turns};
 pub use validators::{Validators, Validity};
 
@@ -66,6 +70,8 @@ pub struct Target {
     pub primary_key: Vec<String>,
     /// How records become rows.
     pub disposition: WriteDisposition,
+    /// How they are laid out in tables.
+    pub layout: Layout,
 }
 
 /// Why a read ended.

@@ -127,6 +127,7 @@ pub(super) fn choice_for(choices: &[Schema], node: &Node) -> Option<Schema> {
         Shape::List { .. } => matches!(node.value, Value::List(_)),
         Shape::Names(_) | Shape::Table(_) => matches!(node.value, Value::Table(_)),
         Shape::Scalar(scalar) => scalar.accepts(node),
+        Shape::Words(_) => node.text().is_some(),
         _ => false,
     })
 }

@@ -1,7 +1,7 @@
 //! One JSON text as a value of a record, by the same rules as the fields of a page.
 
-use super::number::number;
 use super::{NESTING_MAX, nesting};
+use crate::page::number;
 use crate::page::{CellKind, NewValue};
 
 /// The value that a valid JSON text stands for; `None` where it cannot be in a row: a text with an escape for no

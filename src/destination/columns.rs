@@ -6,8 +6,9 @@
 
 use std::collections::HashSet;
 
-use rusqlite::types::ValueRef;
+use rusqlite::types::{ToSqlOutput, ValueRef};
 
+use super::hints::is_timestamp;
 use crate::page::Value;
 
 /// What a column was declared to hold, from the first values that came.
@@ -21,7 +22,23 @@ pub(super) enum ColumnType {
     Json,
     /// Numbers as exact text: some of the first ones fit neither a 64-bit integer nor a double.
     Number,
+    /// RFC 3339, as text; only where the user says so.
+    Timestamp,
+    /// Values of every kind, as their JSON text; only where the user says so.
+    AnyJson,
 }
+
+/// All of them.
+const COLUMN_TYPES: [ColumnType; 8] = [
+    ColumnType::Integer,
+    ColumnType::Real,
+    ColumnType::Text,
+    ColumnType::Boolean,
+    ColumnType::Json,
+    ColumnType::Number,
+    ColumnType::Timestamp,
+    ColumnType::AnyJson,
+];
 
 impl ColumnType {
     /// The type in `CREATE TABLE`.
@@ -30,7 +47,7 @@ impl ColumnType {
             Self::Integer => "INTEGER",
             Self::Real => "REAL",
             Self::Boolean => "BOOLEAN",
-            Self::Text | Self::Json | Self::Number => "TEXT",
+            Self::Text | Self::Json | Self::Number | Self::Timestamp | Self::AnyJson => "TEXT",
         }
     }
 
@@ -43,19 +60,20 @@ impl ColumnType {
             Self::Boolean => "boolean",
             Self::Json => "json",
             Self::Number => "number",
+            Self::Timestamp => "timestamp",
+            Self::AnyJson => "any_json",
         }
     }
 
     pub(super) fn from_str(text: &str) -> Option<Self> {
-        [Self::Integer, Self::Real, Self::Text, Self::Boolean, Self::Json, Self::Number]
-            .into_iter()
-            .find(|known| known.as_str() == text)
+        COLUMN_TYPES.into_iter().find(|known| known.as_str() == text)
     }
 
     /// The type for a column in which `value` is the first one; `null` says nothing.
     pub(super) fn of(value: Value<'_>) -> Option<Self> {
         match value {
-            Value::Null => None,
+            // A list whose objects are rows of a child table needs no column.
+            Value::Null | Value::List(_) => None,
             Value::Bool(_) => Some(Self::Boolean),
             Value::Integer(..) => Some(Self::Integer),
             Value::Real(..) => Some(Self::Real),
@@ -90,38 +108,36 @@ fn is_negative_zero(value: f64) -> bool {
 }
 
 /// What is bound for `value` in a column of type `column`; `None` for a misfit.
-pub(super) fn bind(column: ColumnType, value: Value<'_>) -> Option<ValueRef<'_>> {
-    use ColumnType::{Boolean, Integer, Json, Number, Real, Text};
-    Some(match (column, value) {
+pub(super) fn bind(column: ColumnType, value: Value<'_>) -> Option<ToSqlOutput<'_>> {
+    use ColumnType::{AnyJson, Boolean, Integer, Json, Number, Real, Text, Timestamp};
+    Some(ToSqlOutput::Borrowed(match (column, value) {
         (_, Value::Null) => ValueRef::Null,
         (Boolean, Value::Bool(value)) => ValueRef::Integer(value.into()),
         (Integer, Value::Integer(value, _)) => ValueRef::Integer(value),
         (Real, Value::Integer(value, _)) if value.unsigned_abs() <= REAL_INTEGER_MAX => ValueRef::Integer(value),
         (Real, Value::Real(value, _)) if !is_negative_zero(value) => ValueRef::Real(value),
         (Integer, Value::Real(value, _)) if stays_real(value) => ValueRef::Real(value),
-        (Number, Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text)) => ValueRef::Text(text),
-        (Text, Value::Text(text)) | (Json, Value::Json(text)) => ValueRef::Text(text),
+        (Number | AnyJson, Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text)) => {
+            ValueRef::Text(text)
+        }
+        (Text, Value::Text(text)) => ValueRef::Text(text),
+        (Timestamp, Value::Text(text)) if is_timestamp(text) => ValueRef::Text(text),
+        (Json | AnyJson, Value::Json(text) | Value::List(text)) => ValueRef::Text(text),
+        (AnyJson, Value::Bool(_) | Value::Text(_)) => return Some(ToSqlOutput::Owned(value.json_text().into())),
         _ => return None,
-    })
+    }))
 }
 
 /// Columns that are ours in every data table; a key of an API that has such a name gets another one.
-pub(super) const RESERVED: [&str; 4] = ["_page_id", "_extra", "_parent_id", "_list_idx"];
+pub(super) const RESERVED: [&str; 5] = ["_page_id", "_extra", "_parent_id", "_list_idx", "_row_id"];
 
 /// A column name longer than this is cut: it would not be typed by anybody.
-const NAME_BYTES_MAX: usize = 128;
+pub(super) const NAME_BYTES_MAX: usize = 128;
 
 /// The column for a record key: the key itself, unless it is empty, too long, has a NUL, is one of ours, or is
 /// taken in lower or upper case. Then a part of its hash is added.
 pub(super) fn column_name(key: &str, taken: &HashSet<String>) -> String {
-    let mut name: String = key.replace('\0', "_");
-    if name.len() > NAME_BYTES_MAX {
-        let mut end = NAME_BYTES_MAX;
-        while !name.is_char_boundary(end) {
-            end -= 1;
-        }
-        name.truncate(end);
-    }
+    let name = cut(key.replace('\0', "_"));
     let folded = name.to_ascii_lowercase();
     if name == key && !key.is_empty() && !RESERVED.contains(&folded.as_str()) && !taken.contains(&folded) {
         return name;
@@ -137,7 +153,13 @@ pub(super) fn column_name(key: &str, taken: &HashSet<String>) -> String {
     free
 }
 
-fn stable_hash(key: &str) -> u32 {
+/// A name that is not too long.
+pub(super) fn cut(mut name: String) -> String {
+    name.truncate(name.floor_char_boundary(NAME_BYTES_MAX));
+    name
+}
+
+pub(super) fn stable_hash(key: &str) -> u32 {
     // FNV-1a: the name must be the same in every version of the standard library.
     key.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
@@ -157,44 +179,38 @@ mod tests {
     fn holds(column: ColumnType, value: Value<'_>) -> Option<rusqlite::types::Value> {
         let connection = rusqlite::Connection::open_in_memory().unwrap();
         connection.execute_batch(&format!("CREATE TABLE t (c {})", column.declared())).unwrap();
-        let bound = rusqlite::types::ToSqlOutput::Borrowed(bind(column, value)?);
+        let bound = bind(column, value)?;
         connection.execute("INSERT INTO t VALUES (?1)", [bound]).unwrap();
         Some(connection.query_row("SELECT c FROM t", [], |row| row.get(0)).unwrap())
     }
 
-    const TYPES: [ColumnType; 6] = [
-        ColumnType::Integer,
-        ColumnType::Real,
-        ColumnType::Text,
-        ColumnType::Boolean,
-        ColumnType::Json,
-        ColumnType::Number,
-    ];
-
     #[test]
     fn a_column_holds_one_kind_of_value() {
-        use ColumnType::{Boolean, Integer, Json, Number, Real, Text};
+        use ColumnType::{AnyJson, Boolean, Integer, Json, Number, Real, Text, Timestamp};
         let big = Value::Number(b"123456789012345678901234567890");
-        let cases: [(Value<'_>, &[ColumnType]); 10] = [
-            (Value::Integer(1, b"1"), &[Integer, Real, Number]),
-            (Value::Integer((1 << 53) + 1, b"9007199254740993"), &[Integer, Number]),
-            (Value::Real(5.5, b"5.5"), &[Integer, Real, Number]),
-            (Value::Real(3.953030112181507e17, b"3.953030112181507e17"), &[Real, Number]),
-            (big, &[Number]),
-            (Value::Real(-0.0, b"-0.0"), &[Number]),
-            (Value::Text(b"007"), &[Text]),
-            (Value::Bool(true), &[Boolean]),
-            (Value::Json(b"[1]"), &[Json]),
-            (Value::Null, &TYPES),
+        let cases: [(Value<'_>, &[ColumnType]); 11] = [
+            (Value::Integer(1, b"1"), &[Integer, Real, Number, AnyJson]),
+            (Value::Integer((1 << 53) + 1, b"9007199254740993"), &[Integer, Number, AnyJson]),
+            (Value::Real(5.5, b"5.5"), &[Integer, Real, Number, AnyJson]),
+            (Value::Real(3.953030112181507e17, b"3.953030112181507e17"), &[Real, Number, AnyJson]),
+            (big, &[Number, AnyJson]),
+            (Value::Real(-0.0, b"-0.0"), &[Number, AnyJson]),
+            (Value::Text(b"007"), &[Text, AnyJson]),
+            (Value::Text(b"2024-02-29T23:59:60+01:00"), &[Text, Timestamp, AnyJson]),
+            (Value::Bool(true), &[Boolean, AnyJson]),
+            (Value::Json(b"[1]"), &[Json, AnyJson]),
+            (Value::Null, &COLUMN_TYPES),
         ];
         for (value, fitting) in cases {
-            for column in TYPES {
+            for column in COLUMN_TYPES {
                 assert_eq!(bind(column, value).is_some(), fitting.contains(&column), "{value:?} in {column:?}");
             }
         }
         assert_eq!(holds(Number, big), Some("123456789012345678901234567890".to_owned().into()));
         assert_eq!(holds(Integer, Value::Real(5.5, b"5.5")), Some(5.5.into()));
         assert_eq!(holds(Text, Value::Text(b"007")), Some("007".to_owned().into()));
+        assert_eq!(holds(AnyJson, Value::Text(b"a\"7")), Some(r#""a\"7""#.to_owned().into()));
+        assert_eq!(holds(AnyJson, Value::Bool(true)), Some("true".to_owned().into()));
     }
 
     #[test]
@@ -230,7 +246,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_text_is_stored_byte_for_byte_or_is_a_misfit(text in "[ \t\x0b+.0-9eExX-]{0,6}|\\PC{0,6}|[0-9]{1,25}") {
-            for column in TYPES {
+            for column in COLUMN_TYPES.into_iter().filter(|column| *column != ColumnType::AnyJson) {
                 if let Some(stored) = holds(column, Value::Text(text.as_bytes())) {
                     prop_assert_eq!(stored, rusqlite::types::Value::Text(text.clone()), "{:?}", column);
                 }

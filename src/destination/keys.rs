@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::columns::ColumnType;
+use super::columns::{ColumnType, bind};
 use super::error::PageError;
 use super::table::Table;
 use crate::page::{Rows, Target, Value, WriteDisposition};
@@ -17,13 +17,17 @@ fn key_type(value: Value<'_>) -> Option<ColumnType> {
         Value::Real(..) => Some(ColumnType::Real),
         Value::Text(_) => Some(ColumnType::Text),
         Value::Number(_) => Some(ColumnType::Number),
-        Value::Null | Value::Bool(_) | Value::Json(_) => None,
+        Value::Null | Value::Bool(_) | Value::Json(_) | Value::List(_) => None,
     }
 }
 
 /// Whether keys of type `found` can stand in a key column of type `column` without two keys becoming one, or one two.
 fn takes_key(column: ColumnType, found: ColumnType) -> bool {
-    column == found || (column == ColumnType::Number && found == ColumnType::Integer)
+    column == found
+        || matches!(
+            (column, found),
+            (ColumnType::Number, ColumnType::Integer) | (ColumnType::Timestamp, ColumnType::Text)
+        )
 }
 
 /// The type of a key column, which all keys of the page must share; `None` where no record has the key.
@@ -59,6 +63,15 @@ fn too_large(target: &Target, key: &str) -> PageError {
     ))
 }
 
+/// A NULL in its place would be no key.
+fn not_exactly(key: &str, column: ColumnType) -> PageError {
+    PageError::Contract(format!(
+        "a record has a primary key {key:?} that a column of type {} cannot hold exactly; give it another type in \
+         `columns`, or another `primary_key`",
+        column.as_str()
+    ))
+}
+
 /// The key of one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
@@ -76,7 +89,12 @@ pub(super) fn key_of(table: &Table, target: &Target, values: &[Value<'_>]) -> Re
         let column_type = table.columns[*column].column_type;
         match key_type(value) {
             None => return Ok(Key::Bad(no_key(value))),
-            Some(found) if takes_key(column_type, found) => hash(value, &mut hasher),
+            Some(found) if takes_key(column_type, found) && bind(column_type, value).is_some() => {
+                hash(value, &mut hasher);
+            }
+            Some(found) if found == column_type || column_type == ColumnType::Timestamp => {
+                return Err(not_exactly(name, column_type));
+            }
             Some(ColumnType::Number) if column_type == ColumnType::Integer => return Err(too_large(target, name)),
             Some(found) => return Err(type_changed(name, column_type, found)),
         }
@@ -88,7 +106,7 @@ fn hash(value: Value<'_>, hasher: &mut DefaultHasher) {
     match value {
         Value::Integer(value, _) => value.hash(hasher),
         Value::Real(value, _) => value.to_bits().hash(hasher),
-        Value::Number(text) | Value::Text(text) | Value::Json(text) => text.hash(hasher),
+        Value::Number(text) | Value::Text(text) | Value::Json(text) | Value::List(text) => text.hash(hasher),
         Value::Null | Value::Bool(_) => {}
     }
 }

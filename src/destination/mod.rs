@@ -16,20 +16,27 @@ mod boundary;
 mod changes;
 mod columns;
 mod commit;
+mod contract;
 mod coverage;
 mod error;
+mod extend;
+mod family;
+mod hints;
 mod history;
 mod keys;
 mod lock;
 mod meta;
 mod partitions;
+mod place;
 mod rows;
 mod runs;
 mod schema;
 mod sqlite;
+mod swap;
 mod table;
 mod tables;
 mod validators;
+mod writer;
 
 pub use batch::{Batch, Committed, Counts, Delivery, Ending, Outcome, PartitionFailed, PassEnd};
 pub use error::DbError;
@@ -130,6 +137,7 @@ mod tests {
             table: "s_r".to_owned(),
             primary_key: Vec::new(),
             disposition: WriteDisposition::Append,
+            layout: Default::default(),
         };
         let start = RunStart {
             kind: RunKind::Sync,

@@ -4,10 +4,9 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, Transaction, params};
 
 use super::batch::PartitionFailed;
-use super::columns::quote;
 use super::history::{now_text, table_exists};
-use super::tables::staging_table;
-use super::{Db, DbError, boundary};
+use super::place::staging_table;
+use super::{Db, DbError, boundary, family};
 use crate::page::{Page, ResourceId, Run, StopReason, Target, WriteDisposition};
 
 /// What is stored about a partition that is to be read.
@@ -168,17 +167,15 @@ fn take_back(transaction: &Transaction<'_>, target: &Target, read_id: i64) -> Re
     if !table_exists(transaction, &table)? {
         return Ok(());
     }
-    let sql =
-        format!("DELETE FROM {} WHERE _page_id IN (SELECT page_id FROM _hw_pages WHERE read_id = ?1)", quote(&table));
     boundary::take_back(transaction, read_id)?;
-    let taken_back = transaction.execute(&sql, [read_id]).map_err(|error| refused(target, error))?;
+    let taken_back = family::take_back(transaction, &table, read_id).map_err(|error| refused(target, error))?;
     tracing::info!(resource = %target.id, rows = taken_back, "took back the rows of an unfinished read");
     Ok(())
 }
 
 /// A table of data can have triggers of the user: what they refuse concerns this resource alone.
-fn refused(target: &Target, error: rusqlite::Error) -> DbError {
-    match DbError::from(error) {
+fn refused(target: &Target, error: DbError) -> DbError {
+    match error {
         DbError::Sqlite(error) => DbError::TableTaken {
             resource: target.id.to_string(),
             table: target.table.clone(),

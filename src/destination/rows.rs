@@ -1,18 +1,19 @@
 //! The records of one page: those with a key become rows, the others are set aside, and a line says how many.
 
-use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Transaction, params};
 
 use super::batch::Counts;
 use super::changes::RowChange;
-use super::columns::bind;
+use super::contract::Verdict;
 use super::error::PageError;
 use super::history::time_text;
 use super::keys::Key;
+use super::place::Place;
 use super::table::Table;
-use super::tables::{Tables, staging_table};
+use super::tables::Tables;
+use super::writer::RowWriter;
 use super::{DbError, keys};
-use crate::page::{Page, Rows, Target, Value, WriteDisposition};
+use crate::page::{Page, Rows, Target, Value};
 
 /// Writes a page: its rows, its quarantined records, and its line in the ledger.
 pub(super) fn write_page(
@@ -28,12 +29,9 @@ pub(super) fn write_page(
         counts.quarantined += 1;
     }
     if !page.rows.is_empty() {
-        let name = match target.disposition {
-            WriteDisposition::Replace => staging_table(&target.table),
-            WriteDisposition::Append | WriteDisposition::Merge => target.table.clone(),
-        };
-        if tables.prepare(transaction, &name, target, &page.rows, page_id)? {
-            write_rows(transaction, tables, &name, page, page_id, &mut counts)?;
+        let place = Place::written(target);
+        if tables.prepare(transaction, &place, &page.rows, page_id)? {
+            write_rows(transaction, tables, place, page, page_id, &mut counts)?;
         } else {
             for row in 0..page.rows.len() {
                 let reason = keys::why_keyless(&page.rows, row, target);
@@ -83,42 +81,23 @@ fn enter_page(transaction: &Transaction<'_>, page: &Page, page_id: i64, counts: 
 fn write_rows(
     transaction: &Transaction<'_>,
     tables: &mut Tables,
-    name: &str,
+    place: Place<'_>,
     page: &Page,
     page_id: i64,
     counts: &mut Counts,
 ) -> Result<(), PageError> {
     let target = &page.run.target;
     let rows = &page.rows;
-    let table = tables.known(name);
-    let columns: Vec<Option<usize>> = rows.keys().iter().map(|key| table.by_key.get(key).copied()).collect();
-    if !table.has_extra && needs_extra(table, rows, &columns) {
-        tables.add_extra(transaction, name, target)?;
-    }
-    tables.changes.watch(name);
-    let table = tables.known(name);
-    let is_keyed = !table.primary_key.is_empty();
-    let mut statement = transaction.prepare_cached(&table.write_sql)?;
-    let mut values = vec![Value::Null; table.columns.len()];
-    let mut bound = vec![ValueRef::Null; table.columns.len()];
-    let mut extra = Vec::new();
+    make_extra(transaction, tables, &place, rows)?;
+    tables.changes.watch(&place.name);
+    let is_keyed = !tables.known(&place.name).primary_key.is_empty();
+    let is_strict = target.layout.contract.is_strict();
+    let mut writer = RowWriter::new(transaction, tables, place, rows, page_id)?;
     let mut hashes = Vec::with_capacity(if is_keyed { rows.len() } else { 0 });
     for row in 0..rows.len() {
-        values.fill(Value::Null);
-        bound.fill(ValueRef::Null);
-        extra.clear();
-        for (key, value) in rows.row(row).filter(|(_, value)| *value != Value::Null) {
-            let fitting = columns[key].and_then(|column| {
-                values[column] = value;
-                bind(table.columns[column].column_type, value).map(|fitting| (column, fitting))
-            });
-            match fitting {
-                Some((column, fitting)) => bound[column] = fitting,
-                None => extra.push((key, value)),
-            }
-        }
+        writer.fill(row);
         if is_keyed {
-            match keys::key_of(table, target, &values)? {
+            match keys::key_of(writer.table, target, &writer.values)? {
                 Key::Hash(hash) => hashes.push(hash),
                 Key::Bad(reason) => {
                     quarantine(transaction, page_id, target, reason, &record_text(rows, row))?;
@@ -127,30 +106,59 @@ fn write_rows(
                 }
             }
         }
-        statement.raw_bind_parameter(1, page_id)?;
-        for (place, value) in (2..).zip(&bound) {
-            statement.raw_bind_parameter(place, ToSqlOutput::Borrowed(*value))?;
+        match if is_strict { writer.judge(row)? } else { Verdict::Keep } {
+            Verdict::Keep => {}
+            Verdict::Discard => {
+                counts.filtered += 1;
+                continue;
+            }
+            Verdict::Quarantine(reason) => {
+                quarantine(transaction, page_id, target, &reason, &record_text(rows, row))?;
+                counts.quarantined += 1;
+                continue;
+            }
         }
-        if table.has_extra {
-            let text = (!extra.is_empty()).then(|| object_text(rows, extra.iter().copied()));
-            statement.raw_bind_parameter(bound.len() + 2, text)?;
-        }
-        statement.raw_execute()?;
-        match tables.changes.take(row) {
+        writer.write()?;
+        let change = tables.changes.take(row);
+        let lists_changed = writer.write_lists(transaction, row, change == RowChange::Inserted)?;
+        match change {
             RowChange::Inserted => counts.inserted += 1,
-            RowChange::Updated => counts.updated += 1,
-            RowChange::Unchanged => counts.unchanged += 1,
+            RowChange::Unchanged if !lists_changed => counts.unchanged += 1,
+            RowChange::Updated | RowChange::Unchanged => counts.updated += 1,
         }
     }
     keys::tell_records_apart(target, hashes)
 }
 
-/// Whether any value of the page has no column that holds it unchanged.
-fn needs_extra(table: &Table, rows: &Rows, columns: &[Option<usize>]) -> bool {
+/// Adds the column for what fits no other wherever the rows, or the lists in them, need it.
+fn make_extra(
+    transaction: &Transaction<'_>,
+    tables: &mut Tables,
+    place: &Place<'_>,
+    rows: &Rows,
+) -> Result<(), PageError> {
+    let table = tables.known(&place.name);
+    if !table.has_extra && needs_extra(table, place, rows) {
+        tables.add_extra(transaction, place)?;
+    }
+    for list in rows.lists() {
+        let key = &rows.keys()[list.key()];
+        if let Some(name) = tables.known(&place.name).children.get(key) {
+            make_extra(transaction, tables, &place.child(key, name), list.rows())?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether any value of the page has no column that holds it unchanged, and is kept all the same.
+fn needs_extra(table: &Table, place: &Place<'_>, rows: &Rows) -> bool {
+    let columns: Vec<Option<usize>> = rows.keys().iter().map(|key| table.by_key.get(key).copied()).collect();
+    let keeps_misfits = place.keeps_misfits();
+    let keeps_unknown = table.may_grow(place);
     (0..rows.len()).any(|row| {
         rows.row(row).any(|(key, value)| match columns[key] {
-            Some(column) => bind(table.columns[column].column_type, value).is_none(),
-            None => value != Value::Null,
+            Some(column) => keeps_misfits && table.columns[column].fit(value).is_none(),
+            None => keeps_unknown && !matches!(value, Value::Null | Value::List(_)),
         })
     })
 }
@@ -176,7 +184,7 @@ fn record_text(rows: &Rows, row: usize) -> String {
 }
 
 /// Fields as a JSON object.
-fn object_text<'a>(rows: &Rows, fields: impl Iterator<Item = (usize, Value<'a>)>) -> String {
+pub(super) fn object_text<'a>(rows: &Rows, fields: impl Iterator<Item = (usize, Value<'a>)>) -> String {
     let fields: Vec<String> = fields
         .map(|(key, value)| format!("{}:{}", serde_json::Value::String(rows.keys()[key].clone()), value.json_text()))
         .collect();

@@ -6,9 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::history::{Begun, RunStart, now_text};
+use super::place::staging_table;
 use super::table::NOT_OURS;
-use super::tables::{Tables, staging_table};
-use super::{DbError, partitions, sqlite, validators};
+use super::tables::Tables;
+use super::{DbError, family, partitions, sqlite, validators};
 use crate::page::{ResourceId, RunKind, StopReason, WriteDisposition};
 use crate::units::Timespan;
 
@@ -193,6 +194,9 @@ fn why_taken(transaction: &Transaction<'_>, table: &str) -> Result<Option<String
         .optional()?;
     if resource.is_some() {
         return Ok(resource);
+    }
+    if let Some(parent) = family::parent_of(transaction, table)? {
+        return Ok(Some(format!("is a child table of {parent}; give this resource another `table`")));
     }
     let ours: bool =
         transaction

@@ -2,21 +2,17 @@
 
 use std::collections::HashMap;
 
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::Connection;
 
 use super::DbError;
 use super::changes::Changes;
-use super::columns::quote;
+use super::columns::ColumnType;
 use super::error::PageError;
-use super::history::table_exists;
+use super::extend;
+use super::family;
+use super::place::{Place, staging_table};
 use super::table::{self, Table};
-use crate::page::{Rows, Target};
-
-/// The table in which the next generation of a replaced table grows.
-pub(super) fn staging_table(table: &str) -> String {
-    format!("_hw_next_{table}")
-}
+use crate::page::{List, Rows, Target};
 
 /// Everything the writer knows about its tables.
 #[derive(Debug, Default)]
@@ -56,55 +52,156 @@ impl Tables {
         self.known.clear();
     }
 
-    /// The table as it is in the file; `None` where it does not exist.
+    /// The table as it is in the file, with its child tables; `None` where it does not exist.
     pub(super) fn get(
         &mut self,
         connection: &Connection,
         name: &str,
         target: &Target,
     ) -> Result<Option<&Table>, DbError> {
-        if !self.known.contains_key(name) {
-            let Some(table) = table::load(connection, name, target)? else { return Ok(None) };
-            self.known.insert(name.to_owned(), table);
-        }
-        Ok(self.known.get(name))
+        self.at(connection, &Place::named(name, target))
     }
 
-    /// Makes the table, or extends it, so that it has a column for every key of `rows`, inside the transaction.
-    /// `false` where there is no table yet and no record has the whole key.
+    fn at(&mut self, connection: &Connection, place: &Place<'_>) -> Result<Option<&Table>, DbError> {
+        if !self.known.contains_key(&place.name) {
+            let Some(table) = table::load(connection, place)? else { return Ok(None) };
+            let children: Vec<Place<'_>> = table.children.iter().map(|(key, name)| place.child(key, name)).collect();
+            self.known.insert(place.name.clone(), table);
+            for child in children {
+                self.at(connection, &child)?;
+            }
+        }
+        Ok(self.known.get(&place.name))
+    }
+
+    /// Makes the table, or extends it, so that it has a column for every key of `rows` and a child table for every
+    /// list, as far as the contract lets it. `false` where there is no table yet and no record has the whole key.
     pub(super) fn prepare(
         &mut self,
-        transaction: &Connection,
-        name: &str,
-        target: &Target,
+        connection: &Connection,
+        place: &Place<'_>,
         rows: &Rows,
         page_id: i64,
     ) -> Result<bool, PageError> {
-        let existing = self.get(transaction, name, target)?;
-        if existing.is_some_and(|table| rows.keys().iter().all(|key| table.by_key.contains_key(key))) {
-            return Ok(true);
-        }
-        let is_new = existing.is_none();
-        let extended = match existing.cloned() {
-            Some(table) => Some(table),
+        let mut table = match self.at(connection, place)? {
+            // Nothing is copied for a page like those before it.
+            Some(table) if rows.lists().is_empty() && table.has_all_columns(place, rows) => return Ok(true),
+            Some(table) => table.clone(),
             None => {
-                let before = if name == target.table { None } else { self.get(transaction, &target.table, target)? };
-                table::create(transaction, name, target, before, rows, page_id)?
+                let before = self.before(connection, place)?;
+                let made = extend::create(connection, place, before.as_ref(), ColumnType::Integer, rows, page_id)?;
+                let Some(table) = made else { return Ok(false) };
+                self.add(place, table.clone());
+                before.map_or(Ok(()), |before| self.follow(connection, place, &before, page_id))?;
+                self.known[&place.name].clone()
             }
         };
-        let Some(mut table) = extended else { return Ok(false) };
-        if table::add_columns(transaction, &mut table, rows, page_id)? || is_new {
-            table.write_sql = table::write_sql(&table, target.disposition);
-            self.known.insert(name.to_owned(), table);
+        self.extend(connection, place, &mut table, rows, page_id)?;
+        for list in rows.lists() {
+            self.prepare_list(connection, place, rows, list, page_id)?;
         }
         Ok(true)
     }
 
+    fn extend(
+        &mut self,
+        connection: &Connection,
+        place: &Place<'_>,
+        table: &mut Table,
+        rows: &Rows,
+        page_id: i64,
+    ) -> Result<(), DbError> {
+        let mut added = extend::add_hinted(connection, place, table, page_id)?;
+        if table.may_grow(place) {
+            added |= extend::add_columns(connection, place, table, rows, page_id)?;
+        }
+        if added {
+            self.add(place, table.clone());
+        }
+        Ok(())
+    }
+
+    /// Makes or extends the table of a list in the rows of `place`.
+    fn prepare_list(
+        &mut self,
+        connection: &Connection,
+        place: &Place<'_>,
+        rows: &Rows,
+        list: &List,
+        page_id: i64,
+    ) -> Result<(), PageError> {
+        let key = &rows.keys()[list.key()];
+        let parent = &self.known[&place.name];
+        if let Some(name) = parent.children.get(key) {
+            let child = place.child(key, name);
+            self.prepare(connection, &child, list.rows(), page_id)?;
+            return Ok(());
+        }
+        let is_wanted = place.target.layout.declares(&place.child(key, "").path);
+        if is_wanted || parent.may_branch(place) {
+            let name = family::child_name(connection, place, &parent.names, key)?;
+            let child = place.child(key, &if place.is_next() { staging_table(&name) } else { name });
+            self.make_child(connection, place, &child, key, None, page_id)?;
+            self.prepare(connection, &child, list.rows(), page_id)?;
+        }
+        Ok(())
+    }
+
+    fn make_child(
+        &mut self,
+        connection: &Connection,
+        parent: &Place<'_>,
+        child: &Place<'_>,
+        key: &str,
+        before: Option<&Table>,
+        page_id: i64,
+    ) -> Result<(), PageError> {
+        let id = self.known[&parent.name].id_type();
+        family::record_child(connection, &parent.name, key, &child.name, page_id)?;
+        if let Some(table) = extend::create(connection, child, before, id, &Rows::default(), page_id)? {
+            self.add(child, table);
+        }
+        if let Some(parent) = self.known.get_mut(&parent.name) {
+            parent.push_child(key.to_owned(), child.name.clone());
+        }
+        Ok(())
+    }
+
+    /// The generation that the table of `place` is to follow.
+    fn before(&mut self, connection: &Connection, place: &Place<'_>) -> Result<Option<Table>, DbError> {
+        if !place.is_next() {
+            return Ok(None);
+        }
+        Ok(self.at(connection, &Place { name: place.final_name().to_owned(), ..place.clone() })?.cloned())
+    }
+
+    /// Gives a table that has just been made the child tables of the generation before it.
+    fn follow(
+        &mut self,
+        connection: &Connection,
+        place: &Place<'_>,
+        before: &Table,
+        page_id: i64,
+    ) -> Result<(), PageError> {
+        for (key, name) in before.children.iter().filter(|_| place.may_have_children()) {
+            let child = place.child(key, &staging_table(name));
+            let Some(before) = self.before(connection, &child)? else { continue };
+            self.make_child(connection, place, &child, key, Some(&before), page_id)?;
+            self.follow(connection, &child, &before, page_id)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, place: &Place<'_>, mut table: Table) {
+        table.write_sql = table::write_sql(&table, place);
+        self.known.insert(place.name.clone(), table);
+    }
+
     /// Adds the column for values that fit no other to a table that [`Tables::prepare`] has prepared.
-    pub(super) fn add_extra(&mut self, transaction: &Connection, name: &str, target: &Target) -> Result<(), DbError> {
-        if let Some(table) = self.known.get_mut(name) {
-            table::add_extra(transaction, table)?;
-            table.write_sql = table::write_sql(table, target.disposition);
+    pub(super) fn add_extra(&mut self, connection: &Connection, place: &Place<'_>) -> Result<(), DbError> {
+        if let Some(table) = self.known.get_mut(&place.name) {
+            extend::add_extra(connection, table)?;
+            table.write_sql = table::write_sql(table, place);
         }
         Ok(())
     }
@@ -114,60 +211,11 @@ impl Tables {
         &self.known[name]
     }
 
-    /// Removes a table, if it is there, and what is known about it.
-    pub(super) fn drop_table(&mut self, transaction: &Connection, name: &str) -> Result<(), DbError> {
-        self.known.remove(name);
-        transaction.execute_batch(&format!("DROP TABLE IF EXISTS {}", quote(name)))?;
-        transaction.execute("DELETE FROM _hw_columns WHERE \"table\" = ?1", [name])?;
-        Ok(())
-    }
-
-    /// Puts the generation that has grown in the staging table in the place of the table. Indexes and triggers
-    /// that a user made on the table are made again on the new one.
-    pub(super) fn swap(&mut self, transaction: &Transaction<'_>, target: &Target) -> Result<(), PageError> {
-        let staging = staging_table(&target.table);
-        let exists = table_exists(transaction, &target.table)?;
-        if !table_exists(transaction, &staging)? {
-            // The new generation is empty.
-            if exists {
-                transaction.execute_batch(&format!("DELETE FROM {}", quote(&target.table)))?;
-            }
-            return Ok(());
+    /// Removes a table and its child tables, if they are there, and what is known about them.
+    pub(super) fn drop_table(&mut self, connection: &Connection, name: &str) -> Result<(), DbError> {
+        for dropped in family::drop_family(connection, name)? {
+            self.known.remove(&dropped);
         }
-        indexes_fit(transaction, target, &staging)?;
-        let mut statement = transaction.prepare(
-            "SELECT sql FROM sqlite_schema WHERE tbl_name = ?1 COLLATE NOCASE AND type IN ('index', 'trigger')
-             AND sql IS NOT NULL",
-        )?;
-        let made_by_user: Vec<String> =
-            statement.query_map([&target.table], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        drop(statement);
-        self.drop_table(transaction, &target.table)?;
-        self.known.remove(&staging);
-        transaction.execute_batch(&format!("ALTER TABLE {} RENAME TO {}", quote(&staging), quote(&target.table)))?;
-        transaction
-            .execute("UPDATE _hw_columns SET \"table\" = ?2 WHERE \"table\" = ?1", params![staging, target.table])?;
-        // Tools that users make them with take "text" for a text; SQLite has accepted these statements before.
-        transaction.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, true)?;
-        let made = made_by_user.iter().try_for_each(|sql| transaction.execute_batch(sql));
-        transaction.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
-        Ok(made?)
-    }
-}
-
-/// Whether the next generation has every column that a user has indexed. SQLite would take the name of one that is
-/// not there for a text, and make an index that is of no use.
-fn indexes_fit(transaction: &Transaction<'_>, target: &Target, staging: &str) -> Result<(), PageError> {
-    let sql = "SELECT i.name, c.name FROM pragma_index_list(?1) i, pragma_index_info(i.name) c
-               WHERE i.origin = 'c' AND c.name COLLATE NOCASE NOT IN (SELECT name FROM pragma_table_info(?2))";
-    let unfit: Option<(String, String)> =
-        transaction.query_row(sql, [&*target.table, staging], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    match unfit {
-        None => Ok(()),
-        Some((index, column)) => Err(PageError::Contract(format!(
-            "index {index:?} is on column {column:?}, which the new rows of {} do not have; drop the index, and keep \
-             columns of your own in a table of your own",
-            target.table
-        ))),
+        Ok(())
     }
 }

@@ -71,7 +71,7 @@ impl From<Value<'_>> for NewValue {
             Value::Real(value, text) => Self::Real(value, owned(text)),
             Value::Number(text) => Self::Number(owned(text)),
             Value::Text(text) => Self::Text(owned(text)),
-            Value::Json(text) => Self::Json(owned(text)),
+            Value::Json(text) | Value::List(text) => Self::Json(owned(text)),
         }
     }
 }
@@ -263,7 +263,8 @@ mod tests {
                 assert_eq!(value.to_string(), text(written));
                 text(written)
             }
-            Value::Real(_, written) | Value::Number(written) | Value::Json(written) => text(written),
+            Value::Real(_, written) | Value::Number(written) => text(written),
+            Value::Json(written) | Value::List(written) => text(written),
             Value::Text(written) => format!("'{}'", text(written)),
         };
         let row = |row: usize| -> Vec<String> {

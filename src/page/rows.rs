@@ -14,6 +14,41 @@ pub struct Rows {
     pub(crate) row_ends: Vec<u32>,
     pub(crate) rejected: Vec<Rejected>,
     pub(crate) filtered: u64,
+    pub(crate) lists: Vec<List>,
+}
+
+/// The lists of objects that the records of a page have under one key, as rows of their own.
+#[derive(Clone, Debug)]
+pub struct List {
+    pub(crate) key: u32,
+    /// For each row the record that it belongs to, in the order of the records.
+    pub(crate) owners: Vec<u32>,
+    pub(crate) rows: Rows,
+}
+
+impl List {
+    /// Index of its key in the [`Rows::keys`] of the records.
+    #[must_use]
+    pub fn key(&self) -> usize {
+        self.key as usize
+    }
+
+    /// The rows of the lists of all records.
+    #[must_use]
+    pub fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    fn heap_bytes(&self) -> u64 {
+        (size_of::<Self>() + self.owners.capacity() * size_of::<u32>()) as u64 + self.rows.heap_bytes()
+    }
+
+    /// The rows of the list of record `record`, in the order of the list.
+    #[must_use]
+    pub fn of(&self, record: usize) -> std::ops::Range<usize> {
+        let before = |limit: usize| self.owners.partition_point(|owner| (*owner as usize) < limit);
+        before(record)..before(record + 1)
+    }
 }
 
 /// A body that is known to be UTF-8.
@@ -81,6 +116,7 @@ pub(crate) enum CellKind {
     AddedReal(f64),
     AddedNumber,
     AddedJson,
+    List,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +143,8 @@ pub enum Value<'a> {
     Text(&'a [u8]),
     /// An object or an array, as written.
     Json(&'a [u8]),
+    /// A list that is empty or whose objects are rows of their own in [`Rows::lists`], as written.
+    List(&'a [u8]),
 }
 
 impl Value<'_> {
@@ -116,7 +154,7 @@ impl Value<'_> {
         match self {
             Self::Null => "null".to_owned(),
             Self::Bool(value) => value.to_string(),
-            Self::Integer(_, text) | Self::Real(_, text) | Self::Number(text) | Self::Json(text) => {
+            Self::Integer(_, text) | Self::Real(_, text) | Self::Number(text) | Self::Json(text) | Self::List(text) => {
                 String::from_utf8_lossy(text).into_owned()
             }
             Self::Text(text) => serde_json::Value::String(String::from_utf8_lossy(text).into_owned()).to_string(),
@@ -162,13 +200,26 @@ impl Rows {
         let keys: usize = self.keys.iter().map(|key| size_of::<String>() + key.capacity()).sum();
         let rejected: usize =
             self.rejected.iter().map(|rejected| size_of::<Rejected>() + rejected.record.capacity()).sum();
-        (cells + self.unescaped.capacity() + keys + rejected) as u64
+        let lists: u64 = self.lists.iter().map(List::heap_bytes).sum();
+        (cells + self.unescaped.capacity() + keys + rejected) as u64 + lists
     }
 
     /// The distinct keys of all records, in the order in which they first came.
     #[must_use]
     pub fn keys(&self) -> &[String] {
         &self.keys
+    }
+
+    /// The lists of the records that are rows of their own.
+    #[must_use]
+    pub fn lists(&self) -> &[List] {
+        &self.lists
+    }
+
+    /// Whether row `row` has rows in the list under key `key`.
+    #[must_use]
+    pub fn has_list(&self, row: usize, key: usize) -> bool {
+        self.lists.iter().any(|list| list.key() == key && !list.of(row).is_empty())
     }
 
     /// The fields of row `row`: index into [`Rows::keys`], and value.
@@ -198,6 +249,7 @@ impl Rows {
             CellKind::AddedReal(value) => Value::Real(value, &self.unescaped.as_bytes()[range]),
             CellKind::AddedNumber => Value::Number(&self.unescaped.as_bytes()[range]),
             CellKind::AddedJson => Value::Json(&self.unescaped.as_bytes()[range]),
+            CellKind::List => Value::List(&self.text.0[range]),
         }
     }
 }

@@ -190,7 +190,7 @@ pub(super) fn keys_of(rows: &Rows, primary_key: &[String]) -> Option<u64> {
                 Value::Bool(value) => value.hash(&mut hasher),
                 Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text) => (0, text).hash(&mut hasher),
                 Value::Text(text) => (1, text).hash(&mut hasher),
-                Value::Json(text) => (2, text).hash(&mut hasher),
+                Value::Json(text) | Value::List(text) => (2, text).hash(&mut hasher),
             }
         }
     }

@@ -13,7 +13,7 @@ use super::incremental::IncrementalOptions;
 use super::partition::{ParentOptions, Partitions};
 use super::transform::ProcessingStep;
 use crate::later::NotBuiltYet;
-use crate::page::WriteDisposition;
+use crate::page::{ColumnHint, SchemaContract, WriteDisposition};
 use crate::rest::ClientOptions;
 use crate::rest::action::ResponseAction;
 use crate::rest::paginator::Paginator;
@@ -104,12 +104,13 @@ pub struct ResourceOptions {
     pub include_from_parent: Vec<String>,
     /// Changes to records before they become rows, in this order.
     pub processing_steps: Vec<ProcessingStep>,
-    /// Types of columns.
-    pub columns: Option<NotBuiltYet>,
-    /// What may change in a table.
-    pub schema_contract: Option<NotBuiltYet>,
-    /// Lists of objects as tables.
-    pub max_table_nesting: Option<NotBuiltYet>,
+    /// Types of columns, from their first row on. A column of a child table is `FIELD.COLUMN`.
+    pub columns: IndexMap<String, ColumnHint>,
+    /// What may change in the tables once their first read is complete.
+    pub schema_contract: SchemaContract,
+    /// Lists of objects become child tables `TABLE__FIELD` to this depth; 0 keeps them as JSON text.
+    #[schemars(range(max = 16))]
+    pub max_table_nesting: u32,
     /// When to run, as cron.
     pub schedule: Option<NotBuiltYet>,
     /// How often to run.

@@ -286,7 +286,7 @@ pub(super) fn field(rows: &Rows, row: usize, name: &str) -> Option<Json> {
         Value::Bool(value) => Some(Json::Bool(value)),
         Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text) => exact(text),
         Value::Text(text) => std::str::from_utf8(text).ok().map(|text| Json::String(text.to_owned())),
-        Value::Json(text) => serde_json::from_slice(text).ok(),
+        Value::Json(text) | Value::List(text) => serde_json::from_slice(text).ok(),
     };
     if let Some(value) = rows.get(row, name) {
         return json(value);

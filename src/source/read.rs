@@ -14,6 +14,7 @@ use super::resource::Resource;
 use super::select::Selector;
 use super::unchanged;
 use super::walk::{Walk, WalkError};
+use crate::decode;
 use crate::page::{
     Checkpoint, NewValue, Page, PartitionRead, QueuedPartition, Rows, Run, Slot, Slots, StopReason, Value,
 };
@@ -254,7 +255,7 @@ impl Place<'_> {
         let last_record = |field: &str| {
             let last = decoded.rows.len().checked_sub(1)?;
             match decoded.rows.get(last, field)? {
-                Value::Null | Value::Bool(_) | Value::Json(_) => None,
+                Value::Null | Value::Bool(_) | Value::Json(_) | Value::List(_) => None,
                 Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text) | Value::Text(text) => {
                     Some(String::from_utf8_lossy(text).into_owned())
                 }
@@ -338,6 +339,7 @@ impl Place<'_> {
         if !steps.is_empty() {
             rows = tasks::busy(|| steps.apply(&rows));
         }
+        decode::nest(&mut rows, &read.resource.target.layout);
         let children = self.children(&rows);
         Page {
             run: Arc::clone(&read.run),

@@ -12,7 +12,7 @@ use super::partition::Child;
 use super::select::Selector;
 use super::transform::Steps;
 use super::{BodyFormat, Method, ResourceOptions, SourceOptions, unchanged};
-use crate::page::{ResourceId, Target, WriteDisposition};
+use crate::page::{Layout, ResourceId, Target, WriteDisposition};
 use crate::rest::action::CompiledAction;
 use crate::rest::client::Client;
 use crate::rest::paginator::{Auto, Paginator};
@@ -91,6 +91,11 @@ impl Resource {
             table: table_name(id, options),
             primary_key,
             disposition: options.write_disposition.unwrap_or(by_key),
+            layout: Layout {
+                hints: options.columns.clone(),
+                contract: options.schema_contract,
+                max_table_nesting: options.max_table_nesting,
+            },
         };
         let parent = options.parent_name(&source.resources).map(|parent| ResourceId::new(&id.source, parent));
         let path = options.path.clone().unwrap_or_else(|| Template::text(&*id.resource));
@@ -313,6 +318,9 @@ fn identity(source: &SourceOptions, options: &ResourceOptions, target: &Target) 
     });
     if let Some(incremental) = &options.incremental {
         identity["cursor_path"] = json!(incremental.cursor_path);
+    }
+    if target.layout.max_table_nesting > 0 {
+        identity["max_table_nesting"] = target.layout.max_table_nesting.into();
     }
     identity.to_string()
 }

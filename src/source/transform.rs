@@ -312,7 +312,7 @@ fn text_bytes(value: Value<'_>) -> usize {
     match value {
         Value::Null | Value::Bool(_) => 0,
         Value::Integer(_, text) | Value::Real(_, text) => text.len(),
-        Value::Number(text) | Value::Text(text) | Value::Json(text) => text.len(),
+        Value::Number(text) | Value::Text(text) | Value::Json(text) | Value::List(text) => text.len(),
     }
 }
 

@@ -59,6 +59,7 @@ async fn store(db: &Db, name: &str, pages: &[Vec<Fields>]) {
         table: format!("any_{name}"),
         primary_key: vec!["n".to_owned()],
         disposition: WriteDisposition::Merge,
+        layout: Default::default(),
     };
     let begun = db
         .begin_run(RunStart {
@@ -196,7 +197,7 @@ fn compare(file: &std::path::Path, name: &str, pages: &[Vec<Fields>]) -> Result<
 }
 
 #[test]
-fn every_value_of_any_record_can_be_read_back_exactly() {
+fn b10_every_value_of_any_record_can_be_read_back_exactly() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("any.db");
     let options = DestinationOptions { path: path.clone(), synchronous: Synchronous::Normal, ..Default::default() };

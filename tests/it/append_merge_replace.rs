@@ -50,7 +50,7 @@ fn a_changed_record_replaces_its_row_and_nothing_else_is_written() {
 }
 
 #[test]
-fn a_key_that_comes_again_is_one_row_with_the_last_version() {
+fn s10_a_key_that_comes_again_is_one_row_with_the_last_version() {
     let cases = [
         ("on two pages", "\"id\"", vec![r#"[{"id":1,"v":"a"},{"id":2,"v":"a"}]"#, r#"[{"id":2,"v":"b"}]"#], "1:a 2:b"),
         ("twice on a page", "\"id\"", vec![r#"[{"id":1,"v":"a"},{"id":1,"v":"b"},{"id":1,"v":"c"}]"#], "1:c"),
@@ -103,7 +103,7 @@ fn a_key_that_comes_again_is_one_row_with_the_last_version() {
 }
 
 #[test]
-fn a_field_that_vanishes_becomes_null_and_its_column_stays() {
+fn s12_a_field_that_vanishes_becomes_null_and_its_column_stays() {
     let pages = Pages::new(&[r#"[{"id":1,"a":"x","b":2},{"id":2,"a":"y","b":3}]"#]);
     let api = Api::start(pages.api());
     let workspace = Workspace::with_config(api.address, &items(MERGE));

@@ -196,9 +196,9 @@ const BROKEN: [Broken; 44] = [
     // What a later version knows.
     Broken(
         SHOP,
-        "‸incremental = { cursor_path = \"updated_at\" }",
-        "sources.shop.resources.items.incremental",
-        &["`incremental` is not built yet in this version"],
+        "‸schedule = \"@daily\"",
+        "sources.shop.resources.items.schedule",
+        &["`schedule` is not built yet in this version"],
     ),
     Broken(
         SHOP,

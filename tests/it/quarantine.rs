@@ -58,7 +58,7 @@ fn a_bad_record_is_set_aside_with_its_reason_and_its_text() {
 }
 
 #[test]
-fn a_record_larger_than_a_row_may_be_is_set_aside_with_its_beginning() {
+fn b16_a_record_larger_than_a_row_may_be_is_set_aside_with_its_beginning() {
     let large = format!(r#"{{"id":1,"text":"{}"}}"#, "é".repeat(5 << 20));
     let api = Api::start(Pages::new(&[format!(r#"[{large},{{"id":2}}]"#)]).api());
     let workspace = Workspace::with_config(api.address, &items(MERGE));

@@ -43,7 +43,7 @@ fn column(workspace: &Workspace, key: &str) -> (String, Vec<Stored>) {
 }
 
 #[test]
-fn a_value_is_kept_as_it_came_however_the_types_of_a_field_change() {
+fn s02_a_value_is_kept_as_it_came_however_the_types_of_a_field_change() {
     use Stored::{Integer, Null, Real};
     const BIG: &str = "123456789012345678901234567890";
     const LONG: &str = "0.1000000000000000055511151231257828";
@@ -117,7 +117,7 @@ fn of_several_kinds_on_the_first_page_the_first_gets_the_column_and_the_others_a
 }
 
 #[test]
-fn a_new_field_gets_a_column_with_its_page_and_the_rows_before_it_have_null() {
+fn s01_a_new_field_gets_a_column_with_its_page_and_the_rows_before_it_have_null() {
     let workspace = read(&[r#"[{"a":1}]"#, r#"[{"a":2,"b":"x"}]"#], "");
     assert_eq!(column(&workspace, "b"), ("TEXT".to_owned(), vec![Stored::Null, text("x")]));
     let first: String = workspace.value("SELECT group_concat(source_key || first_page_id) FROM _hw_columns");
@@ -221,7 +221,7 @@ fn keys_are_found_again_on_another_run_under_the_same_columns() {
 }
 
 #[test]
-fn keys_beyond_five_hundred_columns_are_kept_in_extra() {
+fn s05_keys_beyond_five_hundred_columns_are_kept_in_extra() {
     let record = |page: usize| {
         let fields: Vec<_> = (0..600).map(|n| format!("\"k{n:03}\":{}", page * 1000 + n)).collect();
         format!("[{{\"id\":{page},{}}}]", fields.join(","))
@@ -268,7 +268,7 @@ fn a_row_whose_misfit_changes_is_an_updated_row() {
 }
 
 #[test]
-fn a_byte_order_mark_is_no_part_of_a_page_and_another_encoding_is_no_page() {
+fn b08_a_byte_order_mark_is_no_part_of_a_page_and_another_encoding_is_no_page() {
     let workspace = read(&["\u{feff}[{\"a\":\"é\"}]"], "");
     assert_eq!(column(&workspace, "a").1, [text("é")]);
     let utf_16: Vec<u8> = "[{\"a\":1}]".encode_utf16().flat_map(u16::to_le_bytes).collect();

@@ -10,6 +10,7 @@ mod client;
 mod expression;
 mod format;
 mod incremental;
+mod layout;
 mod names;
 mod paginator;
 mod partition;

@@ -18,9 +18,30 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_>) {
             check_table(source_name, name, resource, &path, &mut tables, rules);
         }
     }
+    check_child_tables(config, &tables, rules);
     let is_enabled = |source: &crate::source::SourceOptions| source.enabled && !source.resources.is_empty();
     if !config.sources.values().any(is_enabled) {
         rules.findings.hint("nothing to read: no source is enabled and has a resource");
+    }
+}
+
+/// The lists in the records of one resource can need any table whose name begins with its own and `__`.
+fn check_child_tables(config: &Config, tables: &HashMap<String, Path>, rules: &mut Rules<'_>) {
+    let nests = |path: &Path| {
+        let resource = config.sources.get(path.key_at(1)?)?.resources.get(path.key_at(3)?)?;
+        (resource.max_table_nesting > 0).then_some(())
+    };
+    let mut clashes: Vec<(&Path, &Path, &str)> = Vec::new();
+    for (table, path) in tables {
+        let parents = table.match_indices("__").filter_map(|(at, _)| tables.get_key_value(&table[..at]));
+        clashes.extend(
+            parents.filter(|(_, parent)| nests(parent).is_some()).map(|(name, parent)| (path, parent, &**name)),
+        );
+    }
+    clashes.sort_by_key(|(path, ..)| path.to_string());
+    for (path, parent, name) in clashes {
+        let message = format!("its table begins with `{name}__`, which is for the child tables of {parent}");
+        rules.refuse_with_help(path, message, "give one of them another `table`");
     }
 }
 

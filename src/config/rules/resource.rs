@@ -5,7 +5,7 @@ use url::Url;
 
 use super::super::path::Path;
 use super::super::suggest::quoted;
-use super::{Rules, client, format, paginator, processing_step, request_body, response_action};
+use super::{Rules, client, format, layout, paginator, processing_step, request_body, response_action};
 use crate::page::WriteDisposition;
 use crate::rest::ClientOptions;
 use crate::rest::paginator::Paginator;
@@ -32,6 +32,7 @@ pub(super) fn check(
     check_key(resource, &path, rules);
     request_body::check(resource, client, source, &path, rules);
     format::check(resource, client, source, &path, rules);
+    layout::check(resource, &path, rules);
     check_concurrency(resource, client, &path, rules);
     check_secret_path(resource, client, &path, rules);
     response_action::check(&path.key("response_actions"), rules);

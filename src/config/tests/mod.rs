@@ -6,6 +6,7 @@ mod bodies;
 mod example;
 mod fuzz;
 mod keys;
+mod layout;
 mod overrides;
 mod reports;
 mod rules;

@@ -278,7 +278,7 @@ impl Track {
                     add(b"\"");
                     add(text);
                 }
-                Value::Json(text) => {
+                Value::Json(text) | Value::List(text) => {
                     add(b"{");
                     add(text);
                 }

@@ -37,7 +37,7 @@ fn lift(value: Value<'_>) -> Jinja {
         Value::Real(value, _) => Jinja::from(value),
         Value::Number(text) => lift_number(&String::from_utf8_lossy(text)),
         Value::Text(text) => Jinja::from(String::from_utf8_lossy(text).as_ref()),
-        Value::Json(text) => lift_json(&String::from_utf8_lossy(text)),
+        Value::Json(text) | Value::List(text) => lift_json(&String::from_utf8_lossy(text)),
     }
 }
 

@@ -135,7 +135,7 @@ pub(super) fn hash(value: Value<'_>) -> Option<NewValue> {
         Value::Bool(true) => b"true",
         Value::Bool(false) => &b"false"[..],
         Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text) => text,
-        Value::Text(text) | Value::Json(text) => text,
+        Value::Text(text) | Value::Json(text) | Value::List(text) => text,
     };
     Some(NewValue::Text(sha256(text)))
 }

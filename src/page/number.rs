@@ -1,12 +1,12 @@
 //! Which numbers a 64-bit integer or a double holds exactly as they are written, and which stay text.
 
-use crate::page::CellKind;
+use super::CellKind;
 
 /// Decimals of up to this many significant digits survive a double (`f64::DIGITS`).
 const EXACT_DIGITS: usize = f64::DIGITS as usize;
 
 /// What a JSON number is kept as.
-pub(super) fn number(raw: &str) -> CellKind {
+pub(crate) fn number(raw: &str) -> CellKind {
     if !raw.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
         return match raw.parse() {
             // No integer has a sign at zero.
@@ -107,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_real_reads_back_as_the_very_decimal(value in any::<f64>().prop_filter("finite", |v| v.is_finite())) {
+        fn b11_a_real_reads_back_as_the_very_decimal(value in any::<f64>().prop_filter("finite", |v| v.is_finite())) {
             let text = format!("{value:e}");
             prop_assert!(matches!(number(&text), CellKind::Real(read) if read == value), "{}", text);
         }
