@@ -18,7 +18,7 @@ use crate::page::{Room, Slot};
 use crate::progress::{ResourceProgress, Waiting};
 use crate::rest::ClientOptions;
 use crate::rest::action::CompiledAction;
-use crate::rest::auth::{Auth, Credential};
+use crate::rest::auth::{ApiKeyLocation, Auth, Authenticator, Issued, Setup, TokenStore};
 use crate::rest::budget::Budget;
 use crate::rest::error::{ClientError, RequestError};
 use crate::rest::hints::{header_text, retry_after, server_now};
@@ -38,7 +38,7 @@ pub struct Client {
     pub(super) options: ClientOptions,
     pub(super) http: reqwest::Client,
     pub(super) host: String,
-    pub(super) credential: Credential,
+    pub(super) auth: Authenticator,
     /// Whether a connection was ever answered on, so that a reset may be a kept-alive one that the server closed.
     pub(super) answered: AtomicBool,
     common: Common,
@@ -132,24 +132,23 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client for `base_url`. The process has installed its TLS provider before.
+    /// A client for `base_url`. The process has installed its TLS provider before. `tokens` is where a refresh token is
+    /// kept.
     ///
     /// # Errors
     /// When the options cannot work, or the machine has no certificates and `base_url` is https.
-    pub fn new(name: &str, options: &ClientOptions, budget: Arc<Budget>) -> Result<Self, ClientError> {
+    pub fn new(
+        name: &str,
+        options: &ClientOptions,
+        budget: Arc<Budget>,
+        tokens: TokenStore,
+    ) -> Result<Self, ClientError> {
         let unusable = |reason| ClientError::Unusable { client: name.to_owned(), reason };
         let base = base_url(&options.base_url)
             .map_err(|reason| ClientError::BaseUrl { client: name.to_owned(), reason: reason.to_owned() })?;
-        let credential = match &options.auth {
-            None => Credential::None,
-            Some(auth) => auth.credential().map_err(unusable)?,
-        };
         let mut redactor = Redactor::default();
         if let Some(auth) = &options.auth {
             learn_auth(auth, &mut redactor);
-        }
-        if let Credential::Query { name, .. } = &credential {
-            redactor.learn_parameter(name);
         }
         for (name, value) in options.params.iter().filter(|(_, value)| value.is_secret()) {
             redactor.learn_secret_parameter(name, value);
@@ -158,13 +157,18 @@ impl Client {
         let pairs = |map: &indexmap::IndexMap<String, _>| map.clone().into_iter().collect::<Vec<_>>();
         let mut headers = HeaderMap::new();
         add_headers(&mut headers, &pairs(&options.headers)).map_err(unusable)?;
+        let http = transport::build(name, base.scheme() == "https", options)?;
+        let host = shown_host(&base);
+        let common = Common { base, params: pairs(&options.params), headers, redactor };
+        let auth =
+            Authenticator::new(Setup { name, options, common: &common, http: &http, budget: &budget, store: tokens })?;
         Ok(Self {
-            http: transport::build(name, base.scheme() == "https", options)?,
+            http,
             name: name.to_owned(),
-            host: shown_host(&base),
-            credential,
+            host,
+            auth,
             answered: AtomicBool::new(false),
-            common: Common { base, params: pairs(&options.params), headers, redactor },
+            common,
             options: options.clone(),
             budget,
         })
@@ -214,23 +218,23 @@ impl Client {
         accept: &mut impl FnMut(&Received) -> Result<T, Rejected>,
     ) -> Result<Fetched<T>, RequestError> {
         let mut tally = Tally::default();
-        let (mut permit, mut slot) = self.permit_and_slot(call, &mut tally).await?;
+        let mut leave = self.leave(call, &mut tally).await?;
         tally.excused = Duration::ZERO;
         let first = Instant::now();
-        let mut gzip = true;
+        let (mut gzip, mut replayed) = (true, false);
         loop {
             let began = Instant::now();
-            let failure = match self.attempt(prepared, call, permit, &mut slot, &mut tally, gzip).await {
+            let failure = match self.attempt(prepared, call, &mut leave, &mut tally, gzip).await {
                 Err(error) => Failure::from(error),
                 Ok(received) => {
                     let bytes = received.body.len() as u64;
-                    call.room.grow(&mut slot, bytes.saturating_mul(DECODED_FACTOR)).await;
-                    match self.judge(prepared, call, &received, accept).await? {
+                    call.room.grow(&mut leave.slot, bytes.saturating_mul(DECODED_FACTOR)).await;
+                    match self.judge(prepared, call, (&received, replayed), accept).await? {
                         Err(failure) => failure,
                         Ok(value) => {
                             return Ok(Fetched {
                                 value,
-                                slot,
+                                slot: leave.slot,
                                 received,
                                 attempts: tally.sent,
                                 fetched_at: Timestamp::now(),
@@ -242,19 +246,41 @@ impl Client {
                 }
             };
             // Others can use the memory while this page waits for its next try.
-            drop(slot);
+            let issued = leave.issued;
+            drop((leave.permit, leave.slot));
             gzip &= !matches!(failure, Failure::Dubious(RequestError::Encoding { .. }));
-            self.before_next_try(prepared, call, &mut tally, failure, first.elapsed()).await?;
+            if matches!(failure, Failure::Stale) {
+                replayed = true;
+                self.renew(&issued, &mut tally).await?;
+            } else {
+                self.before_next_try(prepared, call, &mut tally, failure, first.elapsed()).await?;
+            }
             call.progress.retries.add(1);
-            (permit, slot) = self.permit_and_slot(call, &mut tally).await?;
+            leave = self.leave(call, &mut tally).await?;
         }
+    }
+
+    /// New credentials, for everyone who was refused with the old ones.
+    async fn renew(&self, refused: &Issued, tally: &mut Tally) -> Result<(), RequestError> {
+        let began = Instant::now();
+        self.auth.renew(refused).await?;
+        tally.excused += began.elapsed();
+        Ok(())
+    }
+
+    /// Brings a renewal of credentials to its end that is under way when a run is stopped.
+    ///
+    /// # Errors
+    /// When a new refresh token cannot be stored.
+    pub async fn close(&self) -> Result<(), String> {
+        self.auth.close().await
     }
 
     async fn judge<T>(
         &self,
         prepared: &Prepared,
         call: &Call<'_>,
-        received: &Received,
+        (received, replayed): (&Received, bool),
         accept: &mut impl FnMut(&Received) -> Result<T, Rejected>,
     ) -> Result<Result<Outcome<T>, Failure>, RequestError> {
         let now = Timestamp::now();
@@ -262,7 +288,9 @@ impl Client {
         let court = Court {
             host: &self.host,
             place: prepared.shown_path(),
-            credential: &self.credential,
+            auth: self.auth.kind(),
+            renewable: self.auth.is_renewable(),
+            replayed,
             redactor: &prepared.redactor,
             actions: call.actions,
             retry_after: asked.and_then(|value| retry_after(value, server_now(&received.headers), now)),
@@ -287,6 +315,7 @@ impl Client {
         let patience = *self.options.retry.max_retry_after;
         let (error, hint) = match failure {
             Failure::Final(error) => return Err(error),
+            Failure::Stale => return Ok(()),
             Failure::Wait { delay, reason } => {
                 self.pause(delay, &reason).await?;
                 if delay > patience || !tally.may_wait(&self.options.retry, delay) {
@@ -329,8 +358,16 @@ fn learn_auth(auth: &Auth, redactor: &mut Redactor) {
         Auth::HttpBasic { username, .. } => Some(username),
         _ => None,
     };
+    match auth {
+        Auth::ApiKey { name, location: ApiKeyLocation::Query, .. } => redactor.learn_parameter(name),
+        Auth::SessionToken(session) if session.location == ApiKeyLocation::Query => {
+            redactor.learn_parameter(&session.name);
+        }
+        _ => {}
+    }
     for secret in auth.secrets() {
-        if user_name == Some(&secret) {
+        // What a login sends may be a user name, too, and goes with no other request.
+        if matches!(auth, Auth::SessionToken(_)) || user_name == Some(&secret) {
             redactor.mask(secret);
         } else {
             redactor.learn_sent_anew(secret);
@@ -338,7 +375,7 @@ fn learn_auth(auth: &Auth, redactor: &mut Redactor) {
     }
 }
 
-fn later(delay: Duration) -> Timestamp {
+pub(super) fn later(delay: Duration) -> Timestamp {
     jiff::SignedDuration::try_from(delay)
         .ok()
         .and_then(|delay| Timestamp::now().checked_add(delay).ok())

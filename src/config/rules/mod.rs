@@ -5,6 +5,7 @@ use super::diagnostic::{Findings, Problem};
 use super::path::Path;
 use super::tree::{Node, Place};
 
+mod auth;
 mod budget;
 mod client;
 mod names;
