@@ -18,7 +18,7 @@ use crate::page::{Room, Slot};
 use crate::progress::{ResourceProgress, Waiting};
 use crate::rest::ClientOptions;
 use crate::rest::action::CompiledAction;
-use crate::rest::auth::{ApiKeyLocation, Auth, Authenticator, Issued, Setup, TokenStore};
+use crate::rest::auth::{Authenticator, Issued, Setup, TokenStore};
 use crate::rest::budget::Budget;
 use crate::rest::error::{ClientError, RequestError};
 use crate::rest::hints::{header_text, retry_after, server_now};
@@ -31,6 +31,10 @@ use crate::rest::verdict::{Court, Failure};
 
 /// A body and the rows that it is taken apart into are expected to need this much memory, in bodies.
 const DECODED_FACTOR: u64 = 3;
+
+/// A request is sent again with new credentials once, and so often where they were good for others meanwhile: where
+/// tokens are short-lived, the pages in flight use up each other's.
+const REPLAYS_MAX: u32 = 5;
 
 /// One API's client. Cheap to share behind an `Arc`; connections are pooled inside.
 pub struct Client {
@@ -148,7 +152,7 @@ impl Client {
             .map_err(|reason| ClientError::BaseUrl { client: name.to_owned(), reason: reason.to_owned() })?;
         let mut redactor = Redactor::default();
         if let Some(auth) = &options.auth {
-            learn_auth(auth, &mut redactor);
+            auth.teach(&mut redactor);
         }
         for (name, value) in options.params.iter().filter(|(_, value)| value.is_secret()) {
             redactor.learn_secret_parameter(name, value);
@@ -221,7 +225,7 @@ impl Client {
         let mut leave = self.leave(call, &mut tally).await?;
         tally.excused = Duration::ZERO;
         let first = Instant::now();
-        let (mut gzip, mut replayed) = (true, false);
+        let (mut gzip, mut replays) = (true, 0);
         loop {
             let began = Instant::now();
             let failure = match self.attempt(prepared, call, &mut leave, &mut tally, gzip).await {
@@ -229,9 +233,10 @@ impl Client {
                 Ok(received) => {
                     let bytes = received.body.len() as u64;
                     call.room.grow(&mut leave.slot, bytes.saturating_mul(DECODED_FACTOR)).await;
-                    match self.judge(prepared, call, (&received, replayed), accept).await? {
+                    match self.judge(prepared, call, (&received, (&leave.issued, replays)), accept).await? {
                         Err(failure) => failure,
                         Ok(value) => {
+                            leave.issued.was_accepted();
                             return Ok(Fetched {
                                 value,
                                 slot: leave.slot,
@@ -247,10 +252,10 @@ impl Client {
             };
             // Others can use the memory while this page waits for its next try.
             let issued = leave.issued;
-            drop((leave.permit, leave.slot));
+            drop((leave.permit, leave.slot, leave.in_flight));
             gzip &= !matches!(failure, Failure::Dubious(RequestError::Encoding { .. }));
             if matches!(failure, Failure::Stale) {
-                replayed = true;
+                replays += 1;
                 self.renew(&issued, &mut tally).await?;
             } else {
                 self.before_next_try(prepared, call, &mut tally, failure, first.elapsed()).await?;
@@ -280,7 +285,7 @@ impl Client {
         &self,
         prepared: &Prepared,
         call: &Call<'_>,
-        (received, replayed): (&Received, bool),
+        (received, (issued, replays)): (&Received, (&Issued, u32)),
         accept: &mut impl FnMut(&Received) -> Result<T, Rejected>,
     ) -> Result<Result<Outcome<T>, Failure>, RequestError> {
         let now = Timestamp::now();
@@ -289,8 +294,9 @@ impl Client {
             host: &self.host,
             place: prepared.shown_path(),
             auth: self.auth.kind(),
-            renewable: self.auth.is_renewable(),
-            replayed,
+            renewable: self.auth.is_renewable()
+                && (replays == 0 || replays < REPLAYS_MAX && issued.may_have_been_good()),
+            replayed: replays > 0,
             redactor: &prepared.redactor,
             actions: call.actions,
             retry_after: asked.and_then(|value| retry_after(value, server_now(&received.headers), now)),
@@ -348,29 +354,6 @@ impl Client {
                 tokio::time::sleep(delay).await;
                 Ok(())
             }
-        }
-    }
-}
-
-/// A user name may stand in the file and in links; everything else goes with each request and nowhere else.
-fn learn_auth(auth: &Auth, redactor: &mut Redactor) {
-    let user_name = match auth {
-        Auth::HttpBasic { username, .. } => Some(username),
-        _ => None,
-    };
-    match auth {
-        Auth::ApiKey { name, location: ApiKeyLocation::Query, .. } => redactor.learn_parameter(name),
-        Auth::SessionToken(session) if session.location == ApiKeyLocation::Query => {
-            redactor.learn_parameter(&session.name);
-        }
-        _ => {}
-    }
-    for secret in auth.secrets() {
-        // What a login sends may be a user name, too, and goes with no other request.
-        if matches!(auth, Auth::SessionToken(_)) || user_name == Some(&secret) {
-            redactor.mask(secret);
-        } else {
-            redactor.learn_sent_anew(secret);
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::page::Slot;
 use crate::progress::Waiting;
-use crate::rest::auth::Issued;
+use crate::rest::auth::{InFlight, Issued};
 use crate::rest::budget::{Permit, Refused};
 use crate::rest::client::{Call, Client};
 use crate::rest::error::RequestError;
@@ -20,6 +20,8 @@ const HELD_WHILE_WAITING: Duration = Duration::from_secs(2);
 /// Everything that a request needs to leave.
 pub(super) struct Leave {
     pub(super) issued: Issued,
+    /// Until the answer is judged.
+    pub(super) in_flight: InFlight,
     /// Given back as soon as the answer is there.
     pub(super) permit: Option<Permit>,
     pub(super) slot: Slot,
@@ -40,7 +42,7 @@ impl Client {
             tally.excused += began.elapsed();
             (permit, slot) = self.permit_and_slot(call, tally).await?;
         }
-        Ok(Leave { issued, permit: Some(permit), slot })
+        Ok(Leave { in_flight: issued.leaves(), issued, permit: Some(permit), slot })
     }
 
     /// Leave to send, and memory for the answer.

@@ -47,7 +47,7 @@ pub(super) struct Court<'a> {
     pub(super) place: &'a str,
     /// The type of the client's `auth`.
     pub(super) auth: Option<&'static str>,
-    /// Whether other credentials can be had.
+    /// Whether other credentials can be had, and may help.
     pub(super) renewable: bool,
     /// Whether they were renewed for this request.
     pub(super) replayed: bool,
@@ -115,9 +115,8 @@ impl Court<'_> {
         }
     }
 
-    /// New credentials may help, once.
     fn stale(&self, received: &Received) -> Failure {
-        if self.renewable && !self.replayed { Failure::Stale } else { Failure::Final(self.unauthorized(received)) }
+        if self.renewable { Failure::Stale } else { Failure::Final(self.unauthorized(received)) }
     }
 
     fn unauthorized(&self, received: &Received) -> RequestError {

@@ -7,19 +7,22 @@ use http::header::AUTHORIZATION;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rest::redact::Redactor;
 use crate::secret::Secret;
 
 mod answer;
 mod credential;
 mod exchange;
+mod issued;
 mod oauth;
 mod renewal;
 mod session;
 mod store;
 
 pub(super) use credential::{Credential, sensitive};
+pub(super) use issued::{InFlight, Issued};
 pub use oauth::{ClientAuth, ClientCredentials, RefreshToken};
-pub(super) use renewal::{Authenticator, Issued, Setup};
+pub(super) use renewal::{Authenticator, Setup};
 pub use session::{Login, LoginMethod, SessionToken};
 pub use store::{KeptToken, SaveToken, TokenStore};
 
@@ -117,7 +120,7 @@ impl Auth {
     }
 
     /// Every text that must not be shown, the encoded forms included.
-    pub(super) fn secrets(&self) -> Vec<Secret> {
+    fn secrets(&self) -> Vec<Secret> {
         match self {
             Self::Bearer { token } => vec![token.clone()],
             Self::HttpBasic { username, password } => {
@@ -134,6 +137,29 @@ impl Auth {
                 secrets
             }
             Self::SessionToken(options) => options.secrets(),
+        }
+    }
+}
+
+impl Auth {
+    /// Teaches a redactor what must not be shown, and what links may not carry.
+    pub(super) fn teach(&self, redactor: &mut Redactor) {
+        let (parameter, user_name) = match self {
+            Self::ApiKey { name, location: ApiKeyLocation::Query, .. } => (Some(name), None),
+            Self::SessionToken(session) if session.location == ApiKeyLocation::Query => (Some(&session.name), None),
+            Self::HttpBasic { username, .. } => (None, Some(username)),
+            _ => (None, None),
+        };
+        parameter.into_iter().for_each(|name| redactor.learn_parameter(name));
+        for secret in self.secrets() {
+            match self {
+                // What a login sends may be a user name, too, and goes with no other request.
+                Self::SessionToken(_) => redactor.mask(secret),
+                Self::OAuth2ClientCredentials(_) | Self::OAuth2RefreshToken(_) => redactor.learn(secret),
+                // A user name may stand in the file and in links; the rest goes with each request and nowhere else.
+                _ if user_name == Some(&secret) => redactor.mask(secret),
+                _ => redactor.learn_sent_anew(secret),
+            }
         }
     }
 }

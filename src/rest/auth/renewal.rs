@@ -4,16 +4,16 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::answer::{Answer, TokenPath};
 use super::credential::Credential;
+use super::issued::Issued;
 use super::oauth::{ClientCredentials, RefreshToken};
 use super::session::{LoginMethod, SessionToken};
 use super::store::{RefreshTokens, TokenStore};
@@ -27,32 +27,6 @@ use crate::rest::request::{Common, Prepared, RequestParts, Target};
 use crate::rest::transport;
 use crate::tasks::TaskGroup;
 use crate::template::JsonTemplate;
-
-/// A token is renewed so long before it expires: requests take their time, and clocks differ.
-const MARGIN: Duration = Duration::from_secs(30);
-/// But not earlier than in the last tenth of its life.
-const MARGIN_DIVISOR: u32 = 10;
-
-/// A credential, and how long it is good.
-#[derive(Clone, Debug)]
-pub(in crate::rest) struct Issued {
-    pub(in crate::rest) credential: Arc<Credential>,
-    /// How many there were before it.
-    generation: u64,
-    renew_at: Option<Instant>,
-    expires_at: Option<Instant>,
-}
-
-impl Issued {
-    /// Whether it need not be renewed yet.
-    pub(in crate::rest) fn is_fresh(&self) -> bool {
-        self.renew_at.is_none_or(|at| Instant::now() < at)
-    }
-
-    fn has_expired(&self) -> bool {
-        self.expires_at.is_some_and(|at| Instant::now() >= at)
-    }
-}
 
 /// Why there are no new credentials; shared by all who waited.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,13 +123,11 @@ impl Authenticator {
     pub(in crate::rest) fn new(setup: Setup<'_>) -> Result<Self, ClientError> {
         let Setup { name, options, common, http, budget, store } = setup;
         let unusable = |reason| ClientError::Unusable { client: name.to_owned(), reason };
-        let fixed =
-            |credential| Issued { credential: Arc::new(credential), generation: 0, renew_at: None, expires_at: None };
         let endpoint = |text: &str| {
             Url::parse(text).map_err(|error| unusable(format!("`auth.access_token_url` is not a URL: {error}")))
         };
         let (auth, way) = match &options.auth {
-            None => return Ok(Self::Fixed { kind: None, issued: fixed(Credential::None) }),
+            None => return Ok(Self::Fixed { kind: None, issued: Issued::new(Credential::None) }),
             Some(auth @ Auth::OAuth2ClientCredentials(options)) => {
                 let url = endpoint(&options.access_token_url)?;
                 (auth, Way::ClientCredentials { options: options.clone(), url })
@@ -172,7 +144,7 @@ impl Authenticator {
             }
             Some(auth) => {
                 let credential = auth.credential().map_err(unusable)?;
-                return Ok(Self::Fixed { kind: Some(auth.kind()), issued: fixed(credential) });
+                return Ok(Self::Fixed { kind: Some(auth.kind()), issued: Issued::new(credential) });
             }
         };
         let url = match &way {
@@ -274,7 +246,7 @@ impl Renewer {
         let flight = {
             let mut state = self.lock();
             match &state.issued {
-                Some(issued) if issued.generation > refused.generation => return Ok(issued.clone()),
+                Some(issued) if issued.generation() > refused.generation() => return Ok(issued.clone()),
                 _ => self.flight(&mut state)?,
             }
         };
@@ -292,8 +264,8 @@ impl Renewer {
         if self.closing.is_cancelled() {
             return Err(RequestError::Interrupted.into());
         }
-        let generation = state.issued.as_ref().map_or(0, |issued| issued.generation) + 1;
-        let flight = Arc::clone(self).renew_now(generation).boxed().shared();
+        let before = state.issued.as_ref().map_or(0, Issued::generation);
+        let flight = Arc::clone(self).renew_now(before).boxed().shared();
         let mut task = TaskGroup::default();
         // Whoever waits for it hands the error on.
         task.spawn((), flight.clone().map(drop));
@@ -301,8 +273,8 @@ impl Renewer {
         Ok(flight)
     }
 
-    async fn renew_now(self: Arc<Self>, generation: u64) -> Result<Issued, RenewalError> {
-        let result = self.issue(generation).await;
+    async fn renew_now(self: Arc<Self>, before: u64) -> Result<Issued, RenewalError> {
+        let result = self.issue(before).await;
         let mut state = self.lock();
         match &result {
             Ok(issued) => state.issued = Some(issued.clone()),
@@ -312,7 +284,7 @@ impl Renewer {
         result
     }
 
-    async fn issue(&self, generation: u64) -> Result<Issued, RenewalError> {
+    async fn issue(&self, before: u64) -> Result<Issued, RenewalError> {
         let answer = match &self.way {
             Way::RefreshToken { tokens, .. } => {
                 let unstored = |reason| RenewalError { kind: ErrorKind::Storage, reason };
@@ -336,12 +308,7 @@ impl Renewer {
             reason: format!("the token from {} cannot be sent: {reason}", self.host),
         })?;
         tracing::info!(client = self.name, host = self.host, ?lifetime, "new credentials");
-        Ok(Issued {
-            credential: Arc::new(credential),
-            generation,
-            renew_at: lifetime.map(|lifetime| sent + (lifetime - MARGIN.min(lifetime / MARGIN_DIVISOR))),
-            expires_at: lifetime.map(|lifetime| sent + lifetime),
-        })
+        Ok(Issued::new(credential).succeeding(before).living_for(lifetime, sent))
     }
 
     /// Everybody waits for a renewal, so all of its tries and pauses together have an end of their own.
