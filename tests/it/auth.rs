@@ -322,3 +322,42 @@ fn a_session_is_begun_by_a_login_and_begun_again_when_it_is_over() {
     assert_eq!(refused.code, Some(77), "{refused:#?}");
     assert!(refused.stdout.contains("refuses the `session_token` credentials: answered 401"), "{refused:#?}");
 }
+
+/// The configurations that a page of docs/ shows.
+fn shown_configs(page: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(page);
+    let text = std::fs::read_to_string(path).unwrap();
+    let blocks = text.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap().to_owned());
+    blocks.collect()
+}
+
+#[test]
+fn every_configuration_of_the_page_on_authentication_reads_its_api() {
+    let configs = shown_configs("authenticate.md");
+    let kinds =
+        ["bearer", "http_basic", "api_key", "oauth2_client_credentials", "oauth2_refresh_token", "session_token"];
+    for kind in kinds {
+        assert!(configs.iter().any(|config| config.contains(&format!("\"{kind}\""))), "no example of {kind}");
+    }
+    for config in configs {
+        let api = Api::start(|request, _| {
+            let has = |name: &str| request.headers.contains_key(name);
+            match request.path() {
+                "/oauth/token" => json(json!({"access_token": "t", "expires_in": 3600, "refresh_token": "next"})),
+                "/session" => json(json!({"id": "t"})),
+                _ if has("authorization") || has("x-api-key") || has("x-session") => json(json!([{"id": 1}])),
+                _ => respond(401, &[], ""),
+            }
+        });
+        let local = config.replace("https://api.example.com/", "BASE").replace("https://auth.example.com/", "BASE");
+        let workspace = Workspace::with_config(api.address, &local);
+        let mut command = workspace.command(&["sync"]);
+        for name in ["TOKEN", "PASSWORD", "KEY", "CLIENT_SECRET", "REFRESH_TOKEN"] {
+            command.env(format!("SHOP_{name}"), format!("{CANARY}-{name}"));
+        }
+        let finished = finish(command.spawn().unwrap());
+        assert_eq!(finished.code, Some(0), "{config}\n{finished:#?}");
+        assert_eq!(workspace.value::<i64>("SELECT count(*) FROM shop_orders"), 1);
+        assert_eq!(token_file(&workspace).exists(), config.contains("oauth2_refresh_token"));
+    }
+}

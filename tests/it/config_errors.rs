@@ -221,9 +221,9 @@ const BROKEN: [Broken; 44] = [
     ),
     Broken(
         CLIENT,
-        "auth = ‸{ type = \"oauth2_client_credentials\", client_id = \"me\", client_secret = \"${env:TOKEN}\" }",
-        "sources.shop.client.auth.access_token_url",
-        &["the key `access_token_url` is missing", "The token endpoint"],
+        "auth = { type = \"session_token\", login = { path = \"login\" }, token_path = ‸\"$.[\" }",
+        "sources.shop.client.auth.token_path",
+        &["is not JSONPath (RFC 9535)"],
     ),
 ];
 

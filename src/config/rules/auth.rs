@@ -3,10 +3,11 @@
 use serde_json_path::JsonPath;
 use url::Url;
 
+use super::super::Config;
 use super::super::path::Path;
 use super::client::{base_url, can_be_sent, check_header_name, is_loopback};
 use super::{Rules, paginator, resource};
-use crate::rest::auth::{ApiKeyLocation, Auth, ClientAuth, LoginMethod, SessionToken};
+use crate::rest::auth::{ApiKeyLocation, Auth, ClientAuth, LoginMethod, RefreshToken, SessionToken};
 use crate::secret::Secret;
 
 pub(super) fn check(auth: &Auth, base: &str, path: &Path, rules: &mut Rules<'_>) {
@@ -45,6 +46,28 @@ pub(super) fn check(auth: &Auth, base: &str, path: &Path, rules: &mut Rules<'_>)
             check_scopes(&options.scopes, &path.key("scopes"), rules);
         }
         Auth::SessionToken(options) => check_session(options, base, path, rules),
+    }
+}
+
+/// A refresh token that the server replaces is good for one of its users only.
+pub(super) fn check_shared(config: &Config, rules: &mut Rules<'_>) {
+    let mut seen: Vec<(&str, &RefreshToken)> = Vec::new();
+    for (name, source) in config.sources.iter().filter(|(_, source)| source.enabled) {
+        let Some(Auth::OAuth2RefreshToken(options)) = &source.client.auth else { continue };
+        let same = |other: &RefreshToken| {
+            (&other.access_token_url, &other.client_id, &other.refresh_token)
+                == (&options.access_token_url, &options.client_id, &options.refresh_token)
+        };
+        let path = Path::of(&["sources", name, "client", "auth", "refresh_token"]);
+        match seen.iter().find(|(_, other)| same(other)) {
+            Some((other, _)) => {
+                let hint = format!(
+                    "is that of `{other}`, too: a server that replaces it with each use will take one of them for stolen"
+                );
+                rules.hint(&path, &hint);
+            }
+            None => seen.push((name, options)),
+        }
     }
 }
 

@@ -27,6 +27,7 @@ pub(super) fn check(config: &mut Config, tree: &Node, findings: &mut Findings) {
             resource::check(name, resource, &source.client, &path, &mut rules);
         }
     }
+    auth::check_shared(config, &mut rules);
     budget::check(config, &mut rules);
     let (before, after) = findings.problems.split_at(earlier);
     let kept = after.iter().filter(|problem| !before.iter().any(|cause| may_follow_from(&problem.path, &cause.path)));
