@@ -256,7 +256,7 @@ impl Client {
             gzip &= !matches!(failure, Failure::Dubious(RequestError::Encoding { .. }));
             if matches!(failure, Failure::Stale) {
                 replays += 1;
-                self.renew(&issued, &mut tally).await?;
+                self.renew(&issued, call, &mut tally).await?;
             } else {
                 self.before_next_try(prepared, call, &mut tally, failure, first.elapsed()).await?;
             }
@@ -266,9 +266,9 @@ impl Client {
     }
 
     /// New credentials, for everyone who was refused with the old ones.
-    async fn renew(&self, refused: &Issued, tally: &mut Tally) -> Result<(), RequestError> {
+    async fn renew(&self, refused: &Issued, call: &Call<'_>, tally: &mut Tally) -> Result<(), RequestError> {
         let began = Instant::now();
-        self.auth.renew(refused).await?;
+        self.auth.renew(refused, call.progress).await?;
         tally.excused += began.elapsed();
         Ok(())
     }

@@ -31,14 +31,14 @@ impl Client {
     /// Credentials, leave to send, and memory for the answer, in this order: a login takes leave of the same budget.
     pub(super) async fn leave(&self, call: &Call<'_>, tally: &mut Tally) -> Result<Leave, RequestError> {
         let began = Instant::now();
-        let mut issued = self.auth.ready().await?;
+        let mut issued = self.auth.ready(call.progress).await?;
         tally.excused += began.elapsed();
         let (mut permit, mut slot) = self.permit_and_slot(call, tally).await?;
         if !issued.is_fresh() {
             // The wait was long. Once: credentials that live for less than the wait are sent as they are.
             drop((permit, slot));
             let began = Instant::now();
-            issued = self.auth.ready().await?;
+            issued = self.auth.ready(call.progress).await?;
             tally.excused += began.elapsed();
             (permit, slot) = self.permit_and_slot(call, tally).await?;
         }

@@ -10,7 +10,7 @@ use axum::response::Response;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Api, Finished, PATIENCE, Seen, Workspace, finish, json, numbered, respond, signal};
+use crate::support::{Api, Finished, PATIENCE, Running, Seen, Workspace, finish, json, numbered, respond, signal};
 
 /// In every secret, so that one search finds them all.
 const CANARY: &str = "canary-3b1c";
@@ -241,6 +241,20 @@ fn a_new_refresh_token_is_stored_when_a_signal_ends_the_run_that_waits_for_it() 
     assert_eq!((stopped.code, api.seen().len()), (Some(75), 1), "{stopped:#?}");
     run_well(&workspace, &first_refresh());
     assert!(token_requests(&api)[1].body.ends_with("-refresh-1"));
+}
+
+#[test]
+fn a_signal_does_not_wait_for_a_token_server_that_asks_for_patience() {
+    let api = Api::start(|_, _| respond(503, &[("retry-after", "3000")], r#"{"error":"temporarily_unavailable"}"#));
+    let patient = format!("[pipeline]\nshutdown_grace = \"1h\"\n{}", config(REFRESH_TOKEN, ""));
+    let workspace = Workspace::with_config(api.address, &patient);
+    let mut running = Running::start(command(&workspace, &first_refresh()));
+    running.wait_for("trying again");
+    running.signal(Signal::TERM);
+    let stopped = running.finish();
+    assert_hidden(&workspace, &stopped);
+    assert_eq!((stopped.code, api.seen().len()), (Some(75), 1), "{stopped:#?}");
+    assert!(!token_file(&workspace).exists());
 }
 
 #[test]

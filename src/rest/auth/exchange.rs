@@ -74,7 +74,10 @@ impl Renewer {
                 Next::GiveUp => return Err(error),
                 Next::After(delay) => {
                     tracing::warn!(client = self.name, ?delay, "asking for credentials: {error}: trying again");
-                    self.unless_closing(tokio::time::sleep(delay)).await?;
+                    self.pauses.send_replace(Some((later(delay), format!("asking for credentials: {error}"))));
+                    let slept = self.unless_closing(tokio::time::sleep(delay)).await;
+                    self.pauses.send_replace(None);
+                    slept?;
                 }
             }
         }
@@ -84,9 +87,11 @@ impl Renewer {
     async fn permit(&self, tally: &mut Tally) -> Result<Option<Permit>, RequestError> {
         let Way::Session { .. } = &self.way else { return Ok(None) };
         let began = Instant::now();
-        let acquired = self.unless_closing(self.budget.acquire(*self.options.retry.max_retry_after, |_, _| {})).await?;
+        let show = |until, reason: &str| drop(self.pauses.send_replace(Some((until, format!("the login: {reason}")))));
+        let acquired = self.unless_closing(self.budget.acquire(*self.options.retry.max_retry_after, show)).await;
+        self.pauses.send_replace(None);
         tally.excused += began.elapsed();
-        acquired.map(Some).map_err(|refused| match refused {
+        acquired?.map(Some).map_err(|refused| match refused {
             Refused::PausedUntil(until) => RequestError::RateLimited { until },
             Refused::Store(reason) => self.store_error(reason),
         })

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -18,6 +20,7 @@ use super::oauth::{ClientCredentials, RefreshToken};
 use super::session::{LoginMethod, SessionToken};
 use super::store::{RefreshTokens, TokenStore};
 use super::{Auth, bearer};
+use crate::progress::{ResourceProgress, Waiting};
 use crate::rest::ClientOptions;
 use crate::rest::budget::Budget;
 use crate::rest::error::{ClientError, ErrorKind, RequestError};
@@ -84,6 +87,8 @@ pub(in crate::rest) struct Renewer {
     pub(super) http: reqwest::Client,
     pub(super) budget: Arc<Budget>,
     pub(super) redactor: Redactor,
+    /// What the renewal that is under way waits for.
+    pub(super) pauses: watch::Sender<Option<(Timestamp, String)>>,
     closing: CancellationToken,
     state: Mutex<State>,
 }
@@ -165,6 +170,7 @@ impl Authenticator {
             options: options.clone(),
             budget: Arc::clone(budget),
             redactor: common.redactor.clone(),
+            pauses: watch::Sender::new(None),
             closing: CancellationToken::new(),
             state: Mutex::default(),
         })))
@@ -184,18 +190,22 @@ impl Authenticator {
 
     /// Credentials that are good for a while, renewed first where they are not. No permit may be held meanwhile: a
     /// login takes one.
-    pub(in crate::rest) async fn ready(&self) -> Result<Issued, RequestError> {
+    pub(in crate::rest) async fn ready(&self, progress: &ResourceProgress) -> Result<Issued, RequestError> {
         match self {
             Self::Fixed { issued, .. } => Ok(issued.clone()),
-            Self::Renewed(renewer) => renewer.ready().await.map_err(RequestError::from),
+            Self::Renewed(renewer) => renewer.ready(progress).await.map_err(RequestError::from),
         }
     }
 
     /// Other credentials than these, which were refused. A renewal that has happened since counts.
-    pub(in crate::rest) async fn renew(&self, refused: &Issued) -> Result<Issued, RequestError> {
+    pub(in crate::rest) async fn renew(
+        &self,
+        refused: &Issued,
+        progress: &ResourceProgress,
+    ) -> Result<Issued, RequestError> {
         match self {
             Self::Fixed { issued, .. } => Ok(issued.clone()),
-            Self::Renewed(renewer) => renewer.renew(refused).await.map_err(RequestError::from),
+            Self::Renewed(renewer) => renewer.renew(refused, progress).await.map_err(RequestError::from),
         }
     }
 
@@ -223,7 +233,7 @@ fn login(options: &SessionToken) -> RequestParts {
 }
 
 impl Renewer {
-    async fn ready(self: &Arc<Self>) -> Result<Issued, RenewalError> {
+    async fn ready(self: &Arc<Self>, progress: &ResourceProgress) -> Result<Issued, RenewalError> {
         let (flight, current) = {
             let mut state = self.lock();
             let current = state.issued.clone();
@@ -232,7 +242,7 @@ impl Renewer {
             }
             (self.flight(&mut state)?, current)
         };
-        match (flight.await, current) {
+        match (self.wait(flight, progress).await, current) {
             // There is no need to fail before it has really expired.
             (Err(error), Some(current)) if error.kind != ErrorKind::Forbidden && !current.has_expired() => {
                 tracing::warn!(client = self.name, "going on with the credentials that soon expire: {}", error.reason);
@@ -242,7 +252,7 @@ impl Renewer {
         }
     }
 
-    async fn renew(self: &Arc<Self>, refused: &Issued) -> Result<Issued, RenewalError> {
+    async fn renew(self: &Arc<Self>, refused: &Issued, progress: &ResourceProgress) -> Result<Issued, RenewalError> {
         let flight = {
             let mut state = self.lock();
             match &state.issued {
@@ -250,7 +260,22 @@ impl Renewer {
                 _ => self.flight(&mut state)?,
             }
         };
-        flight.await
+        self.wait(flight, progress).await
+    }
+
+    /// Waits for a renewal, and shows what that waits for. Who waits for long leaves its place to others.
+    async fn wait(&self, mut flight: Flight, progress: &ResourceProgress) -> Result<Issued, RenewalError> {
+        let mut pauses = self.pauses.subscribe();
+        let mut notice = Waiting::new(progress);
+        loop {
+            if let Some((until, reason)) = &*pauses.borrow_and_update() {
+                notice.show(*until, reason);
+            }
+            tokio::select! {
+                result = &mut flight => return result,
+                Ok(()) = pauses.changed() => {}
+            }
+        }
     }
 
     /// The renewal that is under way, or a new one.

@@ -313,3 +313,33 @@ async fn p06_a_session_that_a_link_echoes_is_neither_stored_nor_shown() {
     }
     assert_eq!(request.method, Method::GET);
 }
+
+#[tokio::test]
+async fn everybody_who_waits_for_a_renewal_shows_what_it_waits_for() {
+    let busy = reply(429, "Retry-After: 600\r\n", r#"{"error":"slow_down"}"#);
+    let world = World::new(vec![busy], vec![ok("[]")], json!({})).await;
+    let (first, second) = (ResourceProgress::default(), ResourceProgress::default());
+    let (stop, request) = (CancellationToken::new(), get("items"));
+    let reason = |progress: &ResourceProgress| match progress.activity() {
+        Activity::Waiting { reason, .. } => Some(reason),
+        _ => None,
+    };
+    let waits = async {
+        while reason(&first).is_none() || reason(&second).is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let fetches = futures::future::join(
+        fetch_with(&world.client, &request, &[], &first, &stop),
+        fetch_with(&world.client, &request, &[], &second, &stop),
+    );
+    tokio::select! {
+        pages = fetches => panic!("there are no credentials: {pages:?}"),
+        () = waits => {}
+    }
+    assert!(reason(&first).is_none(), "its wait was cut short");
+    assert_eq!(world.tokens.requests().len(), 1);
+    world.client.close().await.unwrap();
+    assert!(matches!(fetch(&world.client).await.unwrap_err(), RequestError::Interrupted));
+    assert_eq!((world.sent().len(), world.tokens.requests().len()), (0, 1));
+}
