@@ -142,3 +142,66 @@ impl Drop for Reserved {
         drop(std::fs::remove_file(&self.temporary));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{KeptToken, Secret, TokenFile};
+    use std::os::unix::fs::PermissionsExt;
+
+    fn token(text: &str) -> KeptToken {
+        KeptToken { refresh_token: Secret::new(text.to_owned()), configured: "salt:mark".to_owned() }
+    }
+
+    #[test]
+    fn a_token_is_replaced_as_a_whole_whatever_a_crash_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db.shop.token");
+        let file = TokenFile::new(path.clone());
+        assert_eq!(file.load(), Ok(None));
+        // A crash between making room and storing.
+        let left = folder.path().join("x.db.shop.token.new");
+        std::fs::write(&left, "canary").unwrap();
+        std::fs::set_permissions(&left, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let long = "x".repeat(40_000);
+        for text in [long.as_str(), "short \"and\" strange\\ \u{e9}"] {
+            let room = file.reserve().unwrap();
+            assert_eq!(std::fs::metadata(&left).unwrap().permissions().mode() & 0o7777, 0o600);
+            room.store(&token(text)).unwrap();
+            assert_eq!(file.load(), Ok(Some(token(text))));
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        }
+        drop(file.reserve().unwrap());
+        assert_eq!(file.load().unwrap().unwrap().refresh_token.expose(), "short \"and\" strange\\ \u{e9}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no room is left behind");
+    }
+
+    #[test]
+    fn where_a_token_could_not_be_stored_there_is_no_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = TokenFile::new(folder.path().join("gone/x.db.shop.token"));
+        let error = file.reserve().err().unwrap();
+        assert!(
+            error.contains("no new access token is asked for") && error.contains("gone/x.db.shop.token.new"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_none_of_ours_is_refused_without_its_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db.shop.token");
+        let file = TokenFile::new(path.clone());
+        for (text, part) in [
+            ("canary-token", "is not a file with a refresh token (line 1, column 1)"),
+            (r#"{"version":1,"configured":"a:b"}"#, "is not a file with a refresh token"),
+            (r#"{"version":1,"configured":"a:b","refresh_token":"canary","more":1}"#, "is not a file with a refresh"),
+            (r#"{"version":1,"configured":"a:b","refresh_token":["canary"]}"#, "is not a file with a refresh token"),
+            (r#"{"version":9,"configured":"a:b","refresh_token":"canary"}"#, "is of version 9"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            let error = file.load().unwrap_err();
+            assert!(error.contains(part) && !error.contains("canary"), "{error}");
+        }
+    }
+}
