@@ -1,6 +1,5 @@
 //! Rules for `auth`: what can be sent, and where credentials are asked for.
 
-use serde_json_path::JsonPath;
 use url::Url;
 
 use super::super::Config;
@@ -103,9 +102,7 @@ fn check_session(options: &SessionToken, base: &str, path: &Path, rules: &mut Ru
     }
     let token_path = path.key("token_path");
     if options.token_path.starts_with('$') {
-        if let Err(error) = JsonPath::parse(&options.token_path) {
-            rules.refuse(&token_path, format!("is not JSONPath (RFC 9535): {error}"));
-        }
+        resource::check_json_path(&options.token_path, &token_path, rules);
     } else {
         paginator::check_dotted(&token_path, rules);
     }
@@ -113,6 +110,8 @@ fn check_session(options: &SessionToken, base: &str, path: &Path, rules: &mut Ru
         check_header_name(Some(&options.name), &path.key("name"), rules);
         if !can_be_sent(options.prefix()) {
             rules.refuse(&path.key("prefix"), "holds characters that a header cannot carry");
+        } else if options.location == ApiKeyLocation::Cookie && options.prefix().contains([';', ',', ' ', '"', '\\']) {
+            rules.refuse(&path.key("prefix"), "holds characters that a cookie cannot carry");
         }
     }
 }

@@ -74,13 +74,18 @@ fn check_selector(resource: &ResourceOptions, path: &Path, rules: &mut Rules<'_>
     if !selector.starts_with('$') {
         return paginator::check_dotted(&path, rules);
     }
+    check_json_path(selector, &path, rules);
+}
+
+/// A JSONPath query that can be parsed in a bounded time.
+pub(super) fn check_json_path(selector: &str, path: &Path, rules: &mut Rules<'_>) {
     if selector.len() > SELECTOR_BYTES_MAX || selector.matches('?').count() > FILTERS_MAX {
         let message = format!("must not be longer than {SELECTOR_BYTES_MAX} bytes or have more than {FILTERS_MAX} `?`");
-        return rules.refuse(&path, message);
+        return rules.refuse(path, message);
     }
     if let Err(error) = JsonPath::parse(selector) {
-        let reason = if rules.is_written(&path) { format!(": {}", quoted(&error.to_string())) } else { String::new() };
-        rules.refuse(&path, format!("is not JSONPath (RFC 9535){reason}"));
+        let reason = if rules.is_written(path) { format!(": {}", quoted(&error.to_string())) } else { String::new() };
+        rules.refuse(path, format!("is not JSONPath (RFC 9535){reason}"));
     }
 }
 

@@ -122,6 +122,7 @@ fn rules_for_credentials_that_are_asked_for() {
         (SESSION, "token_path = \"a..b\"", "token_path: "),
         (SESSION, "name = \"a b\"", "name: is not a name of a header"),
         (SESSION, "prefix = \"a\\nb\"", "prefix: holds characters"),
+        (SESSION, "location = \"cookie\", prefix = \"a b\"", "prefix: holds characters that a cookie"),
     ] {
         let report = load_auth(kind, keys, "").expect_err(keys);
         assert!(!report.to_string().contains("in-the-open"), "{report}");
