@@ -13,6 +13,9 @@ use crate::source::{self, Resource};
 use crate::sync::{PlannedResource, SyncPlan};
 
 pub mod backfill;
+mod token_file;
+
+use token_file::TokenFile;
 
 /// What a run is asked for.
 #[derive(Clone, Debug)]
@@ -27,7 +30,7 @@ pub enum Wanted {
 ///
 /// # Errors
 /// When a client or a resource cannot be made of its options, or the range is none of the resource.
-pub async fn plan_of(config: &Config, wanted: &Wanted, db: &Arc<Db>) -> Result<(SyncPlan, Budgets), PlanError> {
+pub async fn plan_of(config: &Config, wanted: &Wanted, db: &Arc<Db>) -> Result<(SyncPlan, Clients), PlanError> {
     match wanted {
         Wanted::Sync(ids) => plan(config, ids, db).await,
         Wanted::Backfill(id, range) => backfill::plan(config, id, range, db).await,
@@ -64,17 +67,31 @@ pub enum PlanError {
     Db(#[from] DbError),
 }
 
-/// The budgets of a plan, to be closed when it has run.
+/// The clients of a plan and their budgets, to be closed when it has run.
 #[derive(Debug, Default)]
-pub struct Budgets(HashMap<String, Arc<Budget>>);
+pub struct Clients {
+    clients: HashMap<Arc<str>, Arc<Client>>,
+    budgets: HashMap<String, Arc<Budget>>,
+}
 
-impl Budgets {
+impl Clients {
+    /// Waits for renewals of credentials that are under way, so that no new refresh token is lost.
+    ///
+    /// # Errors
+    /// When a new refresh token cannot be stored.
+    pub async fn close(&self) -> Result<(), String> {
+        for client in self.clients.values() {
+            client.close().await?;
+        }
+        Ok(())
+    }
+
     /// Stores exactly what is left of each budget.
     ///
     /// # Errors
     /// When one cannot be stored; it was stored with a reserve before, so the API is never asked too often.
-    pub async fn close(&self) -> Result<(), String> {
-        for budget in self.0.values() {
+    pub async fn close_budgets(&self) -> Result<(), String> {
+        for budget in self.budgets.values() {
             budget.close().await?;
         }
         Ok(())
@@ -158,7 +175,7 @@ fn with_parents(config: &Config, ids: &[ResourceId]) -> Vec<ResourceId> {
 ///
 /// # Errors
 /// When a client or a resource cannot be made of its options.
-pub async fn plan(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Result<(SyncPlan, Budgets), PlanError> {
+pub async fn plan(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Result<(SyncPlan, Clients), PlanError> {
     plan_only(config, &with_parents(config, ids), db).await
 }
 
@@ -166,26 +183,26 @@ pub async fn plan(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Result<(
 ///
 /// # Errors
 /// When a client or a resource cannot be made of its options.
-pub async fn plan_only(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Result<(SyncPlan, Budgets), PlanError> {
+pub async fn plan_only(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Result<(SyncPlan, Clients), PlanError> {
     let saved: HashMap<String, StoredBudget> =
         db.budgets().await?.into_iter().map(|budget| (budget.budget.clone(), budget)).collect();
     let salt = db.salt().await?;
     let save = save_into(db);
-    let mut budgets = Budgets::default();
-    let mut clients: HashMap<Arc<str>, Arc<Client>> = HashMap::new();
+    let Clients { mut clients, mut budgets } = Clients::default();
     let mut resources = Vec::new();
     for id in ids {
         let source = &config.sources[&*id.source];
         if !clients.contains_key(&id.source) {
             let limit = source.client.rate_limit.as_ref();
             let name = limit.and_then(|limit| limit.budget.clone()).unwrap_or_else(|| id.source.to_string());
-            let budget = budgets.0.entry(name.clone()).or_insert_with(|| {
+            let budget = budgets.entry(name.clone()).or_insert_with(|| {
                 let state = saved
                     .get(&name)
                     .map(|saved| BudgetState { tat_ms: saved.tat_ms, not_before_ms: saved.not_before_ms });
                 Budget::new(&name, limit, state, Arc::clone(&save))
             });
-            let client = Client::new(&id.source, &source.client, Arc::clone(budget))?;
+            let tokens = TokenFile::new(db.beside(&format!("{}.token", id.source)));
+            let client = Client::new(&id.source, &source.client, Arc::clone(budget), tokens.into_store())?;
             clients.insert(Arc::clone(&id.source), Arc::new(client));
         }
         let options = &source.resources[&*id.resource];
@@ -195,7 +212,7 @@ pub async fn plan_only(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Res
     }
     source::link(&mut resources);
     let resources = resources.into_iter().map(PlannedResource::new).collect();
-    Ok((SyncPlan { resources, pipeline: config.pipeline.clone() }, budgets))
+    Ok((SyncPlan { resources, pipeline: config.pipeline.clone() }, Clients { clients, budgets }))
 }
 
 fn save_into(db: &Arc<Db>) -> SaveBudget {

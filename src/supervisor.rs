@@ -150,7 +150,7 @@ async fn open_run_close<W: Future<Output = ()>>(
     // Nothing was received before the file is open: the first signal need not wait for another program to let go of it.
     let db = stop.run_until_cancelled(Db::open(&config.destination)).await.ok_or(RunError::Stopped)?;
     let db = Arc::new(db?);
-    let (plan, budgets) = match plan::plan_of(config, wanted, &db).await {
+    let (plan, clients) = match plan::plan_of(config, wanted, &db).await {
         Ok(made) => made,
         Err(error) => {
             close(db).await?;
@@ -165,12 +165,15 @@ async fn open_run_close<W: Future<Output = ()>>(
             () = &mut watched => run.await,
         }
     };
+    if let Err(error) = clients.close().await {
+        tracing::error!(%error, "store the new refresh token");
+    }
     if report.db_error.is_none()
-        && let Err(error) = budgets.close().await
+        && let Err(error) = clients.close_budgets().await
     {
         tracing::warn!(%error, "store what is left of the budgets");
     }
-    drop((plan, budgets));
+    drop((plan, clients));
     // After a failed write the WAL still holds the data: the next start replays it. Nothing more is written to it.
     if report.db_error.is_none() {
         close(db).await?;

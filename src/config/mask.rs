@@ -12,6 +12,22 @@ const WORDS: [&str; 10] =
 /// Keys that hold such a word and yet name a place, not a secret.
 const HARMLESS_ENDS: [&str; 4] = ["_path", "_param", "_header", "_url"];
 
+/// Keys of `auth` that are no secrets.
+const IN_THE_OPEN: [&str; 12] = [
+    "type",
+    "name",
+    "location",
+    "username",
+    "prefix",
+    "token_path",
+    "access_token_url",
+    "client_id",
+    "client_auth",
+    "scopes",
+    "method",
+    "path",
+];
+
 /// Names under which parameters and bodies carry credentials, without `_`, `-` and capitals.
 const CREDENTIAL_NAMES: [&str; 16] = [
     "apikey",
@@ -35,7 +51,7 @@ const CREDENTIAL_NAMES: [&str; 16] = [
 /// Whether a value is a query parameter, or part of a JSON body, that by its name carries a credential.
 pub(super) fn is_credential(path: &Path) -> bool {
     let parent = path.parent();
-    let is_param = parent.as_ref().and_then(Path::last_key) == Some("params");
+    let is_param = matches!(parent.as_ref().and_then(Path::last_key), Some("params" | "access_token_request_data"));
     let is_body = |key: &str| ["json", "form", "graphql"].contains(&key);
     let in_body = (0..path.steps().len()).any(|depth| path.key_at(depth).is_some_and(is_body));
     let key = path.last_key().unwrap_or_default();
@@ -77,7 +93,7 @@ fn walk(node: &Node, path: &Path, found: &mut Vec<Range<usize>>) {
 fn is_suspicious(path: &Path) -> bool {
     let key = path.last_key().unwrap_or_default();
     let in_auth = (0..path.steps().len()).any(|depth| path.key_at(depth) == Some("auth"));
-    in_auth && !["type", "name", "location", "username"].contains(&key) || names_a_secret(key) || is_credential(path)
+    in_auth && !IN_THE_OPEN.contains(&key) || names_a_secret(key) || is_credential(path)
 }
 
 fn names_a_secret(key: &str) -> bool {

@@ -26,7 +26,7 @@ mod path;
 mod placeholders;
 mod rules;
 mod schema;
-mod secret_file;
+pub(crate) mod secret_file;
 mod shape;
 mod suggest;
 #[cfg(test)]

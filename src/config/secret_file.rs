@@ -10,7 +10,7 @@ const BYTES_MAX: u64 = 64 << 10;
 
 /// Who may be able to read the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub(crate) enum Access {
     /// Its owner alone: this process's user, or root.
     OwnerOnly,
     /// Whoever set it up decided that (systemd's credentials).
@@ -18,7 +18,7 @@ pub(super) enum Access {
 }
 
 /// The content without one newline at its end. The error is a sentence without the content.
-pub(super) fn read(path: &Path, access: Access) -> Result<String, String> {
+pub(crate) fn read(path: &Path, access: Access) -> Result<String, String> {
     let shown = path.display();
     let cannot = |error: std::io::Error| format!("cannot read {shown}: {error}");
     // Before opening it: opening a pipe would wait for whoever writes to it.

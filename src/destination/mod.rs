@@ -81,6 +81,8 @@ pub enum Synchronous {
 pub struct Db {
     writer: sqlite::Writer,
     path: PathBuf,
+    /// The same without links.
+    real_path: PathBuf,
     /// Held until the file is closed.
     _lock: lock::LockFile,
 }
@@ -93,14 +95,24 @@ impl Db {
     pub async fn open(options: &DestinationOptions) -> Result<Self, DbError> {
         let path = lock::real_path(&options.path)?;
         let lock = lock::LockFile::take(&path)?;
-        let writer = sqlite::Writer::open(&DestinationOptions { path, ..options.clone() }).await?;
-        Ok(Self { writer, path: options.path.clone(), _lock: lock })
+        let writer = sqlite::Writer::open(&DestinationOptions { path: path.clone(), ..options.clone() }).await?;
+        Ok(Self { writer, path: options.path.clone(), real_path: path, _lock: lock })
     }
 
     /// Where the file is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A file beside the database, `NAME.SUFFIX`. It is the same one by whatever link the database is reached, so that
+    /// its lock keeps others from it, too.
+    #[must_use]
+    pub fn beside(&self, suffix: &str) -> PathBuf {
+        let mut path = self.real_path.clone().into_os_string();
+        path.push(".");
+        path.push(suffix);
+        path.into()
     }
 
     /// Stores a batch in one transaction.

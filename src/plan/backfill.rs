@@ -10,7 +10,7 @@ use crate::source::incremental::{CursorValue, Incremental, Stride};
 use crate::sync::{PlannedResource, SyncPlan};
 use crate::template::Slot;
 
-use super::{Budgets, PlanError, plan_only};
+use super::{Clients, PlanError, plan_only};
 
 /// What a backfill is to read.
 #[derive(Clone, Debug, Default)]
@@ -36,9 +36,9 @@ pub async fn plan(
     id: &ResourceId,
     range: &Range,
     db: &Arc<Db>,
-) -> Result<(SyncPlan, Budgets), PlanError> {
-    let (mut plan, budgets) = plan_only(config, std::slice::from_ref(id), db).await?;
-    let Some(planned) = plan.resources.pop() else { return Ok((plan, budgets)) };
+) -> Result<(SyncPlan, Clients), PlanError> {
+    let (mut plan, clients) = plan_only(config, std::slice::from_ref(id), db).await?;
+    let Some(planned) = plan.resources.pop() else { return Ok((plan, clients)) };
     let refused = |reason: String| PlanError::Range { resource: id.to_string(), reason };
     let options = &config.sources[&*id.source].resources[&*id.resource];
     let Some(incremental) = planned.resource.incremental.clone() else {
@@ -83,7 +83,7 @@ pub async fn plan(
         let concurrency = range.concurrency.unwrap_or(planned.concurrency);
         plan.resources.push(PlannedResource { kind: RunKind::Backfill, partitions: wanted, concurrency, ..planned });
     }
-    Ok((plan, budgets))
+    Ok((plan, clients))
 }
 
 /// The bounds of gaps: those given, else the first and the last value that was ever read.

@@ -46,8 +46,7 @@ pub enum Action {
     Stop,
     /// As a 429: pause the budget, then send the request again.
     RateLimited,
-    /// Renew the credentials, then send the request again.
-    #[schemars(extend("x-not-built-yet" = true))]
+    /// Renew the credentials, then send the request again, once.
     RefreshAuth,
 }
 
@@ -135,9 +134,6 @@ impl CompiledAction {
     pub fn new(rule: &ResponseAction) -> Result<Self, String> {
         if rule.status_code.is_none() && rule.content.is_none() && rule.when.is_none() {
             return Err("a response action needs `status_code`, `content` or `when`".to_owned());
-        }
-        if rule.action == Action::RefreshAuth {
-            return Err("`refresh_auth` is not built yet in this version of highwater".to_owned());
         }
         let when = rule.when.as_ref().map(|text| When::compile(text)).transpose();
         let when = when.map_err(|error| format!("`when` {error}"))?;
@@ -277,7 +273,6 @@ mod tests {
             (serde_json::json!({"action": "fail"}), "needs"),
             (serde_json::json!({"when": "status ==", "action": "fail"}), "not an expression"),
             (serde_json::json!({"when": "staus == 200", "action": "fail"}), "no `staus`"),
-            (serde_json::json!({"status_code": 401, "action": "refresh_auth"}), "not built yet"),
         ] {
             let error = compile(rule).unwrap_err();
             assert!(error.contains(part), "{error}");

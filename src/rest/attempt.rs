@@ -5,21 +5,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, LOCATION, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Version};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use url::Url;
 
 use crate::page::Slot;
 use crate::rest::Redirects;
 use crate::rest::action;
+use crate::rest::auth::Credential;
 use crate::rest::body::{BodyError, Collector};
-use crate::rest::budget::Permit;
 use crate::rest::client::{Call, Client, Received};
-use crate::rest::error::{Phase, RequestError};
+use crate::rest::error::RequestError;
 use crate::rest::hints::header_text;
+use crate::rest::leave::Leave;
+use crate::rest::limits::Limits;
 use crate::rest::link::resolve_next;
 use crate::rest::request::Prepared;
 use crate::rest::retry::Tally;
-use crate::rest::transport::{During, request_error};
 
 /// Redirects in a row; browsers follow twenty, an API needs one.
 const REDIRECTS_MAX: usize = 5;
@@ -27,13 +28,13 @@ const REDIRECTS_MAX: usize = 5;
 const ERROR_BODY_BYTES_MAX: u64 = 256 << 10;
 
 impl Client {
-    /// Sends the request and follows its redirects; each of them takes a permit of its own. `slot` grows with the body.
+    /// Sends the request and follows its redirects; each of them takes a permit of its own. The slot of `leave` grows
+    /// with the body.
     pub(super) async fn attempt(
         &self,
         prepared: &Prepared,
         call: &Call<'_>,
-        mut permit: Permit,
-        slot: &mut Slot,
+        leave: &mut Leave,
         tally: &mut Tally,
         gzip: bool,
     ) -> Result<Received, RequestError> {
@@ -42,9 +43,12 @@ impl Client {
         for _ in 0..=REDIRECTS_MAX {
             tally.sent += 1;
             call.progress.requests.add(1);
-            let exchange = Exchange { client: self, call, deadline };
-            let (received, excused) = exchange.run(prepared, url, gzip, slot).await?;
-            drop(permit);
+            let limits = Limits { host: &self.host, options: &self.options, deadline };
+            let exchange = Exchange { client: self, call, limits };
+            let request = self.request(prepared, &leave.issued.credential, &url, gzip);
+            let request = request.map_err(|reason| RequestError::Request { reason })?;
+            let (received, excused) = exchange.run(request, url, &mut leave.slot).await?;
+            leave.permit = None;
             deadline += excused;
             call.progress.bytes.add(received.body.len() as u64);
             match self.redirect(prepared, call, &received)? {
@@ -52,7 +56,7 @@ impl Client {
                 Some(next) => url = next,
             }
             let began = Instant::now();
-            permit = self.permit(call, tally).await?;
+            leave.permit = Some(self.permit(call, tally).await?);
             deadline += began.elapsed();
         }
         let reason = format!("more than {REDIRECTS_MAX} redirects in a row");
@@ -84,13 +88,19 @@ impl Client {
         Ok(Some(next))
     }
 
-    fn request(&self, prepared: &Prepared, url: &Url, gzip: bool) -> Result<reqwest::Request, String> {
+    fn request(
+        &self,
+        prepared: &Prepared,
+        credential: &Credential,
+        url: &Url,
+        gzip: bool,
+    ) -> Result<reqwest::Request, String> {
         let mut url = url.clone();
         let mut headers = prepared.headers.clone();
         for (name, value) in &prepared.secret_params {
             url.query_pairs_mut().append_pair(name, value.expose());
         }
-        self.credential.apply(&mut url, &mut headers)?;
+        credential.apply(&mut url, &mut headers)?;
         let encoding = if gzip { "gzip" } else { "identity" };
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(encoding));
         let mut request = reqwest::Request::new(prepared.method.clone(), url);
@@ -119,8 +129,8 @@ impl Client {
 struct Exchange<'c> {
     client: &'c Client,
     call: &'c Call<'c>,
-    /// The end of the whole request. Waits for memory put it off.
-    deadline: Instant,
+    /// Waits for memory put their end off.
+    limits: Limits<'c>,
 }
 
 impl Exchange<'_> {
@@ -128,18 +138,13 @@ impl Exchange<'_> {
     /// was spent waiting for memory.
     async fn run(
         mut self,
-        prepared: &Prepared,
+        request: reqwest::Request,
         url: Url,
-        gzip: bool,
         slot: &mut Slot,
     ) -> Result<(Received, Duration), RequestError> {
         let client = self.client;
-        let planned_end = self.deadline;
-        let request = client.request(prepared, &url, gzip).map_err(|reason| RequestError::Request { reason })?;
-        let response = timeout_at(self.deadline, client.http.execute(request))
-            .await
-            .map_err(|_| self.timed_out(Phase::Whole))?
-            .map_err(|error| request_error(error, During::Head, &client.host, &client.options))?;
+        let planned_end = self.limits.deadline;
+        let response = self.limits.send(&client.http, request).await?;
         client.answered.store(true, std::sync::atomic::Ordering::Relaxed);
         let status = response.status().as_u16();
         let headers = response.headers().clone();
@@ -155,7 +160,7 @@ impl Exchange<'_> {
             self.read_error_body(response, &headers).await
         };
         tracing::debug!(client = client.name, status, bytes = body.len(), "answered");
-        Ok((Received { status, headers, body, url, framed }, self.deadline - planned_end))
+        Ok((Received { status, headers, body, url, framed }, self.limits.deadline - planned_end))
     }
 
     async fn read_body(
@@ -169,11 +174,11 @@ impl Exchange<'_> {
         let encoding = header_text(headers, CONTENT_ENCODING.as_str());
         let collector = Collector::new(encoding, length, client.options.max_page_bytes.0);
         let mut collector = collector.map_err(|error| client.body_error(error))?;
-        while let Some(chunk) = self.chunk(&mut response).await? {
+        while let Some(chunk) = self.limits.chunk(&mut response).await? {
             for piece in collector.pieces(&chunk) {
                 let began = Instant::now();
                 self.call.room.grow(slot, collector.held_with(piece)).await;
-                self.deadline += began.elapsed();
+                self.limits.deadline += began.elapsed();
                 collector.push(piece).map_err(|error| client.body_error(error))?;
             }
         }
@@ -185,27 +190,11 @@ impl Exchange<'_> {
         let encoding = header_text(headers, CONTENT_ENCODING.as_str());
         let limit = ERROR_BODY_BYTES_MAX.min(self.client.options.max_page_bytes.0);
         let Ok(mut collector) = Collector::new(encoding, None, limit) else { return Bytes::new() };
-        while let Ok(Some(chunk)) = self.chunk(&mut response).await {
+        while let Ok(Some(chunk)) = self.limits.chunk(&mut response).await {
             if collector.push(&chunk).is_err() {
                 break;
             }
         }
         collector.partial()
-    }
-
-    async fn chunk(&self, response: &mut reqwest::Response) -> Result<Option<Bytes>, RequestError> {
-        let client = self.client;
-        let silence = Instant::now() + *client.options.read_timeout;
-        match timeout_at(silence.min(self.deadline), response.chunk()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(error)) => Err(request_error(error, During::Body, &client.host, &client.options)),
-            Err(_) => Err(self.timed_out(if silence < self.deadline { Phase::Silence } else { Phase::Whole })),
-        }
-    }
-
-    fn timed_out(&self, phase: Phase) -> RequestError {
-        let options = &self.client.options;
-        let limit = if phase == Phase::Silence { options.read_timeout } else { options.timeout };
-        RequestError::Timeout { host: self.client.host.clone(), phase, limit }
     }
 }

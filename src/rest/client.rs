@@ -18,7 +18,7 @@ use crate::page::{Room, Slot, Validators};
 use crate::progress::{ResourceProgress, Waiting};
 use crate::rest::ClientOptions;
 use crate::rest::action::CompiledAction;
-use crate::rest::auth::{Auth, Credential};
+use crate::rest::auth::{Authenticator, Issued, Setup, TokenStore};
 use crate::rest::budget::Budget;
 use crate::rest::error::{ClientError, RequestError};
 use crate::rest::hints::{header_text, retry_after, server_now};
@@ -32,13 +32,17 @@ use crate::rest::verdict::{Court, Failure};
 /// A body and the rows that it is taken apart into are expected to need this much memory, in bodies.
 const DECODED_FACTOR: u64 = 3;
 
+/// A request is sent again with new credentials once, and so often where they were good for others meanwhile: where
+/// tokens are short-lived, the pages in flight use up each other's.
+const REPLAYS_MAX: u32 = 5;
+
 /// One API's client. Cheap to share behind an `Arc`; connections are pooled inside.
 pub struct Client {
     pub(super) name: String,
     pub(super) options: ClientOptions,
     pub(super) http: reqwest::Client,
     pub(super) host: String,
-    pub(super) credential: Credential,
+    pub(super) auth: Authenticator,
     /// Whether a connection was ever answered on, so that a reset may be a kept-alive one that the server closed.
     pub(super) answered: AtomicBool,
     common: Common,
@@ -136,24 +140,23 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client for `base_url`. The process has installed its TLS provider before.
+    /// A client for `base_url`. The process has installed its TLS provider before. `tokens` is where a refresh token is
+    /// kept.
     ///
     /// # Errors
     /// When the options cannot work, or the machine has no certificates and `base_url` is https.
-    pub fn new(name: &str, options: &ClientOptions, budget: Arc<Budget>) -> Result<Self, ClientError> {
+    pub fn new(
+        name: &str,
+        options: &ClientOptions,
+        budget: Arc<Budget>,
+        tokens: TokenStore,
+    ) -> Result<Self, ClientError> {
         let unusable = |reason| ClientError::Unusable { client: name.to_owned(), reason };
         let base = base_url(&options.base_url)
             .map_err(|reason| ClientError::BaseUrl { client: name.to_owned(), reason: reason.to_owned() })?;
-        let credential = match &options.auth {
-            None => Credential::None,
-            Some(auth) => auth.credential().map_err(unusable)?,
-        };
         let mut redactor = Redactor::default();
         if let Some(auth) = &options.auth {
-            learn_auth(auth, &mut redactor);
-        }
-        if let Credential::Query { name, .. } = &credential {
-            redactor.learn_parameter(name);
+            auth.teach(&mut redactor);
         }
         for (name, value) in options.params.iter().filter(|(_, value)| value.is_secret()) {
             redactor.learn_secret_parameter(name, value);
@@ -162,13 +165,18 @@ impl Client {
         let pairs = |map: &indexmap::IndexMap<String, _>| map.clone().into_iter().collect::<Vec<_>>();
         let mut headers = HeaderMap::new();
         add_headers(&mut headers, &pairs(&options.headers)).map_err(unusable)?;
+        let http = transport::build(name, base.scheme() == "https", options)?;
+        let host = shown_host(&base);
+        let common = Common { base, params: pairs(&options.params), headers, redactor };
+        let auth =
+            Authenticator::new(Setup { name, options, common: &common, http: &http, budget: &budget, store: tokens })?;
         Ok(Self {
-            http: transport::build(name, base.scheme() == "https", options)?,
+            http,
             name: name.to_owned(),
-            host: shown_host(&base),
-            credential,
+            host,
+            auth,
             answered: AtomicBool::new(false),
-            common: Common { base, params: pairs(&options.params), headers, redactor },
+            common,
             options: options.clone(),
             budget,
         })
@@ -222,23 +230,24 @@ impl Client {
         accept: &mut impl FnMut(&Received) -> Result<T, Rejected>,
     ) -> Result<Fetched<T>, RequestError> {
         let mut tally = Tally::default();
-        let (mut permit, mut slot) = self.permit_and_slot(call, &mut tally).await?;
+        let mut leave = self.leave(call, &mut tally).await?;
         tally.excused = Duration::ZERO;
         let first = Instant::now();
-        let mut gzip = true;
+        let (mut gzip, mut replays) = (true, 0);
         loop {
             let began = Instant::now();
-            let failure = match self.attempt(prepared, call, permit, &mut slot, &mut tally, gzip).await {
+            let failure = match self.attempt(prepared, call, &mut leave, &mut tally, gzip).await {
                 Err(error) => Failure::from(error),
                 Ok(received) => {
                     let bytes = received.body.len() as u64;
-                    call.room.grow(&mut slot, bytes.saturating_mul(DECODED_FACTOR)).await;
-                    match self.judge(prepared, call, &received, accept).await? {
+                    call.room.grow(&mut leave.slot, bytes.saturating_mul(DECODED_FACTOR)).await;
+                    match self.judge(prepared, call, (&received, (&leave.issued, replays)), accept).await? {
                         Err(failure) => failure,
                         Ok(value) => {
+                            leave.issued.was_accepted();
                             return Ok(Fetched {
                                 value,
-                                slot,
+                                slot: leave.slot,
                                 received,
                                 attempts: tally.sent,
                                 fetched_at: Timestamp::now(),
@@ -250,19 +259,41 @@ impl Client {
                 }
             };
             // Others can use the memory while this page waits for its next try.
-            drop(slot);
+            let issued = leave.issued;
+            drop((leave.permit, leave.slot, leave.in_flight));
             gzip &= !matches!(failure, Failure::Dubious(RequestError::Encoding { .. }));
-            self.before_next_try(prepared, call, &mut tally, failure, first.elapsed()).await?;
+            if matches!(failure, Failure::Stale) {
+                replays += 1;
+                self.renew(&issued, call, &mut tally).await?;
+            } else {
+                self.before_next_try(prepared, call, &mut tally, failure, first.elapsed()).await?;
+            }
             call.progress.retries.add(1);
-            (permit, slot) = self.permit_and_slot(call, &mut tally).await?;
+            leave = self.leave(call, &mut tally).await?;
         }
+    }
+
+    /// New credentials, for everyone who was refused with the old ones.
+    async fn renew(&self, refused: &Issued, call: &Call<'_>, tally: &mut Tally) -> Result<(), RequestError> {
+        let began = Instant::now();
+        self.auth.renew(refused, call.progress).await?;
+        tally.excused += began.elapsed();
+        Ok(())
+    }
+
+    /// Brings a renewal of credentials to its end that is under way when a run is stopped.
+    ///
+    /// # Errors
+    /// When a new refresh token cannot be stored.
+    pub async fn close(&self) -> Result<(), String> {
+        self.auth.close().await
     }
 
     async fn judge<T>(
         &self,
         prepared: &Prepared,
         call: &Call<'_>,
-        received: &Received,
+        (received, (issued, replays)): (&Received, (&Issued, u32)),
         accept: &mut impl FnMut(&Received) -> Result<T, Rejected>,
     ) -> Result<Result<Outcome<T>, Failure>, RequestError> {
         let now = Timestamp::now();
@@ -270,7 +301,10 @@ impl Client {
         let court = Court {
             host: &self.host,
             place: prepared.shown_path(),
-            credential: &self.credential,
+            auth: self.auth.kind(),
+            renewable: self.auth.is_renewable()
+                && (replays == 0 || replays < REPLAYS_MAX && issued.may_have_been_good()),
+            replayed: replays > 0,
             redactor: &prepared.redactor,
             actions: call.actions,
             asked_for_changes: prepared.is_conditional,
@@ -296,6 +330,7 @@ impl Client {
         let patience = *self.options.retry.max_retry_after;
         let (error, hint) = match failure {
             Failure::Final(error) => return Err(error),
+            Failure::Stale => return Ok(()),
             Failure::Wait { delay, reason } => {
                 self.pause(delay, &reason).await?;
                 if delay > patience || !tally.may_wait(&self.options.retry, delay) {
@@ -332,22 +367,7 @@ impl Client {
     }
 }
 
-/// A user name may stand in the file and in links; everything else goes with each request and nowhere else.
-fn learn_auth(auth: &Auth, redactor: &mut Redactor) {
-    let user_name = match auth {
-        Auth::HttpBasic { username, .. } => Some(username),
-        _ => None,
-    };
-    for secret in auth.secrets() {
-        if user_name == Some(&secret) {
-            redactor.mask(secret);
-        } else {
-            redactor.learn_sent_anew(secret);
-        }
-    }
-}
-
-fn later(delay: Duration) -> Timestamp {
+pub(super) fn later(delay: Duration) -> Timestamp {
     jiff::SignedDuration::try_from(delay)
         .ok()
         .and_then(|delay| Timestamp::now().checked_add(delay).ok())

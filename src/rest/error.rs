@@ -150,6 +150,34 @@ pub enum RequestError {
         /// The message of a JSON error body, shortened.
         message: Option<String>,
     },
+    /// Who hands out credentials refuses those of the configuration.
+    #[error("{host} refuses the `{kind}` credentials: {reason}")]
+    CredentialsRefused {
+        /// The token endpoint, or the API of a login.
+        host: String,
+        /// The type of the client's `auth`.
+        kind: &'static str,
+        /// What it says, shortened.
+        reason: String,
+    },
+    /// Who hands out credentials handed out none.
+    #[error("{host} gave no credentials: {reason}")]
+    NoCredentials {
+        /// The token endpoint, or the API of a login.
+        host: String,
+        /// Its status code.
+        status: u16,
+        /// What it says, shortened.
+        reason: String,
+    },
+    /// The credentials could not be renewed; everybody who waited for that gets the same words.
+    #[error("{reason}")]
+    Renewal {
+        /// The family of what went wrong.
+        kind: ErrorKind,
+        /// What went wrong.
+        reason: String,
+    },
     /// The server wants a longer pause, or more of them, than a run waits for.
     #[error("rate limited until {until:.0}, longer than a run waits for one page (`max_retry_after`): run again then")]
     RateLimited {
@@ -247,13 +275,36 @@ pub enum ErrorKind {
     Config,
 }
 
+/// Whether the same request, sent again, may fare better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hope {
+    /// What failed may pass.
+    Good,
+    /// It may pass, but hardly.
+    Faint,
+    /// It would fail again.
+    None,
+}
+
 impl RequestError {
+    /// Whether it may pass. What a server answered is for others to judge.
+    pub(super) fn hope(&self) -> Hope {
+        match self {
+            Self::Timeout { .. } | Self::Connect { .. } | Self::Reset { .. } | Self::BodyCut { .. } => Hope::Good,
+            Self::NotHttp { .. } | Self::Encoding { .. } => Hope::Faint,
+            _ => Hope::None,
+        }
+    }
+
     /// Which family it belongs to.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Unauthorized { .. } => ErrorKind::Forbidden,
-            Self::RateLimited { .. } | Self::Status { status: 429, .. } => ErrorKind::RateLimited,
+            Self::Unauthorized { .. } | Self::CredentialsRefused { .. } => ErrorKind::Forbidden,
+            Self::Renewal { kind, .. } => *kind,
+            Self::RateLimited { .. } | Self::Status { status: 429, .. } | Self::NoCredentials { status: 429, .. } => {
+                ErrorKind::RateLimited
+            }
             Self::Interrupted => ErrorKind::Interrupted,
             Self::Store { .. } => ErrorKind::Storage,
             Self::Request { .. } => ErrorKind::Config,

@@ -1,4 +1,4 @@
-//! What a request waits for before it may leave: its budget, and memory for the answer.
+//! What a request waits for before it may leave: credentials, its budget, and memory for the answer.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::page::Slot;
 use crate::progress::Waiting;
+use crate::rest::auth::{InFlight, Issued};
 use crate::rest::budget::{Permit, Refused};
 use crate::rest::client::{Call, Client};
 use crate::rest::error::RequestError;
@@ -16,7 +17,34 @@ use crate::rest::retry::Tally;
 /// Memory is kept for so long while the budget has the request wait.
 const HELD_WHILE_WAITING: Duration = Duration::from_secs(2);
 
+/// Everything that a request needs to leave.
+pub(super) struct Leave {
+    pub(super) issued: Issued,
+    /// Until the answer is judged.
+    pub(super) in_flight: InFlight,
+    /// Given back as soon as the answer is there.
+    pub(super) permit: Option<Permit>,
+    pub(super) slot: Slot,
+}
+
 impl Client {
+    /// Credentials, leave to send, and memory for the answer, in this order: a login takes leave of the same budget.
+    pub(super) async fn leave(&self, call: &Call<'_>, tally: &mut Tally) -> Result<Leave, RequestError> {
+        let began = Instant::now();
+        let mut issued = self.auth.ready(call.progress).await?;
+        tally.excused += began.elapsed();
+        let (mut permit, mut slot) = self.permit_and_slot(call, tally).await?;
+        if !issued.is_fresh() {
+            // The wait was long. Once: credentials that live for less than the wait are sent as they are.
+            drop((permit, slot));
+            let began = Instant::now();
+            issued = self.auth.ready(call.progress).await?;
+            tally.excused += began.elapsed();
+            (permit, slot) = self.permit_and_slot(call, tally).await?;
+        }
+        Ok(Leave { in_flight: issued.leaves(), issued, permit: Some(permit), slot })
+    }
+
     /// Leave to send, and memory for the answer.
     pub(super) async fn permit_and_slot(
         &self,

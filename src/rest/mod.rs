@@ -19,6 +19,7 @@ pub mod error;
 mod gcra;
 mod hints;
 mod leave;
+mod limits;
 pub mod link;
 pub mod paginator;
 mod redact;

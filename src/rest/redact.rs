@@ -1,6 +1,9 @@
 //! Keeps the secrets of one client out of everything that is shown or stored: texts are masked, and links lose the
 //! credentials that a server echoes into them.
 
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use url::{Url, form_urlencoded};
 
 use crate::secret::{MASK, Secret};
@@ -12,6 +15,10 @@ const MASKED_BYTES_MIN: usize = 3;
 /// of `1` does not cost a link its `page=1`.
 const ECHO_BYTES_MIN: usize = 8;
 
+/// So many tokens are remembered of those that a client was given: each of its renewals brings two at most, and what
+/// was replaced that often is worth nothing.
+const ISSUED_MAX: usize = 64;
+
 /// The secrets of a client and of one request, and the query parameters that carry them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Redactor {
@@ -22,6 +29,8 @@ pub(super) struct Redactor {
     /// Put on each request anew, so that a link loses nothing when one of these is taken out of its query.
     sent_anew: Vec<Secret>,
     parameters: Vec<String>,
+    /// Tokens that servers gave, shared by all redactors of a client: they come while requests are on their way.
+    issued: Arc<Mutex<VecDeque<Secret>>>,
 }
 
 impl Redactor {
@@ -29,22 +38,35 @@ impl Redactor {
     pub(super) fn mask(&mut self, secret: Secret) {
         if secret.expose().len() >= MASKED_BYTES_MIN && !self.masked.contains(&secret) {
             self.masked.push(secret);
-            // A secret may be part of another one: the longer one goes first.
-            self.masked.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
         }
     }
 
     /// From now on this text is neither shown nor stored.
     pub(super) fn learn(&mut self, secret: Secret) {
-        if secret.expose().len() >= ECHO_BYTES_MIN && !self.kept_out.contains(&secret) {
+        if is_long(&secret) && !self.kept_out.contains(&secret) {
             self.kept_out.push(secret.clone());
         }
         self.mask(secret);
     }
 
+    /// The same of a token that a server gave, for everyone who shares this client.
+    pub(super) fn learn_issued(&self, secret: Secret) {
+        let mut issued = self.issued();
+        if secret.expose().len() >= MASKED_BYTES_MIN && !issued.contains(&secret) {
+            if issued.len() == ISSUED_MAX {
+                issued.pop_front();
+            }
+            issued.push_back(secret);
+        }
+    }
+
+    fn issued(&self) -> MutexGuard<'_, VecDeque<Secret>> {
+        self.issued.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The same of a text that every request gets anew, whatever its URL: a credential, or a secret parameter.
     pub(super) fn learn_sent_anew(&mut self, secret: Secret) {
-        if secret.expose().len() >= ECHO_BYTES_MIN {
+        if is_long(&secret) {
             self.sent_anew.push(secret.clone());
         }
         self.learn(secret);
@@ -70,7 +92,11 @@ impl Redactor {
     /// The text with every secret masked, as it is and in the encodings that it has in URLs and JSON.
     pub(super) fn scrub(&self, text: &str) -> String {
         let mut text = text.to_owned();
-        for secret in &self.masked {
+        let issued = self.issued();
+        let mut masked: Vec<&Secret> = self.masked.iter().chain(issued.iter()).collect();
+        // A secret may be part of another one: the longer one goes first.
+        masked.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
+        for secret in masked {
             let plain = secret.expose();
             let form: String = form_urlencoded::byte_serialize(plain.as_bytes()).collect();
             let json = serde_json::Value::from(plain).to_string();
@@ -98,6 +124,7 @@ impl Redactor {
         form_urlencoded::parse(pair.as_bytes()).any(|(name, value)| {
             self.parameters.iter().any(|parameter| *parameter == name)
                 || self.sent_anew.iter().any(|secret| value == secret.expose())
+                || self.issued().iter().any(|secret| is_long(secret) && value == secret.expose())
         })
     }
 
@@ -110,11 +137,16 @@ impl Redactor {
             .flat_map(|(name, value)| [name.into_owned(), value.into_owned()])
             .chain(url.query().map(str::to_owned))
             .collect();
-        let secrets = self.kept_out.iter().map(Secret::expose).filter(|secret| !written.contains(secret));
-        secrets.into_iter().any(|secret| {
+        let issued = self.issued();
+        let secrets = self.kept_out.iter().chain(issued.iter().filter(|secret| is_long(secret))).map(Secret::expose);
+        secrets.filter(|secret| !written.contains(secret)).any(|secret| {
             url.path().contains(secret) || path.contains(secret) || query.iter().any(|text| text.contains(secret))
         })
     }
+}
+
+fn is_long(secret: &Secret) -> bool {
+    secret.expose().len() >= ECHO_BYTES_MIN
 }
 
 /// A path without its percent-encoding.

@@ -2,6 +2,7 @@
 
 mod body;
 mod network;
+mod renewal;
 mod secrets;
 pub(super) mod server;
 mod status;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::rest::action::{self, Action, CompiledAction};
-use crate::rest::auth::Credential;
+use crate::rest::auth::advice;
 use crate::rest::client::{Outcome, Received, Rejected};
-use crate::rest::error::RequestError;
+use crate::rest::error::{Hope, RequestError};
 use crate::rest::redact::Redactor;
 use crate::rest::request::cut;
 use crate::rest::retry::{StatusClass, status_class};
@@ -24,19 +24,18 @@ pub(super) enum Failure {
     Passing { error: RequestError, hint: Option<Duration> },
     /// It may pass, but hardly: tried again less often.
     Dubious(RequestError),
+    /// The credentials have had their time: once more, with new ones.
+    Stale,
     /// The server asks all of us to wait.
     Wait { delay: Duration, reason: String },
 }
 
 impl From<RequestError> for Failure {
     fn from(error: RequestError) -> Self {
-        match error {
-            RequestError::Timeout { .. }
-            | RequestError::Connect { .. }
-            | RequestError::Reset { .. }
-            | RequestError::BodyCut { .. } => Self::Passing { error, hint: None },
-            RequestError::NotHttp { .. } | RequestError::Encoding { .. } => Self::Dubious(error),
-            _ => Self::Final(error),
+        match error.hope() {
+            Hope::Good => Self::Passing { error, hint: None },
+            Hope::Faint => Self::Dubious(error),
+            Hope::None => Self::Final(error),
         }
     }
 }
@@ -46,7 +45,12 @@ pub(super) struct Court<'a> {
     pub(super) host: &'a str,
     /// The URL without its query, for people.
     pub(super) place: &'a str,
-    pub(super) credential: &'a Credential,
+    /// The type of the client's `auth`.
+    pub(super) auth: Option<&'static str>,
+    /// Whether other credentials can be had, and may help.
+    pub(super) renewable: bool,
+    /// Whether they were renewed for this request.
+    pub(super) replayed: bool,
     pub(super) redactor: &'a Redactor,
     pub(super) actions: &'a [CompiledAction],
     /// The request asked for the page only where it has changed.
@@ -84,9 +88,10 @@ impl Court<'_> {
             Ok(None) => {}
             Ok(Some((_, Action::Ignore))) => return Ok(Outcome::Ignored),
             Ok(Some((_, Action::Stop))) => return Ok(Outcome::Stopped),
-            Ok(Some((place, Action::Fail | Action::RefreshAuth))) => {
+            Ok(Some((place, Action::Fail))) => {
                 return Err(Failure::Final(rule_error(format!("response action {place} fails the read"))));
             }
+            Ok(Some((_, Action::RefreshAuth))) => return Err(self.stale(received)),
             Ok(Some((place, Action::Retry))) => {
                 let error = rule_error(format!("response action {place} asked for another try, which did not help"));
                 return Err(Failure::Passing { error, hint: self.retry_after });
@@ -111,12 +116,21 @@ impl Court<'_> {
             }
             StatusClass::Final => Err(Failure::Final(refused(self.message(received)))),
             StatusClass::Unexpected => Err(Failure::Final(RequestError::UnexpectedStatus { host, status })),
-            StatusClass::Unauthorized => Err(Failure::Final(RequestError::Unauthorized {
-                host,
-                status,
-                advice: self.credential.advice(status),
-                message: self.message(received),
-            })),
+            StatusClass::Unauthorized if status == 401 => Err(self.stale(received)),
+            StatusClass::Unauthorized => Err(Failure::Final(self.unauthorized(received))),
+        }
+    }
+
+    fn stale(&self, received: &Received) -> Failure {
+        if self.renewable { Failure::Stale } else { Failure::Final(self.unauthorized(received)) }
+    }
+
+    fn unauthorized(&self, received: &Received) -> RequestError {
+        RequestError::Unauthorized {
+            host: self.place.to_owned(),
+            status: received.status,
+            advice: advice(self.auth, received.status, self.replayed),
+            message: self.message(received),
         }
     }
 
@@ -136,7 +150,7 @@ impl Court<'_> {
 }
 
 /// The message of an error body, wherever APIs put it.
-fn message_in(body: &Value) -> Option<String> {
+pub(super) fn message_in(body: &Value) -> Option<String> {
     const KEYS: [&str; 8] = ["message", "error_description", "detail", "title", "msg", "reason", "error", "errors"];
     match body {
         Value::String(text) => Some(text.clone()),
@@ -147,7 +161,7 @@ fn message_in(body: &Value) -> Option<String> {
 }
 
 /// Control characters could write over a terminal's lines, so they become spaces.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let spaced: String = text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
     spaced.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -221,9 +221,9 @@ const BROKEN: [Broken; 44] = [
     ),
     Broken(
         CLIENT,
-        "auth = { type = ‸\"oauth2_client_credentials\" }",
-        "sources.shop.client.auth.type",
-        &["is not built yet in this version", "accepted: `bearer`"],
+        "auth = { type = \"session_token\", login = { path = \"login\" }, token_path = ‸\"$.[\" }",
+        "sources.shop.client.auth.token_path",
+        &["is not JSONPath (RFC 9535)"],
     ),
 ];
 

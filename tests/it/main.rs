@@ -4,6 +4,7 @@
 
 mod any_record;
 mod append_merge_replace;
+mod auth;
 mod backfill;
 mod child_tables;
 mod cli;

@@ -8,11 +8,9 @@ use url::{Host, Url};
 
 use super::super::path::Path;
 use super::pipeline::{at_most, size_within};
-use super::{Rules, budget, paginator};
+use super::{Rules, auth, budget, paginator};
 use crate::rest::ClientOptions;
-use crate::rest::auth::{ApiKeyLocation, Auth};
 use crate::rest::retry::RetryOptions;
-use crate::secret::Secret;
 use crate::template::Template;
 use crate::units::{ByteSize, Timespan};
 
@@ -31,7 +29,7 @@ pub(super) fn check(client: &ClientOptions, path: &Path, rules: &mut Rules<'_>) 
     }
     check_headers(&client.headers, &path.key("headers"), rules);
     if let Some(auth) = &client.auth {
-        check_auth(auth, &path.key("auth"), rules);
+        auth::check(auth, &client.base_url, &path.key("auth"), rules);
     }
     if let Some(options) = &client.paginator {
         paginator::check(options, &path.key("paginator"), rules);
@@ -71,7 +69,7 @@ pub(super) fn base_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(ip)) => IpAddr::V4(ip).is_loopback(),
@@ -98,7 +96,7 @@ pub(super) fn check_headers(headers: &IndexMap<String, Template>, path: &Path, r
     }
 }
 
-fn can_be_sent(text: &str) -> bool {
+pub(super) fn can_be_sent(text: &str) -> bool {
     HeaderValue::from_str(text).is_ok()
 }
 
@@ -106,34 +104,6 @@ fn can_be_sent(text: &str) -> bool {
 pub(super) fn check_header_name(name: Option<&String>, path: &Path, rules: &mut Rules<'_>) {
     if name.is_some_and(|name| HeaderName::from_bytes(name.as_bytes()).is_err()) {
         rules.refuse(path, "is not a name of a header");
-    }
-}
-
-fn check_auth(auth: &Auth, path: &Path, rules: &mut Rules<'_>) {
-    match auth {
-        Auth::Bearer { token } => check_secret(token, true, &path.key("token"), rules),
-        Auth::HttpBasic { username, .. } => {
-            // RFC 7617 §2: the first colon ends the user name.
-            if username.expose().contains(':') {
-                rules.refuse(&path.key("username"), "must not hold a colon");
-            }
-        }
-        Auth::ApiKey { name, api_key, location } => {
-            let in_header = *location != ApiKeyLocation::Query;
-            check_secret(api_key, in_header, &path.key("api_key"), rules);
-            if in_header {
-                check_header_name(Some(name), &path.key("name"), rules);
-            }
-        }
-        Auth::OAuth2ClientCredentials { .. } | Auth::OAuth2RefreshToken { .. } | Auth::SessionToken { .. } => {}
-    }
-}
-
-fn check_secret(secret: &Secret, in_header: bool, path: &Path, rules: &mut Rules<'_>) {
-    if secret.expose().is_empty() {
-        rules.refuse(path, "is empty");
-    } else if in_header && !can_be_sent(secret.expose()) {
-        rules.refuse(path, "holds characters that a header cannot carry (a line break in its middle?)");
     }
 }
 

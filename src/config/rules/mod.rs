@@ -5,6 +5,7 @@ use super::diagnostic::{Findings, Problem};
 use super::path::Path;
 use super::tree::{Node, Place};
 
+mod auth;
 mod budget;
 mod client;
 mod expression;
@@ -36,6 +37,7 @@ pub(super) fn check(config: &mut Config, tree: &Node, findings: &mut Findings) {
             partition::check(name, resource, &source.resources, &place, &mut rules);
         }
     }
+    auth::check_shared(config, &mut rules);
     budget::check(config, &mut rules);
     let (before, after) = findings.problems.split_at(earlier);
     let kept = after.iter().filter(|problem| !before.iter().any(|cause| may_follow_from(&problem.path, &cause.path)));

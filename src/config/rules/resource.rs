@@ -35,7 +35,8 @@ pub(super) fn check(
     layout::check(resource, &path, rules);
     check_concurrency(resource, client, &path, rules);
     check_secret_path(resource, client, &path, rules);
-    response_action::check(&path.key("response_actions"), rules);
+    let auth = source.key("client").key("auth");
+    response_action::check((client.auth.as_ref(), &auth), &path.key("response_actions"), rules);
     processing_step::check(resource, &path, rules);
     if let Some(options) = &resource.paginator {
         paginator::check(options, &path.key("paginator"), rules);
@@ -43,26 +44,30 @@ pub(super) fn check(
 }
 
 fn check_url(name: &str, resource: &ResourceOptions, base_url: &str, path: &Path, rules: &mut Rules<'_>) {
-    let Ok(base) = client::base_url(base_url) else { return };
     let text = resource.path.as_ref().map_or_else(|| name.to_owned(), |path| path.expose());
-    let path = path.key("path");
+    check_joined(&text, base_url, &path.key("path"), rules);
+}
+
+/// A path, which is joined with `base_url` as text.
+pub(super) fn check_joined(text: &str, base_url: &str, path: &Path, rules: &mut Rules<'_>) {
+    let Ok(base) = client::base_url(base_url) else { return };
     let is_full = text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("http")) && text.contains("://");
-    let joined = if is_full { text.clone() } else { format!("{base_url}{text}") };
+    let joined = if is_full { text.to_owned() } else { format!("{base_url}{text}") };
     let is_separated = is_full || text.is_empty() || base_url.ends_with('/') || text.starts_with(['/', '?']);
     match Url::parse(&joined) {
         _ if !is_separated => {
             let help = "end `base_url` with `/`";
-            rules.refuse_with_help(&path, "is joined with `base_url` as text, and there is no `/` between them", help);
+            rules.refuse_with_help(path, "is joined with `base_url` as text, and there is no `/` between them", help);
         }
         Ok(url) if url.origin() != base.origin() => {
-            rules.refuse(&path, "a full URL must be on the origin of `base_url`: credentials go nowhere else");
+            rules.refuse(path, "a full URL must be on the origin of `base_url`: credentials go nowhere else");
         }
         Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-            rules.refuse(&path, "must not hold a user name or a password: use `auth`");
+            rules.refuse(path, "must not hold a user name or a password: use `auth`");
         }
-        Ok(url) if url.fragment().is_some() => rules.refuse(&path, "must not have a fragment (`#`)"),
+        Ok(url) if url.fragment().is_some() => rules.refuse(path, "must not have a fragment (`#`)"),
         Ok(_) => {}
-        Err(error) => rules.refuse(&path, format!("does not make a URL with `base_url`: {error}")),
+        Err(error) => rules.refuse(path, format!("does not make a URL with `base_url`: {error}")),
     }
 }
 
@@ -72,13 +77,18 @@ fn check_selector(resource: &ResourceOptions, path: &Path, rules: &mut Rules<'_>
     if !selector.starts_with('$') {
         return paginator::check_dotted(&path, rules);
     }
+    check_json_path(selector, &path, rules);
+}
+
+/// A JSONPath query that can be parsed in a bounded time.
+pub(super) fn check_json_path(selector: &str, path: &Path, rules: &mut Rules<'_>) {
     if selector.len() > SELECTOR_BYTES_MAX || selector.matches('?').count() > FILTERS_MAX {
         let message = format!("must not be longer than {SELECTOR_BYTES_MAX} bytes or have more than {FILTERS_MAX} `?`");
-        return rules.refuse(&path, message);
+        return rules.refuse(path, message);
     }
     if let Err(error) = JsonPath::parse(selector) {
-        let reason = if rules.is_written(&path) { format!(": {}", quoted(&error.to_string())) } else { String::new() };
-        rules.refuse(&path, format!("is not JSONPath (RFC 9535){reason}"));
+        let reason = if rules.is_written(path) { format!(": {}", quoted(&error.to_string())) } else { String::new() };
+        rules.refuse(path, format!("is not JSONPath (RFC 9535){reason}"));
     }
 }
 

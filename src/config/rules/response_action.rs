@@ -5,18 +5,29 @@ use super::super::suggest;
 use super::super::tree::{Node, Value};
 use super::{Rules, expression};
 use crate::rest::action::When;
+use crate::rest::auth::Auth;
 
 /// The keys that say when an action applies.
 const CONDITIONS: [&str; 3] = ["status_code", "content", "when"];
 
 /// Looks at the tree and not at the options, so that an action which is wrong elsewhere is checked as well.
-pub(super) fn check(path: &Path, rules: &mut Rules<'_>) {
+pub(super) fn check((auth, auth_path): (Option<&Auth>, &Path), path: &Path, rules: &mut Rules<'_>) {
     let Some(Value::List(actions)) = rules.tree.at(path).map(|node| &node.value) else { return };
     for (i, action) in actions.iter().enumerate() {
         let path = path.index(i);
         if !CONDITIONS.iter().any(|key| action.get(key).is_some()) {
             let help = format!("set one of {}", suggest::list(&CONDITIONS));
             rules.refuse_with_help(&path, "has no condition: it would match every response", help);
+        }
+        // An `auth` that is wrong elsewhere is there, though it is not typed.
+        let nothing_to_renew = auth.map_or(!rules.is_set(auth_path), |auth| !auth.is_renewable());
+        if action.get("action").and_then(Node::text) == Some("refresh_auth") && nothing_to_renew {
+            let message = match auth {
+                Some(auth) => format!("there is nothing to renew: `{}` stands in the configuration", auth.kind()),
+                None => "there is nothing to renew: the client has no `auth`".to_owned(),
+            };
+            let help = "`oauth2_client_credentials`, `oauth2_refresh_token` and `session_token` can be renewed";
+            rules.refuse_with_help(&path.key("action"), message, help);
         }
         if let Some(expression) = action.get("when").and_then(Node::text) {
             expression::check(&path.key("when"), When::compile(expression).err(), rules);

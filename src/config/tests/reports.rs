@@ -104,7 +104,7 @@ fn a_report_of_a_broken_expression() {
     6 |   { when = "bdoy.error", action = "fial" },
       |                                   ^^^^^^
       |
-      = help: did you mean `fail`? accepted: `retry`, `fail`, `ignore`, `stop`, `rate_limited`
+      = help: did you mean `fail`? accepted: `retry`, `fail`, `ignore`, `stop`, `rate_limited`, `refresh_auth`
 
     2 problems in config.toml
     "##);

@@ -69,6 +69,113 @@ fn rules_for_a_client() {
     assert_all_broken("sources.s.client.", &cases, one);
 }
 
+/// `auth` of a type with the keys that it needs, and these.
+fn auth(kind: &str, keys: &str) -> String {
+    let needed: &[(&str, &str)] = match kind {
+        "session_token" => &[("login", "{ path = \"login\" }"), ("token_path", "\"id\"")],
+        "oauth2_refresh_token" => &[("access_token_url", URL), ("client_id", "\"me\""), ("refresh_token", SECRET)],
+        _ => &[("access_token_url", URL), ("client_id", "\"me\""), ("client_secret", SECRET)],
+    };
+    let needed = needed.iter().filter(|(key, _)| !keys.contains(&format!("{key} =")));
+    let needed: String = needed.map(|(key, value)| format!(", {key} = {value}")).collect();
+    format!("auth = {{ type = \"{kind}\"{needed}, {keys} }}")
+}
+
+const URL: &str = "\"https://auth.test/token?v=2\"";
+const SECRET: &str = "\"${env:A}\"";
+
+fn load_auth(kind: &str, keys: &str, resource: &str) -> Result<super::Loaded, super::Report> {
+    let text = format!("{}{}\n[sources.s.resources.r]\n{resource}\n", super::CLIENT, auth(kind, keys));
+    super::load_text("config.toml", &text, &super::Env::with([("A", "a-secret")]))
+}
+
+#[test]
+fn rules_for_credentials_that_are_asked_for() {
+    const CLIENT: &str = "oauth2_client_credentials";
+    const REFRESH: &str = "oauth2_refresh_token";
+    const SESSION: &str = "session_token";
+    for (kind, keys, expected) in [
+        (CLIENT, "access_token_url = \"auth.test\"", "access_token_url: is not a URL"),
+        (CLIENT, "access_token_url = \"https://me:pw@auth.test/\"", "access_token_url: must not hold a user name"),
+        (CLIENT, "access_token_url = \"https://auth.test/#a\"", "access_token_url: must not have a fragment"),
+        (REFRESH, "access_token_url = \"ftp://auth.test/\"", "access_token_url: must start with `https://`"),
+        (CLIENT, "client_secret = \"\"", "client_secret: is empty"),
+        (CLIENT, "client_secret = \"in-the-open\"", "client_secret: a secret is never written in the file"),
+        (REFRESH, "refresh_token = \"in-the-open\"", "refresh_token: a secret is never written in the file"),
+        (REFRESH, "client_id = \"\"", "client_id: is empty"),
+        (REFRESH, "client_auth = \"basic\"", "client_auth: `basic` needs a `client_secret`"),
+        (CLIENT, "client_auth = \"post\"", "client_auth: `post` is not one of the accepted values"),
+        (CLIENT, "scopes = [\"a\", \"b c\"]", "scopes[1]: is not a scope"),
+        (
+            CLIENT,
+            "access_token_request_data = { password = \"in-the-open\" }",
+            "access_token_request_data.password: a secret is never written in the file",
+        ),
+        (SESSION, "login = { path = \"https://evil.test/\" }", "login.path: a full URL must be on the origin"),
+        (SESSION, "login = { path = \"l\", method = \"GET\", json = { a = 1 } }", "login.json: a GET request has no"),
+        (
+            SESSION,
+            "login = { path = \"l\", json = { password = \"in-the-open\" } }",
+            "login.json.password: a secret is never written in the file",
+        ),
+        (SESSION, "token_path = \"$.[\"", "token_path: is not JSONPath"),
+        (SESSION, "token_path = \"a..b\"", "token_path: "),
+        (SESSION, "name = \"a b\"", "name: is not a name of a header"),
+        (SESSION, "prefix = \"a\\nb\"", "prefix: holds characters"),
+        (SESSION, "location = \"cookie\", prefix = \"a b\"", "prefix: holds characters that a cookie"),
+    ] {
+        let report = load_auth(kind, keys, "").expect_err(keys);
+        assert!(!report.to_string().contains("in-the-open"), "{report}");
+        let found = problems(Err(report));
+        let expected = format!("sources.s.client.auth.{expected}");
+        assert!(found.len() == 1 && found[0].starts_with(&expected), "{keys}: {found:#?}");
+    }
+    for (kind, keys, hints) in [
+        (CLIENT, "access_token_url = \"http://auth.test/\"", 1),
+        (CLIENT, "access_token_url = \"http://localhost/\"", 0),
+        (CLIENT, "scopes = [\"https://a.test/b\"], access_token_request_data = { audience = \"x\" }", 0),
+        (REFRESH, "scopes = []", 0),
+        (SESSION, "name = \"a b\", location = \"query\"", 0),
+    ] {
+        let loaded = load_auth(kind, keys, "").unwrap_or_else(|report| panic!("{report}"));
+        let found = loaded.hints.iter().filter(|hint| hint.contains("unencrypted")).count();
+        assert_eq!(found, hints, "{keys} {:?}", loaded.hints);
+    }
+}
+
+#[test]
+fn a_refresh_token_that_two_sources_share_is_hinted_at() {
+    let source = |name: &str, client: &str| {
+        let auth = auth("oauth2_refresh_token", &format!("client_id = \"{client}\""));
+        let resource = format!("[sources.{name}.resources.r]\n");
+        format!("[sources.{name}.client]\nbase_url = \"https://api.test/\"\n{auth}\n{resource}")
+    };
+    for (other, hints) in [("me", 1), ("you", 0)] {
+        let text = format!("{}{}", source("a", "me"), source("b", other));
+        let loaded = super::load_text("config.toml", &text, &super::Env::with([("A", "a-secret")])).unwrap();
+        let found = loaded.hints.iter().filter(|hint| hint.contains("refresh_token: is that of `a`, too")).count();
+        assert_eq!(found, hints, "{:?}", loaded.hints);
+    }
+}
+
+#[test]
+fn there_must_be_something_to_renew_for_refresh_auth() {
+    let action = "response_actions = [{ status_code = 403, action = \"refresh_auth\" }]";
+    for kind in ["oauth2_client_credentials", "oauth2_refresh_token", "session_token"] {
+        load_auth(kind, "", action).unwrap_or_else(|report| panic!("{report}"));
+    }
+    let path = "sources.s.resources.r.response_actions[0].action: there is nothing to renew: ";
+    for (auth, expected) in [
+        ("", "the client has no `auth`"),
+        ("auth = { type = \"http_basic\", username = \"u\" }", "`http_basic` stands in the configuration"),
+    ] {
+        let found = broken(auth, action);
+        assert!(found.len() == 1 && found[0].starts_with(&format!("{path}{expected}")), "{found:#?}");
+    }
+    let found = problems(load_auth("session_token", "token_path = 5", action));
+    assert!(found.len() == 1 && found[0].contains("auth.token_path"), "an `auth` that is wrong elsewhere: {found:#?}");
+}
+
 #[test]
 fn rules_for_a_base_url() {
     for (url, expected) in [

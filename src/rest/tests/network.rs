@@ -7,7 +7,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::server::{Reply, Server, Then, client, fetch, fetch_with, get, ok, reply};
+use super::server::{Reply, Server, Then, client, fetch, fetch_with, get, no_tokens, ok, reply};
 use crate::progress::ResourceProgress;
 use crate::rest::budget::Budget;
 use crate::rest::client::{Client, Outcome};
@@ -152,7 +152,7 @@ async fn https_meets(hello: impl Fn(Vec<u8>) -> Vec<u8> + Send + 'static) -> Opt
     super::server::install_tls();
     let options = super::server::options(&format!("https://localhost:{port}/"), json!({}));
     let budget = Budget::new("test", None, None, super::server::no_store());
-    let client = match Client::new("test", &options, budget) {
+    let client = match Client::new("test", &options, budget, no_tokens()) {
         Ok(client) => client,
         Err(ClientError::NoCertificates { .. }) => return None,
         Err(error) => panic!("{error}"),

@@ -4,7 +4,9 @@ use http::Method;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::server::{Reply, Server, Then, actions, client, fetch_with, get, install_tls, no_store, ok, options, reply};
+use super::server::{
+    Reply, Server, Then, actions, client, fetch_with, get, install_tls, no_store, no_tokens, ok, options, reply,
+};
 use crate::progress::ResourceProgress;
 use crate::rest::budget::Budget;
 use crate::rest::client::Client;
@@ -175,7 +177,7 @@ fn options_that_cannot_work_are_refused_by_name() {
     install_tls();
     let new = |url: &str, extra| {
         let options = options(url, extra);
-        Client::new("shop", &options, Budget::new("b", None, None, no_store())).unwrap_err()
+        Client::new("shop", &options, Budget::new("b", None, None, no_store()), no_tokens()).unwrap_err()
     };
     for url in ["api.example.com", "ftp://a/", "https://u:canary-4f0e@a/", "https://a/?key=canary-4f0e", "https://a/#x"]
     {

@@ -15,6 +15,7 @@ use crate::page::{Room, Slots, Turns};
 use crate::progress::ResourceProgress;
 use crate::rest::ClientOptions;
 use crate::rest::action::{CompiledAction, ResponseAction};
+use crate::rest::auth::TokenStore;
 use crate::rest::budget::{Budget, BudgetState, SaveBudget};
 use crate::rest::client::{Call, Client, Fetched, Received, Rejected};
 use crate::rest::error::RequestError;
@@ -127,6 +128,11 @@ pub(super) fn no_store() -> SaveBudget {
     Arc::new(|_, _| async { Ok(()) }.boxed())
 }
 
+/// A store for clients that have no refresh token.
+pub(super) fn no_tokens() -> TokenStore {
+    TokenStore { load: Box::new(|| unreachable!("nothing is kept")), reserve: Box::new(|| unreachable!("nor stored")) }
+}
+
 /// A store that remembers, for budgets whose saves matter.
 pub(super) fn store() -> (SaveBudget, Arc<Mutex<Vec<BudgetState>>>) {
     let saved = Arc::new(Mutex::new(Vec::new()));
@@ -161,7 +167,7 @@ pub(super) fn install_tls() {
 pub(super) fn client_with(options: &ClientOptions, save: SaveBudget) -> Client {
     install_tls();
     let budget = Budget::new("test", options.rate_limit.as_ref(), None, save);
-    Client::new("test", options, budget).unwrap()
+    Client::new("test", options, budget, no_tokens()).unwrap()
 }
 
 pub(super) fn client(base_url: &str, extra: Value) -> Client {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::server::{
-    Reply, Server, Then, client, client_with, fetch, get, json_list, no_store, ok, options, reply, room,
+    Reply, Server, Then, client, client_with, fetch, get, json_list, no_store, no_tokens, ok, options, reply, room,
 };
 use crate::page::{Room, Slots, Turns};
 use crate::progress::{Activity, ResourceProgress};
@@ -114,7 +114,7 @@ async fn a_stored_pause_beyond_patience_fails_before_anything_is_sent() {
     let options = options(&server.url(), json!({}));
     let saved = BudgetState { tat_ms: 0, not_before_ms: Timestamp::now().as_millisecond() + 7_200_000 };
     let budget = Budget::new("b", None, Some(saved), no_store());
-    let error = fetch(&Client::new("test", &options, budget).unwrap()).await.unwrap_err();
+    let error = fetch(&Client::new("test", &options, budget, no_tokens()).unwrap()).await.unwrap_err();
     assert!(matches!(error, RequestError::RateLimited { .. }), "{error:?}");
     assert!(server.requests().is_empty());
 }
