@@ -168,7 +168,7 @@ fn hinted(connection: &Connection, place: &Place<'_>, mut column: Column) -> Res
 /// Whether the read whose page made the table, or a later one, is complete.
 fn was_read_to_the_end(connection: &Connection, place: &Place<'_>) -> Result<bool, DbError> {
     let sql = "SELECT EXISTS (SELECT 1 FROM _hw_runs WHERE source = ?2 AND resource = ?3 AND outcome = 'complete'
-               AND read_id >= coalesce((SELECT read_id FROM _hw_pages WHERE page_id =
+               AND pass_id >= coalesce((SELECT r.pass_id FROM _hw_pages p JOIN _hw_runs r USING (run_id) WHERE p.page_id =
                  (SELECT min(first_page_id) FROM _hw_columns WHERE \"table\" = ?1 OR \"column\" = ?1 AND type = 'table')), 0))";
     let id = &place.target.id;
     Ok(connection.query_row(sql, [&*place.name, &*id.source, &*id.resource], |row| row.get(0))?)
