@@ -14,6 +14,7 @@ mod memory;
 mod pages;
 mod pagination;
 mod parents;
+mod parents_many;
 mod partitions;
 mod quarantine;
 mod rate_limit;
