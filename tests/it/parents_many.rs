@@ -58,7 +58,7 @@ fn run(parents: u64) -> Shown {
             move |_| {
                 most.fetch_max(begun.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 let number = came.fetch_add(1, Ordering::SeqCst);
-                if number % 256 == 0 {
+                if number.is_multiple_of(256) {
                     highest.fetch_max(peak(process.load(Ordering::SeqCst)), Ordering::SeqCst);
                 }
                 Duration::from_millis(u64::from(number < SLOW))
@@ -97,8 +97,14 @@ fn many_parents_need_no_more_memory_than_few_and_no_more_requests_at_once_than_c
     let parents = std::env::var("PARENTS").map_or(PARENTS, |number| number.parse().unwrap());
     let (few, many) = (run(parents / 10), run(parents));
     for (name, shown, parents) in [("few", &few, parents / 10), ("many", &many, parents)] {
-        println!("{name}: {parents} parents, {} MiB, {:?}, {} in flight", shown.peak / MIB, shown.took, shown.in_flight);
-        let counted = "SELECT count(*) || ' ' || count(DISTINCT parent) || ' ' || sum(id = parent * 10) FROM hub_children";
+        println!(
+            "{name}: {parents} parents, {} MiB, {:?}, {} in flight",
+            shown.peak / MIB,
+            shown.took,
+            shown.in_flight
+        );
+        let counted =
+            "SELECT count(*) || ' ' || count(DISTINCT parent) || ' ' || sum(id = parent * 10) FROM hub_children";
         assert_eq!(shown.workspace.value::<String>(counted), format!("{parents} {parents} {parents}"));
         assert_eq!(shown.in_flight, CONCURRENCY, "as many as may be, and no more");
         shown.workspace.check_books();

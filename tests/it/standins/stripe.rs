@@ -75,22 +75,16 @@ impl Stripe {
         let mut found: Vec<Value> = state.charges.iter().rev().cloned().collect();
         found.sort_by_key(|charge| std::cmp::Reverse(charge["created"].as_i64()));
         for (name, value) in url.query_pairs() {
-            let created = |is_in: fn(i64, i64) -> bool| {
-                let bound: i64 = value.parse().map_err(|_| refusal(400, "Invalid timestamp", Some(&name)))?;
-                Ok(move |charge: &Value| is_in(charge["created"].as_i64().unwrap(), bound))
-            };
-            let is_in = match &*name {
+            let is_in: fn(i64, i64) -> bool = match &*name {
                 "limit" | "starting_after" => continue,
-                "created[gte]" => created(|at, bound| at >= bound),
-                "created[gt]" => created(|at, bound| at > bound),
-                "created[lte]" => created(|at, bound| at <= bound),
-                "created[lt]" => created(|at, bound| at < bound),
+                "created[gte]" => |at, bound| at >= bound,
+                "created[gt]" => |at, bound| at > bound,
+                "created[lte]" => |at, bound| at <= bound,
+                "created[lt]" => |at, bound| at < bound,
                 _ => return refusal(400, &format!("Received unknown parameter: {name}"), Some(&name)),
             };
-            match is_in {
-                Ok(is_in) => found.retain(is_in),
-                Err(refused) => return refused,
-            }
+            let Ok(bound) = value.parse() else { return refusal(400, "Invalid timestamp", Some(&name)) };
+            found.retain(|charge| is_in(charge["created"].as_i64().unwrap(), bound));
         }
         let Some(limit) = number(request, "limit", 10, 1..=100) else {
             return refusal(400, "Invalid integer", Some("limit"));
