@@ -4,13 +4,14 @@
 use std::process::Command;
 
 use jiff::{SignedDuration, Timestamp};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::standins::github::{self, GitHub};
 use crate::standins::is_built;
 use crate::standins::shop::{self, Shop};
 use crate::standins::stripe::{self, Stripe};
-use crate::support::{Api, Finished, Seen, Workspace, finish};
+use crate::support::{Api, Finished, Seen, Workspace, finish, signal};
 
 const EXAMPLE: &str = include_str!("../../docs/example.toml");
 
@@ -238,6 +239,46 @@ fn the_example_reads_into_its_own_folder_and_no_secret_gets_there() {
         assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret} is in the file");
         assert!(!finished.stderr.contains(secret) && !finished.stdout.contains(secret), "{finished:#?}");
     }
+}
+
+#[test]
+fn runs_that_are_killed_lose_nothing_of_what_changes_in_between() {
+    let world = World::new();
+    fill(&world.github);
+    (0..250).for_each(|n| drop(world.stripe.charge(hours_ago(24 * 40) + n / 4, n as u64)));
+    world.shop.add(0..1100);
+    for (round, requests) in [1, 2, 5, 9, 14].into_iter().enumerate() {
+        let before = world.github_api.seen().len();
+        let child = world.command(&["sync", "-q"]).spawn().unwrap();
+        world.github_api.wait_for(before + requests);
+        signal(&child, Signal::KILL);
+        let finished = finish(child);
+        assert_eq!(finished.code, None, "killed: {finished:?}");
+        let at = june(500 + round as i64);
+        let new = world.github.open(TOKIO, &format!("between {round}"), &at);
+        world.github.comment(TOKIO, new, "a comment", &at);
+        world.stripe.charge(hours_ago(2), 900 + round as u64);
+        world.shop.change(round as u64, json!({"stock": 99}));
+    }
+    world.sync();
+    world.compare();
+}
+
+#[test]
+fn an_issue_that_moves_to_the_end_of_the_list_between_two_runs_takes_none_with_it() {
+    let world = World::new();
+    fill(&world.github);
+    world.github.break_page(Some(2));
+    let mut command = world.command(&["sync", "-q", "github.issues"]);
+    let command = command.env("HIGHWATER_SOURCES__GITHUB__CLIENT__RETRY__MAX_ATTEMPTS", "1");
+    let finished = finish(command.spawn().unwrap());
+    assert_eq!(finished.code, Some(69), "{finished:?}");
+    assert_eq!(world.workspace.value::<i64>("SELECT count(*) FROM github_issues WHERE title LIKE 'tokio%'"), 100);
+    world.github.break_page(None);
+    // Everything behind the first page comes one place further to the front.
+    world.github.edit(TOKIO, 2, &june(3000), json!({"title": "edited"}));
+    world.sync();
+    world.compare();
 }
 
 #[test]

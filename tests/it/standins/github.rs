@@ -32,6 +32,8 @@ struct State {
     /// The version of each record that was sent last, by `id`.
     served_issues: BTreeMap<u64, Value>,
     served_comments: BTreeMap<u64, Value>,
+    /// Lists of issues have a bad gateway in the place of this page.
+    broken_page: Option<usize>,
     used: u64,
     not_modified: u64,
 }
@@ -119,6 +121,10 @@ impl GitHub {
         self.lock().doomed.insert((repo.to_owned(), number));
     }
 
+    pub(crate) fn break_page(&self, page: Option<usize>) {
+        self.lock().broken_page = page;
+    }
+
     /// All issues that there are now.
     pub(crate) fn issues(&self) -> Vec<Value> {
         self.lock().repos.iter().flat_map(|(_, repo)| repo.issues.values().cloned()).collect()
@@ -190,6 +196,9 @@ impl GitHub {
         else {
             return message(422, "Validation Failed");
         };
+        if rest == ["issues"] && state.broken_page == Some(page) {
+            return message(502, "Server Error");
+        }
         let shown: Vec<Value> = found.iter().skip((page - 1) * per_page).take(per_page).cloned().collect();
         let link =
             link(request, &format!("repositories/{place}/{}", rest.join("/")), page, found.len().div_ceil(per_page));
