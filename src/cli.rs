@@ -19,6 +19,7 @@ use crate::destination::DbError;
 use crate::exit::Exit;
 use crate::sync::exit_of_db;
 
+mod backfill;
 mod check;
 mod demo;
 mod practice;
@@ -35,7 +36,8 @@ mod watch;
         highwater demo                 the whole thing against a small local API, into demo.db\n  \
         highwater check                is config.toml right?\n  \
         highwater sync                 read every source once, going on where the last run stopped\n  \
-        highwater sync github.issues   read one resource\n\n\
+        highwater sync github.issues   read one resource\n  \
+        highwater backfill github.issues --from 2023-01-01 --to 2024-01-01\n\n\
         Exit codes: 0 complete, 2 command line, 65 bad records, 69 API down, 70 bug, 73 database in use, 74 disk,\n\
         75 stopped early (run again), 77 refused (401/403), 78 configuration"
 )]
@@ -76,6 +78,8 @@ enum LogFormat {
 enum Command {
     /// Read sources once, going on where the last run stopped
     Sync(sync::SyncArgs),
+    /// Read a range of the past; the cursor of the live reads stays where it is
+    Backfill(backfill::BackfillArgs),
     /// Check the configuration without reading anything
     Check(check::CheckArgs),
     /// Forget where a resource's read stands, so that the next sync reads it from the start
@@ -96,6 +100,7 @@ impl Command {
     fn wants_json(&self) -> bool {
         match self {
             Self::Sync(args) => args.json,
+            Self::Backfill(args) => args.json,
             Self::Check(args) => args.json,
             Self::Reset(args) => args.json,
             Self::Demo(_) | Self::Practice(_) | Self::Schema => false,
@@ -178,6 +183,7 @@ pub fn run(cli: &Cli) -> ExitCode {
 async fn dispatch(cli: &Cli, console: &Console) -> Verb {
     match &cli.command {
         Command::Sync(args) => sync::run(args, &cli.options, console).await,
+        Command::Backfill(args) => backfill::run(args, &cli.options, console).await,
         Command::Check(args) => check::run(args, &cli.options, console),
         Command::Reset(args) => reset::run(args, &cli.options, console).await,
         Command::Demo(args) => demo::run(args, console).await,

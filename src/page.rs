@@ -155,6 +155,8 @@ pub struct Run {
     pub run_id: i64,
     /// The pass over all partitions that this run is part of: it can span several runs until it is complete.
     pub pass_id: i64,
+    /// What asked for it.
+    pub kind: RunKind,
     /// Where the records go.
     pub target: Arc<Target>,
     /// Ends this run alone.
@@ -168,7 +170,7 @@ impl Run {
     /// A run that has just begun.
     #[must_use]
     pub fn new(run_id: i64, pass_id: i64, target: Arc<Target>, stop: CancellationToken) -> Self {
-        Self { run_id, pass_id, target, stop, children: Vec::new(), broken: OnceLock::new() }
+        Self { run_id, pass_id, kind: RunKind::Sync, target, stop, children: Vec::new(), broken: OnceLock::new() }
     }
 
     /// Ends the run because its records broke the contract of the resource. The first reason is kept.
@@ -196,7 +198,7 @@ pub struct PartitionRead {
 }
 
 /// What rows at the boundary of a cursor are ordered by in the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SortKey {
     /// A number, or an instant in microseconds since 1970.
     Integer(i64),
@@ -211,6 +213,65 @@ pub struct BoundaryRow {
     pub hash: [u8; 16],
     /// Where on the cursor it is.
     pub sort: SortKey,
+}
+
+/// A value of a cursor: as it is written, and what it is ordered by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// As JSON.
+    pub json: String,
+    /// What it is ordered by.
+    pub sort: SortKey,
+}
+
+/// A range of a cursor that was read completely.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coverage {
+    /// Its first value; none where it reaches back as far as the API does.
+    pub from: Option<Bound>,
+    /// The value behind its last.
+    pub to: Bound,
+}
+
+impl Coverage {
+    /// Whether the two overlap, or one begins where the other ends.
+    #[must_use]
+    pub fn touches(&self, other: &Self) -> bool {
+        let begins_by = |range: &Self, end: &Bound| range.from.as_ref().is_none_or(|from| from.sort <= end.sort);
+        begins_by(self, &other.to) && begins_by(other, &self.to)
+    }
+
+    /// The range that two which touch make together.
+    #[must_use]
+    pub fn joined(self, other: &Self) -> Self {
+        let from = match (self.from, &other.from) {
+            (Some(a), Some(b)) => Some(if a.sort <= b.sort { a } else { b.clone() }),
+            _ => None,
+        };
+        let to = if self.to.sort >= other.to.sort { self.to } else { other.to.clone() };
+        Self { from, to }
+    }
+}
+
+/// What asked for a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RunKind {
+    /// A person or a timer: `highwater sync`.
+    #[default]
+    Sync,
+    /// `highwater backfill`: ranges of the cursor, which itself stays where it is.
+    Backfill,
+}
+
+impl RunKind {
+    /// The word in `_hw_runs`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sync => "sync",
+            Self::Backfill => "backfill",
+        }
+    }
 }
 
 /// A partition of a child that a record of its parent gives.
@@ -268,6 +329,8 @@ pub struct Page {
     pub boundary: Vec<BoundaryRow>,
     /// Rows at the boundary below this will not be sent again.
     pub forget_below: Option<SortKey>,
+    /// The range of the cursor that is read completely with this page, and the partition that it belongs to.
+    pub covers: Option<(String, Coverage)>,
     /// What to go on from when this page is stored.
     pub checkpoint: Checkpoint,
     /// Set on the last page of a read.

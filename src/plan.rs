@@ -12,6 +12,28 @@ use crate::rest::error::ClientError;
 use crate::source::{self, Resource};
 use crate::sync::{PlannedResource, SyncPlan};
 
+pub mod backfill;
+
+/// What a run is asked for.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// Everything new of these resources.
+    Sync(Vec<ResourceId>),
+    /// A range of the cursor of one.
+    Backfill(ResourceId, backfill::Range),
+}
+
+/// Puts the plan of what is wanted together.
+///
+/// # Errors
+/// When a client or a resource cannot be made of its options, or the range is none of the resource.
+pub async fn plan_of(config: &Config, wanted: &Wanted, db: &Arc<Db>) -> Result<(SyncPlan, Budgets), PlanError> {
+    match wanted {
+        Wanted::Sync(ids) => plan(config, ids, db).await,
+        Wanted::Backfill(id, range) => backfill::plan(config, id, range, db).await,
+    }
+}
+
 /// Why there is nothing to run.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
@@ -24,6 +46,14 @@ pub enum PlanError {
     /// A resource cannot be put together.
     #[error("{resource}: {reason}")]
     Resource {
+        /// `SOURCE.RESOURCE`.
+        resource: String,
+        /// Why.
+        reason: String,
+    },
+    /// What was asked for on the command line cannot be read of the resource.
+    #[error("{resource}: {reason}")]
+    Range {
         /// `SOURCE.RESOURCE`.
         resource: String,
         /// Why.
@@ -129,6 +159,14 @@ fn with_parents(config: &Config, ids: &[ResourceId]) -> Vec<ResourceId> {
 /// # Errors
 /// When a client or a resource cannot be made of its options.
 pub async fn plan(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Result<(SyncPlan, Budgets), PlanError> {
+    plan_only(config, &with_parents(config, ids), db).await
+}
+
+/// The same for these resources alone, without their parents.
+///
+/// # Errors
+/// When a client or a resource cannot be made of its options.
+pub async fn plan_only(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Result<(SyncPlan, Budgets), PlanError> {
     let saved: HashMap<String, StoredBudget> =
         db.budgets().await?.into_iter().map(|budget| (budget.budget.clone(), budget)).collect();
     let salt = db.salt().await?;
@@ -136,7 +174,7 @@ pub async fn plan(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Result<(
     let mut budgets = Budgets::default();
     let mut clients: HashMap<Arc<str>, Arc<Client>> = HashMap::new();
     let mut resources = Vec::new();
-    for id in &with_parents(config, ids) {
+    for id in ids {
         let source = &config.sources[&*id.source];
         if !clients.contains_key(&id.source) {
             let limit = source.client.rate_limit.as_ref();
@@ -156,8 +194,7 @@ pub async fn plan(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Result<(
         resources.push(resource);
     }
     source::link(&mut resources);
-    let planned = |resource| PlannedResource { resource: Arc::new(resource), progress: Arc::default() };
-    let resources = resources.into_iter().map(planned).collect();
+    let resources = resources.into_iter().map(PlannedResource::new).collect();
     Ok((SyncPlan { resources, pipeline: config.pipeline.clone() }, budgets))
 }
 

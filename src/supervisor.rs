@@ -12,8 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::destination::{Db, DbError};
-use crate::page::ResourceId;
-use crate::plan::{self, PlanError};
+use crate::plan::{self, PlanError, Wanted};
 use crate::sync::{self, PlannedResource, SyncReport};
 
 /// Closing the file moves the WAL into it; that must not take longer.
@@ -123,19 +122,19 @@ pub enum RunError {
     Cut,
 }
 
-/// Opens the file, runs one sync of `ids`, and closes the file again, all of it under supervision. `watch` is shown
+/// Opens the file, runs what is wanted once, and closes the file again, all of it under supervision. `watch` is shown
 /// the plan while it runs, and is dropped with it.
 ///
 /// # Errors
 /// When the run cannot begin, or the file not be closed. What goes wrong with a resource stands in the report.
 pub async fn run_sync<W: Future<Output = ()>>(
     config: &Config,
-    ids: &[ResourceId],
+    wanted: &Wanted,
     watch: impl FnOnce(Vec<PlannedResource>) -> W,
 ) -> Result<SyncReport, RunError> {
     let mut signals = Signals::new()?;
     let stop = CancellationToken::new();
-    let work = open_run_close(config, ids, watch, &stop);
+    let work = open_run_close(config, wanted, watch, &stop);
     match supervise(&mut signals, &stop, *config.pipeline.shutdown_grace, work).await {
         Ended::Done(result) => result,
         Ended::Cut => Err(RunError::Cut),
@@ -144,14 +143,14 @@ pub async fn run_sync<W: Future<Output = ()>>(
 
 async fn open_run_close<W: Future<Output = ()>>(
     config: &Config,
-    ids: &[ResourceId],
+    wanted: &Wanted,
     watch: impl FnOnce(Vec<PlannedResource>) -> W,
     stop: &CancellationToken,
 ) -> Result<SyncReport, RunError> {
     // Nothing was received before the file is open: the first signal need not wait for another program to let go of it.
     let db = stop.run_until_cancelled(Db::open(&config.destination)).await.ok_or(RunError::Stopped)?;
     let db = Arc::new(db?);
-    let (plan, budgets) = match plan::plan(config, ids, &db).await {
+    let (plan, budgets) = match plan::plan_of(config, wanted, &db).await {
         Ok(made) => made,
         Err(error) => {
             close(db).await?;

@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::destination::{Counts, Db, DbError, Delivery, Outcome};
-use crate::page::{ResourceId, Slots};
+use crate::page::{ResourceId, RunKind, Slots};
 use crate::processor::{self, Done, OnError, PipelineOptions};
 use crate::progress::{Activity, ResourceProgress};
 use crate::source::Resource;
@@ -40,6 +40,12 @@ pub struct SyncPlan {
 pub struct PlannedResource {
     /// The resource.
     pub resource: Arc<Resource>,
+    /// What asks for it.
+    pub kind: RunKind,
+    /// Its partitions, as far as they are known before its parent is read.
+    pub partitions: Vec<String>,
+    /// Partitions at the same time; or, where there is one and no more will come, pages in flight.
+    pub concurrency: usize,
     /// Its counters.
     pub progress: Arc<ResourceProgress>,
 }
@@ -77,8 +83,7 @@ struct Shared {
 pub async fn sync(plan: &SyncPlan, db: Arc<Db>, stop: &CancellationToken) -> SyncReport {
     let stop = stop.child_token();
     let (sender, receiver) = channel(plan.pipeline.channel_pages as usize);
-    let parents: HashSet<ResourceId> =
-        plan.resources.iter().filter_map(|planned| planned.resource.parent.clone()).collect();
+    let parents: HashSet<ResourceId> = plan.resources.iter().filter_map(|planned| planned.parent().cloned()).collect();
     let shared = Arc::new(Shared {
         db: Arc::clone(&db),
         slots: Slots::new(plan.pipeline.channel_bytes),
@@ -137,6 +142,23 @@ pub async fn sync(plan: &SyncPlan, db: Arc<Db>, stop: &CancellationToken) -> Syn
 }
 
 impl PlannedResource {
+    /// A resource whose partitions are all read once.
+    #[must_use]
+    pub fn new(resource: Resource) -> Self {
+        Self {
+            kind: RunKind::Sync,
+            partitions: resource.partitions.clone(),
+            concurrency: resource.concurrency,
+            resource: Arc::new(resource),
+            progress: Arc::default(),
+        }
+    }
+
+    /// The resource whose records it waits for.
+    fn parent(&self) -> Option<&ResourceId> {
+        self.resource.parent.as_ref().filter(|_| self.kind == RunKind::Sync)
+    }
+
     /// The id of its resource.
     #[must_use]
     pub fn id(&self) -> &ResourceId {

@@ -17,6 +17,7 @@ use crate::config::{self, Config, Env};
 use crate::destination::{Db, DestinationOptions};
 use crate::exit::Exit;
 use crate::page::ResourceId;
+use crate::plan::Wanted;
 use crate::practice::{Practice, PracticeOptions, Served, Size};
 use crate::source::{Columns, table_name};
 use crate::supervisor;
@@ -73,7 +74,7 @@ pub(super) async fn run(args: &DemoArgs, console: &Console) -> Verb {
     let stop = CancellationToken::new();
     let mut server = TaskGroup::default();
     server.spawn((), Arc::clone(&practice).serve(listener, stop.clone()));
-    let report = supervisor::run_sync(&config, &open, |planned| watch::watch(planned, console.clone()))
+    let report = supervisor::run_sync(&config, &Wanted::Sync(open), |planned| watch::watch(planned, console.clone()))
         .await
         .map_err(sync::failure)?;
     stop.cancel();

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::destination::Counts;
 use crate::exit::Exit;
 use crate::page::ResourceId;
-use crate::plan::{self, PlanError};
+use crate::plan::{self, PlanError, Wanted};
 use crate::supervisor::{self, RunError};
 use crate::sync::{ResourceReport, SyncReport, exit_of_db};
 
@@ -37,17 +37,22 @@ pub(super) async fn run(args: &SyncArgs, options: &Options, console: &Console) -
     if ids.is_empty() {
         console.say("nothing to read: the configuration has no resource in an enabled source");
     }
-    let report =
-        supervisor::run_sync(config, &ids, |planned| watch::watch(planned, console.clone())).await.map_err(failure)?;
-    let path = &config.destination.path;
-    if args.json {
-        print(&format!("{:#}\n", as_json(&report, path)));
-    } else if console.quiet {
-        errors(&report).for_each(|error| complain(&error));
-    } else {
-        print(&summary(&report, path, &again(&report, options)));
-    }
+    let report = supervisor::run_sync(config, &Wanted::Sync(ids), |planned| watch::watch(planned, console.clone()))
+        .await
+        .map_err(failure)?;
+    say(&report, &config.destination.path, args.json, &again(&report, options), console);
     Ok(report.exit())
+}
+
+/// Prints the report of a run. `again` is the command that goes on with what is not complete.
+pub(super) fn say(report: &SyncReport, path: &Path, json: bool, again: &str, console: &Console) {
+    if json {
+        print(&format!("{:#}\n", as_json(report, path)));
+    } else if console.quiet {
+        errors(report).for_each(|error| complain(&error));
+    } else {
+        print(&summary(report, path, again));
+    }
 }
 
 /// Whether another run may complete it: what the configuration or the records are at fault for does not get better
@@ -72,7 +77,7 @@ pub(super) fn select(config: &Config, selection: &[String]) -> Result<Vec<Resour
 pub(super) fn failure(error: RunError) -> Failure {
     let exit = match &error {
         RunError::Plan(PlanError::Db(error)) | RunError::Db(error) => exit_of_db(error),
-        RunError::Plan(PlanError::Selection(_)) => Exit::Usage,
+        RunError::Plan(PlanError::Selection(_) | PlanError::Range { .. }) => Exit::Usage,
         RunError::Plan(_) => Exit::Config,
         RunError::Signals(_) => Exit::Storage,
         RunError::Stopped | RunError::Cut => Exit::Stopped,

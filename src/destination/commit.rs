@@ -10,8 +10,8 @@ use super::batch::{Batch, Committed, Counts, Delivery, Ending, Outcome, PassEnd}
 use super::error::PageError;
 use super::history::now_text;
 use super::tables::Tables;
-use super::{DbError, boundary, partitions, rows, sqlite};
-use crate::page::{Page, ResourceId, Run, StopReason, WriteDisposition};
+use super::{DbError, boundary, coverage, partitions, rows, sqlite};
+use crate::page::{Page, ResourceId, Run, RunKind, StopReason, WriteDisposition};
 
 /// A run fails when more than one record in this many was set aside,
 const QUARANTINED_ONE_IN: u64 = 100;
@@ -160,6 +160,7 @@ fn try_page(
     tables.changes.keep_rows(page.children.iter().any(|child| child.only_changed));
     let counts = rows::write_page(transaction, tables, page, page_id)?;
     boundary::store(transaction, page, page_id).map_err(PageError::Db)?;
+    coverage::store(transaction, page).map_err(PageError::Db)?;
     queue_children(transaction, page, &tables.changes.kept_rows()).map_err(PageError::Db)?;
     let mut broken = too_many_quarantined(run, &counts);
     if broken.is_none() && page.ends_pass && page.end.is_some_and(StopReason::is_complete) {
@@ -191,7 +192,9 @@ fn complete_pass(
     counts: &Counts,
 ) -> Result<Option<String>, PageError> {
     let broken = nothing_stored(transaction, run, counts)?;
-    if broken.is_none() {
+    if run.kind == RunKind::Backfill {
+        partitions::forget_complete(transaction, &run.target.id, run.pass_id).map_err(PageError::Db)?;
+    } else if broken.is_none() {
         if run.target.disposition == WriteDisposition::Replace {
             tables.swap(transaction, &run.target)?;
         }
@@ -202,6 +205,10 @@ fn complete_pass(
 }
 
 fn end_pass(transaction: &Transaction<'_>, run: &Run, state: &str) -> Result<(), DbError> {
+    if run.kind == RunKind::Backfill {
+        // The pass of the live reads is none of its business.
+        return Ok(());
+    }
     transaction
         .prepare_cached("UPDATE _hw_resources SET pass_state = ?3 WHERE source = ?1 AND resource = ?2 AND run_id = ?4")?
         .execute(params![&*run.target.id.source, &*run.target.id.resource, state, run.run_id])?;

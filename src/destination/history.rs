@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Db, DbError, runs, sqlite};
-use crate::page::{ResourceId, Target};
+use crate::page::{ResourceId, RunKind, Target};
 use crate::units::Timespan;
 
 /// The time now as the tables keep it: RFC 3339 in UTC, with milliseconds.
@@ -15,21 +15,6 @@ pub(super) fn now_text() -> String {
 /// A time as the tables keep it.
 pub(super) fn time_text(time: Timestamp) -> String {
     format!("{time:.3}")
-}
-
-/// What asked for a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunKind {
-    /// A person or a timer: `highwater sync`.
-    Sync,
-}
-
-impl RunKind {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Sync => "sync",
-        }
-    }
 }
 
 /// A run that is about to begin.

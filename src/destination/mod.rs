@@ -16,6 +16,7 @@ mod boundary;
 mod changes;
 mod columns;
 mod commit;
+mod coverage;
 mod error;
 mod history;
 mod keys;
@@ -31,7 +32,7 @@ mod tables;
 
 pub use batch::{Batch, Committed, Counts, Delivery, Ending, Outcome, PartitionFailed, PassEnd};
 pub use error::DbError;
-pub use history::{Begun, RunKind, RunStart, StoredBudget};
+pub use history::{Begun, RunStart, StoredBudget};
 pub use partitions::StoredPartition;
 
 /// `[destination]`: the file, and how safe a commit is.
@@ -115,8 +116,8 @@ impl Db {
 
 #[cfg(test)]
 mod tests {
-    use super::{Db, DestinationOptions, RunKind, RunStart};
-    use crate::page::{ResourceId, Target, WriteDisposition};
+    use super::{Db, DestinationOptions, RunStart};
+    use crate::page::{ResourceId, RunKind, Target, WriteDisposition};
 
     #[tokio::test]
     async fn a_run_that_nobody_ended_is_not_running_any_more_when_the_file_is_closed() {

@@ -266,6 +266,15 @@ pub(super) fn forget_old(transaction: &Transaction<'_>, id: &ResourceId, pass_id
     Ok(())
 }
 
+/// Forgets the ranges of a backfill that are complete: the coverage knows them.
+pub(super) fn forget_complete(transaction: &Transaction<'_>, id: &ResourceId, pass_id: i64) -> Result<(), DbError> {
+    transaction.execute(
+        "DELETE FROM _hw_checkpoints WHERE source = ?1 AND resource = ?2 AND pass_id = ?3 AND state = 'complete'",
+        params![&*id.source, &*id.resource, pass_id],
+    )?;
+    Ok(())
+}
+
 /// Looks whether the run still is the one that may write: a run that began later owns the resource, and nothing of an
 /// earlier one may be stored any more.
 pub(super) fn check_fence(transaction: &Transaction<'_>, run: &Run) -> Result<(), DbError> {

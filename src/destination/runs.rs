@@ -9,7 +9,7 @@ use super::history::{Begun, RunStart, now_text};
 use super::table::NOT_OURS;
 use super::tables::{Tables, staging_table};
 use super::{DbError, partitions, sqlite};
-use crate::page::{ResourceId, StopReason, WriteDisposition};
+use crate::page::{ResourceId, RunKind, StopReason, WriteDisposition};
 use crate::units::Timespan;
 
 /// Enters a run, as [`super::Db::begin_run`] says.
@@ -24,24 +24,17 @@ pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &Ru
     tables.get(&transaction, &target.table, target)?;
     let run_id = sqlite::last_id(&transaction, "_hw_runs")? + 1;
     let before = Before::of(&transaction, start)?;
-    let mut started_over = None;
-    let pass_id = match before.gone_on_with(start) {
-        Ok(pass_id) => pass_id,
-        Err(why) => {
-            let is_replaced = target.disposition == WriteDisposition::Replace;
-            if is_replaced {
-                tables.drop_table(&transaction, &staging_table(&target.table))?;
-                started_over = why;
-            }
+    let (pass_id, started_over) = match start.kind {
+        RunKind::Sync => enter_pass(&transaction, tables, start, &before, run_id)?,
+        RunKind::Backfill => {
             let partitions = start.partitions.iter().map(|partition| (partition.as_str(), None));
-            partitions::enqueue(&transaction, id, run_id, partitions, is_replaced)?;
-            run_id
+            partitions::enqueue(&transaction, id, run_id, partitions, false)?;
+            (run_id, None)
         }
     };
     transaction.execute(
-        "UPDATE _hw_resources SET run_id = ?3, pass_id = ?4, pass_state = 'open', pass_fingerprint = ?5
-         WHERE source = ?1 AND resource = ?2",
-        params![&*id.source, &*id.resource, run_id, pass_id, start.request_fingerprint],
+        "UPDATE _hw_resources SET run_id = ?3 WHERE source = ?1 AND resource = ?2",
+        params![&*id.source, &*id.resource, run_id],
     )?;
     transaction.execute(
         "INSERT INTO _hw_runs (run_id, kind, source, resource, pass_id, started_at, outcome)
@@ -50,6 +43,37 @@ pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &Ru
     )?;
     transaction.commit()?;
     Ok(Begun { run_id, pass_id, decided: before.decided, started_over })
+}
+
+/// The pass that a run goes on with, or begins; then also why one that was under way is not gone on with.
+fn enter_pass(
+    transaction: &Transaction<'_>,
+    tables: &mut Tables,
+    start: &RunStart,
+    before: &Before,
+    run_id: i64,
+) -> Result<(i64, Option<String>), DbError> {
+    let (id, target) = (&start.target.id, &start.target);
+    let mut started_over = None;
+    let pass_id = match before.gone_on_with(start) {
+        Ok(pass_id) => pass_id,
+        Err(why) => {
+            let is_replaced = target.disposition == WriteDisposition::Replace;
+            if is_replaced {
+                tables.drop_table(transaction, &staging_table(&target.table))?;
+                started_over = why;
+            }
+            let partitions = start.partitions.iter().map(|partition| (partition.as_str(), None));
+            partitions::enqueue(transaction, id, run_id, partitions, is_replaced)?;
+            run_id
+        }
+    };
+    transaction.execute(
+        "UPDATE _hw_resources SET pass_id = ?3, pass_state = 'open', pass_fingerprint = ?4
+         WHERE source = ?1 AND resource = ?2",
+        params![&*id.source, &*id.resource, pass_id, start.request_fingerprint],
+    )?;
+    Ok((pass_id, started_over))
 }
 
 /// What the file knows of a resource before a run.
@@ -219,7 +243,7 @@ pub(super) fn reset(
         "UPDATE _hw_resources SET identity = NULL, decided = NULL, pass_id = NULL, pass_state = NULL WHERE source = ?1 AND resource = ?2"
     };
     transaction.execute(forget, key)?;
-    for table in ["_hw_checkpoints", "_hw_boundary"] {
+    for table in ["_hw_checkpoints", "_hw_boundary", "_hw_coverage"] {
         transaction.execute(&format!("DELETE FROM {table} WHERE source = ?1 AND resource = ?2"), key)?;
     }
     transaction.commit()?;

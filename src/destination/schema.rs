@@ -21,6 +21,10 @@ CREATE INDEX _hw_checkpoints_queue ON _hw_checkpoints (source, resource, queued)
 CREATE TABLE _hw_boundary (
   source TEXT NOT NULL, resource TEXT NOT NULL, partition TEXT NOT NULL, hash BLOB NOT NULL, sort ANY NOT NULL,
   page_id INTEGER NOT NULL, PRIMARY KEY (source, resource, partition, hash)) STRICT, WITHOUT ROWID;
+CREATE TABLE _hw_coverage (
+  source TEXT NOT NULL, resource TEXT NOT NULL, partition TEXT NOT NULL,
+  from_value TEXT, from_sort ANY, to_value TEXT NOT NULL, to_sort ANY NOT NULL,
+  run_id INTEGER NOT NULL, covered_at TEXT NOT NULL, PRIMARY KEY (source, resource, partition, to_sort)) STRICT;
 CREATE TABLE _hw_runs (
   run_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
   kind TEXT NOT NULL CHECK (kind IN ('sync', 'backfill', 'scheduled')),

@@ -17,6 +17,10 @@ use crate::template::{JsonTemplate, Slot, Template};
 /// Combinations of values; more are a mistake, or the records of a parent.
 pub const PARTITIONS_MAX: usize = 100_000;
 
+/// Keys of the range that a partition of a backfill stands for. Keys of the configuration do not begin so.
+const FROM: &str = "_from";
+const TO: &str = "_to";
+
 /// `partitions`: a list of tables, or a table of lists that stands for all combinations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Partitions {
@@ -109,6 +113,30 @@ impl PartitionValues {
         let values =
             serde_json::from_str(partition).map_err(|error| format!("its partition {partition:?}: {error}"))?;
         Ok(Self { values, start: None, end: None })
+    }
+
+    /// The range of the cursor that a partition of a backfill stands for, as JSON.
+    #[must_use]
+    pub fn range(&self) -> Option<(&Json, &Json)> {
+        self.values.get(FROM).zip(self.values.get(TO))
+    }
+
+    /// The text of the partition without such a range.
+    #[must_use]
+    pub fn without_range(&self) -> String {
+        let mut values = self.values.clone();
+        values.remove(FROM);
+        values.remove(TO);
+        if values.is_empty() { String::new() } else { Json::Object(values).to_string() }
+    }
+
+    /// The text of the partition with such a range.
+    #[must_use]
+    pub fn with_range(&self, from: &Json, to: &Json) -> String {
+        let mut values = self.values.clone();
+        values.insert(FROM.to_owned(), from.clone());
+        values.insert(TO.to_owned(), to.clone());
+        Json::Object(values).to_string()
     }
 
     /// The same, with a range of the cursor.

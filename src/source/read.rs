@@ -9,7 +9,7 @@ use super::ahead::InFlight;
 use super::cursor::{Decided, Start};
 use super::decoded::{Decoded, keys_of};
 use super::incremental::{CursorError, Track, Tracked};
-use super::partition::place_of;
+use super::partition::{PartitionValues, place_of};
 use super::resource::Resource;
 use super::select::{Body, Selector};
 use super::walk::{Walk, WalkError};
@@ -121,7 +121,9 @@ pub fn pages(read: Read, mut track: Option<Track>) -> impl Stream<Item = Result<
                 ..cursor_of(track.as_ref(), complete)
             };
             let forget_below = track.as_ref().and_then(|track| track.forget_below(complete));
-            yield Page { boundary: tracked.boundary, forget_below, ..at.page(fetched, end, checkpoint) };
+            let covers = track.as_ref().filter(|_| complete).and_then(Track::covers);
+            let covers = covers.map(|range| (at.partition_without_range(), range));
+            yield Page { boundary: tracked.boundary, forget_below, covers, ..at.page(fetched, end, checkpoint) };
             match next {
                 Some(next) if end.is_none() => in_flight.go_on_at(next),
                 _ => break,
@@ -281,6 +283,11 @@ impl Place<'_> {
         Ok(next)
     }
 
+    /// The partition, without the range that a backfill reads of it.
+    fn partition_without_range(&self) -> String {
+        PartitionValues::parse(&self.read.partition.partition).unwrap_or_default().without_range()
+    }
+
     /// What its records say of the cursor. Those that do not belong to the read are left out.
     fn look_at(&self, track: &mut Option<Track>, fetched: &mut Fetched<Decoded>) -> Result<Tracked, CursorError> {
         match (track, &mut fetched.value) {
@@ -335,6 +342,7 @@ impl Place<'_> {
             children,
             boundary: Vec::new(),
             forget_below: None,
+            covers: None,
             checkpoint,
             end,
             ends_pass: read.ends_pass,

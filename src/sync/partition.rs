@@ -43,6 +43,14 @@ impl Reading {
             let text = format!("{}{}: {reason}", resource.target.id, place_of(&stored.partition));
             ReadEnd::failed(Some(Arc::clone(&self.run)), text, Exit::Config)
         };
+        // A range of a backfill says itself what it reads.
+        let values = PartitionValues::parse(&stored.partition).unwrap_or_default();
+        if let Some((from, to)) = values.range() {
+            return match incremental.range_window(from, to) {
+                Ok(window) => self.read_window(&stored, start, Some(&window)).await.0,
+                Err(reason) => failed(reason),
+            };
+        }
         let now = Timestamp::now();
         let mut windows = None;
         let (mut resumed_at, mut started_over) = (None, None);
@@ -58,7 +66,7 @@ impl Reading {
                             Err(reason) => return failed(reason),
                         };
                     }
-                    windows.as_mut().map_or(Ok(None), Windows::next)
+                    windows.as_mut().map_or(Ok(None), Windows::step_on)
                 }
             };
             let window = match window {
@@ -115,7 +123,8 @@ impl Reading {
         };
         let known = match resource.target.disposition {
             WriteDisposition::Append => {
-                let known = self.shared.db.boundary(&resource.target.id, &stored.partition).await;
+                let partition = PartitionValues::parse(&stored.partition).unwrap_or_default().without_range();
+                let known = self.shared.db.boundary(&resource.target.id, &partition).await;
                 Some(known.map_err(ReadEnd::from_db)?)
             }
             WriteDisposition::Merge | WriteDisposition::Replace => None,

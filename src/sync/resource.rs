@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::partition::Reading;
 use super::report::ReadEnd;
 use super::{Life, PlannedResource, Shared, SyncPlan, in_place};
-use crate::destination::{Begun, DbError, Delivery, Ending, Outcome, PassEnd, RunKind, RunStart, StoredPartition};
+use crate::destination::{Begun, DbError, Delivery, Ending, Outcome, PassEnd, RunStart, StoredPartition};
 use crate::exit::Exit;
 use crate::page::{ChildPass, ResourceId, Run, StopReason, WriteDisposition};
 
@@ -47,7 +47,7 @@ pub(super) async fn begin_families(plan: &SyncPlan, shared: &Shared) -> HashMap<
 
 impl Shared {
     fn is_family(&self, planned: &PlannedResource) -> bool {
-        planned.resource.parent.is_some() || !planned.resource.children.is_empty()
+        planned.parent().is_some() || !planned.resource.children.is_empty()
     }
 }
 
@@ -76,9 +76,9 @@ pub(super) async fn read(
         Err(error) => return ReadEnd::from_db(error),
     };
     let resource = &planned.resource;
-    let is_only = resource.parent.is_none() && resource.partitions.len() == 1;
-    let (side_by_side, pages) = if is_only { (1, resource.concurrency) } else { (resource.concurrency, 1) };
-    let parent = resource.parent.as_ref().and_then(|id| shared.parents.get(id)).map(watch::Sender::subscribe);
+    let is_only = planned.parent().is_none() && planned.partitions.len() == 1;
+    let (side_by_side, pages) = if is_only { (1, resource.concurrency) } else { (planned.concurrency, 1) };
+    let parent = planned.parent().and_then(|id| shared.parents.get(id)).map(watch::Sender::subscribe);
     let reading = Reading { shared, planned: planned.clone(), run, sender, decided: begun.decided, pages, is_only };
     let ends = match read_partitions(&reading, side_by_side, parent).await {
         Ok(ends) => Ends { started_over: ends.started_over.or(begun.started_over), ..ends },
@@ -105,16 +105,16 @@ async fn begin(shared: &Shared, planned: &PlannedResource, children: Vec<ChildPa
     let begun = shared
         .db
         .begin_run(RunStart {
-            kind: RunKind::Sync,
+            kind: planned.kind,
             target: (*resource.target).clone(),
             identity: resource.identity.clone(),
             request_fingerprint: resource.request_fingerprint.clone(),
-            partitions: resource.partitions.clone(),
+            partitions: planned.partitions.clone(),
             resume_within: resource.resume_within,
         })
         .await?;
     let mut run = Run::new(begun.run_id, begun.pass_id, Arc::clone(&resource.target), shared.stop.child_token());
-    run.children = children;
+    (run.children, run.kind) = (children, planned.kind);
     Ok((Arc::new(run), begun))
 }
 

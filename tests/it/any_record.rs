@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use highwater::decode;
-use highwater::destination::{Batch, Db, Delivery, DestinationOptions, RunKind, RunStart, Synchronous};
-use highwater::page::{Checkpoint, Page, PartitionRead, ResourceId, Run, Slot, Target, Text, WriteDisposition};
+use highwater::destination::{Batch, Db, Delivery, DestinationOptions, RunStart, Synchronous};
+use highwater::page::{
+    Checkpoint, Page, PartitionRead, ResourceId, Run, RunKind, Slot, Target, Text, WriteDisposition,
+};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rusqlite::types::Value as Stored;
@@ -94,6 +96,7 @@ async fn store(db: &Db, name: &str, pages: &[Vec<Fields>]) {
             children: Vec::new(),
             boundary: Vec::new(),
             forget_below: None,
+            covers: None,
             checkpoint: Checkpoint::default(),
             end: None,
             ends_pass: true,

@@ -4,6 +4,7 @@
 
 mod any_record;
 mod append_merge_replace;
+mod backfill;
 mod cli;
 mod config_errors;
 mod crash;

@@ -124,7 +124,11 @@ impl<'de> Deserialize<'de> for GivenStride {
     }
 }
 
-fn stride(text: &str) -> Result<Stride, String> {
+/// Reads a duration, also in calendar units.
+///
+/// # Errors
+/// When it is none, or not longer than nothing.
+pub fn stride(text: &str) -> Result<Stride, String> {
     let wrong = || {
         format!("`{text}` is not a duration; write it like \"30s\", \"5m\", \"12h\", \"3d\", \"2w\", \"1mo\" or \"1y\"")
     };

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::super::partition::field;
 use super::value::{CursorValue, Point};
 use super::{Incremental, OnMissing, RowOrder, Window};
-use crate::page::{BoundaryRow, Fate, Rows, SortKey, Value};
+use crate::page::{BoundaryRow, Coverage, Fate, Rows, SortKey, Value};
 
 /// Why the cursor of a page cannot be followed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -212,14 +212,32 @@ impl Track {
     /// The cursor that is true once the page is stored, as JSON; `complete` where it is the last of its read.
     #[must_use]
     pub fn cursor(&self, complete: bool) -> Option<String> {
+        self.cursor_value(complete).map(|value| value.json.to_string())
+    }
+
+    fn cursor_value(&self, complete: bool) -> Option<CursorValue> {
+        if self.window.is_range {
+            return None;
+        }
         let after = if complete { self.window.cursor_after.clone() } else { None };
         let reached = if complete || self.moves_with_pages() { self.reached() } else { None };
-        let highest = match (after, reached) {
+        match (after, reached) {
             (Some(after), Some(reached)) if reached.point > after.point => Some(reached),
             (Some(after), _) => Some(after),
             (None, reached) => reached,
-        };
-        highest.map(|value| value.json.to_string())
+        }
+    }
+
+    /// The range that is read completely when the read has reached its end.
+    #[must_use]
+    pub fn covers(&self) -> Option<Coverage> {
+        let to = if self.window.is_range { self.window.end.clone() } else { self.cursor_value(true) }?;
+        let from = self.window.start.as_ref();
+        // Where nothing newer was received, there is nothing between the two.
+        if from.is_some_and(|from| from.point >= to.point) {
+            return None;
+        }
+        Some(Coverage { from: from.map(Incremental::bound), to: Incremental::bound(&to) })
     }
 
     /// The highest value of the read so far, as JSON.
@@ -276,7 +294,7 @@ impl Track {
 }
 
 /// A point as SQLite compares it. Instants to the microsecond: two that differ by less are on the same side.
-fn sort_key(point: &Point) -> SortKey {
+pub(super) fn sort_key(point: &Point) -> SortKey {
     match point {
         Point::Integer(value) => {
             let beyond = if value.cmp(&0) == Ordering::Less { i64::MIN } else { i64::MAX };

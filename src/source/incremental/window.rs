@@ -4,8 +4,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-use super::value::{CursorValue, Point, Stride};
+use super::track::sort_key;
+use super::value::{CursorValue, Format, Point, Stride};
 use super::{Incremental, Stride as Step};
+use crate::page::Bound;
 
 /// A range of the cursor: from `start` on, and before `end`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,6 +22,8 @@ pub struct Window {
     pub cursor_after: Option<CursorValue>,
     /// Another one follows.
     pub goes_on: bool,
+    /// A range of a backfill: the cursor stays where it is.
+    pub is_range: bool,
 }
 
 /// A window as it is stored beside its position, so that a read that goes on asks for the same.
@@ -31,6 +35,8 @@ struct Stored {
     sent_end: Option<Json>,
     cursor_after: Option<Json>,
     goes_on: bool,
+    #[serde(default)]
+    is_range: bool,
 }
 
 /// The windows of a read, one after the other.
@@ -74,26 +80,69 @@ impl Incremental {
         Ok(Windows { incremental: self, start, limit, done })
     }
 
-    /// The windows of a range, for a backfill.
+    /// The ranges, step by step, from one value to before another.
     ///
     /// # Errors
     /// When the bounds are of different kinds, or nothing lies between them.
-    pub fn range(&self, from: &CursorValue, to: &CursorValue, step: Option<&Step>) -> Result<Vec<Window>, String> {
+    pub fn ranges(
+        &self,
+        from: &CursorValue,
+        to: &CursorValue,
+        step: Option<&Step>,
+    ) -> Result<Vec<(CursorValue, CursorValue)>, String> {
         /// So many windows are a slip of the pen.
-        const WINDOWS_MAX: usize = 100_000;
+        const RANGES_MAX: usize = 100_000;
         if from.point.partial_cmp(&to.point) != Some(std::cmp::Ordering::Less) {
             return Err("the range ends where it starts, or before".to_owned());
         }
         let bounded = Self { end: Some(to.clone()), step: step.or(self.step.as_ref()).cloned(), ..self.clone() };
         let mut windows = bounded.windows_from(Some(from.clone()), Timestamp::MIN)?;
         let mut all = Vec::new();
-        while let Some(window) = windows.next()? {
-            all.push(window);
-            if all.len() > WINDOWS_MAX {
-                return Err(format!("more than {WINDOWS_MAX} windows: choose a longer step"));
+        while let Some(window) = windows.step_on()? {
+            let end = window.end.unwrap_or_else(|| to.clone());
+            all.push((window.start.unwrap_or_else(|| from.clone()), end));
+            if all.len() > RANGES_MAX {
+                return Err(format!("more than {RANGES_MAX} windows: choose a longer step"));
             }
         }
         Ok(all)
+    }
+
+    /// The window of a range that a backfill reads.
+    ///
+    /// # Errors
+    /// When it is not ours: stored data is input.
+    pub fn range_window(&self, from: &Json, to: &Json) -> Result<Window, String> {
+        let (from, to) = (self.format.read(from)?, self.format.read(to)?);
+        let windows = Windows { incremental: self, start: None, limit: None, done: true };
+        let window = windows.window(Some(from), Some(to), None, false)?;
+        Ok(Window { is_range: true, ..window })
+    }
+
+    /// A value of the command line, as the API writes them.
+    ///
+    /// # Errors
+    /// When it is no value of this cursor.
+    pub fn value_of(&self, text: &str) -> Result<CursorValue, String> {
+        let like = self.initial.as_ref().map(|initial| initial.json.clone());
+        let number = text.parse::<i64>().ok().map(Json::from);
+        let json = match (&like, number) {
+            (Some(Json::Number(_)) | None, Some(number)) => number,
+            _ => Json::String(text.to_owned()),
+        };
+        let read = self.format.read(&json).map_err(|reason| format!("{text:?}: {reason}"));
+        // A date is understood whatever the API's format is.
+        let time = Format::Rfc3339.read(&Json::String(text.to_owned())).ok().map(|value| value.point);
+        match (read, time) {
+            (Err(_), Some(time @ Point::Time(_))) => self.format.write(&time, &like.unwrap_or(Json::from(0))),
+            (read, _) => read,
+        }
+    }
+
+    /// A cursor value as the coverage keeps it.
+    #[must_use]
+    pub fn bound(value: &CursorValue) -> Bound {
+        Bound { json: value.json.to_string(), sort: sort_key(&value.point) }
     }
 
     /// A window that was stored with the position of its read.
@@ -109,6 +158,7 @@ impl Incremental {
             sent_end: stored.sent_end,
             cursor_after: read(&stored.cursor_after)?,
             goes_on: stored.goes_on,
+            is_range: stored.is_range,
         })
     }
 }
@@ -124,6 +174,7 @@ impl Window {
             sent_end: self.sent_end.clone(),
             cursor_after: json(&self.cursor_after),
             goes_on: self.goes_on,
+            is_range: self.is_range,
         };
         serde_json::to_string(&stored).expect("plain data is JSON")
     }
@@ -134,7 +185,7 @@ impl Windows<'_> {
     ///
     /// # Errors
     /// When its end cannot be found.
-    pub fn next(&mut self) -> Result<Option<Window>, String> {
+    pub fn step_on(&mut self) -> Result<Option<Window>, String> {
         if self.done {
             return Ok(None);
         }
@@ -181,7 +232,7 @@ impl Windows<'_> {
             (Some(end), Some(granularity)) => Some(self.sent(end, granularity)?),
             (end, _) => end.as_ref().map(|end| end.json.clone()),
         };
-        Ok(Window { start, end, sent_end, cursor_after, goes_on })
+        Ok(Window { start, end, sent_end, cursor_after, goes_on, is_range: false })
     }
 
     fn sent(&self, end: &CursorValue, granularity: &Stride) -> Result<Json, String> {
@@ -208,7 +259,7 @@ mod tests {
         let cursor = cursor.map(|cursor| incremental.format.read(&cursor).unwrap());
         let mut windows = incremental.windows(cursor.as_ref(), now.parse().unwrap()).unwrap();
         let mut all = Vec::new();
-        while let Some(window) = windows.next().unwrap() {
+        while let Some(window) = windows.step_on().unwrap() {
             assert_eq!(incremental.stored_window(&window.to_stored()).unwrap(), window);
             all.push(text(&window));
             assert!(all.len() < 50);

@@ -1,0 +1,101 @@
+//! The ranges of a cursor that were read completely: what a backfill need not read again.
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
+use rusqlite::{Connection, Transaction, params};
+
+use super::history::now_text;
+use super::{Db, DbError};
+use crate::page::{Bound, Coverage, Page, ResourceId, SortKey};
+
+impl Db {
+    /// The ranges of a partition that were read completely, in order. They do not touch each other.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn coverage(&self, id: &ResourceId, partition: &str) -> Result<Vec<Coverage>, DbError> {
+        let (id, partition) = (id.clone(), partition.to_owned());
+        self.writer.call("read coverage", move |connection, _| ranges(connection, &id, &partition)).await
+    }
+
+    /// The partitions of a resource that its live reads have, backfills left out.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn live_partitions(&self, id: &ResourceId) -> Result<Vec<String>, DbError> {
+        let id = id.clone();
+        self.writer
+            .call("read partitions", move |connection, _| {
+                let mut statement = connection.prepare(
+                    "SELECT partition FROM _hw_checkpoints
+                     WHERE source = ?1 AND resource = ?2
+                       AND (partition = '' OR json_extract(partition, '$._from') IS NULL)
+                     ORDER BY queued",
+                )?;
+                let rows = statement.query_map((&*id.source, &*id.resource), |row| row.get(0))?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+}
+
+fn ranges(connection: &Connection, id: &ResourceId, partition: &str) -> Result<Vec<Coverage>, DbError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT from_value, from_sort, to_value, to_sort FROM _hw_coverage
+         WHERE source = ?1 AND resource = ?2 AND partition = ?3 ORDER BY from_sort IS NOT NULL, from_sort",
+    )?;
+    let rows = statement.query_map(params![&*id.source, &*id.resource, partition], |row| {
+        let from: Option<String> = row.get(0)?;
+        let from = match from {
+            Some(json) => Some(Bound { json, sort: row.get(1)? }),
+            None => None,
+        };
+        Ok(Coverage { from, to: Bound { json: row.get(2)?, sort: row.get(3)? } })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Enters the range that a page completes, together with those that it touches.
+pub(super) fn store(transaction: &Transaction<'_>, page: &Page) -> Result<(), DbError> {
+    let Some((partition, new)) = &page.covers else { return Ok(()) };
+    let id = &page.run.target.id;
+    let touching: Vec<Coverage> =
+        ranges(transaction, id, partition)?.into_iter().filter(|known| known.touches(new)).collect();
+    let whole = touching.iter().fold(new.clone(), |whole, known| whole.joined(known));
+    for known in touching {
+        transaction
+            .prepare_cached(
+                "DELETE FROM _hw_coverage WHERE source = ?1 AND resource = ?2 AND partition = ?3 AND to_sort = ?4",
+            )?
+            .execute(params![&*id.source, &*id.resource, partition, known.to.sort])?;
+    }
+    transaction
+        .prepare_cached(
+            "INSERT INTO _hw_coverage
+               (source, resource, partition, from_value, from_sort, to_value, to_sort, run_id, covered_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            &*id.source,
+            &*id.resource,
+            partition,
+            whole.from.as_ref().map(|from| &from.json),
+            whole.from.as_ref().map(|from| &from.sort),
+            whole.to.json,
+            whole.to.sort,
+            page.run.run_id,
+            now_text()
+        ])?;
+    Ok(())
+}
+
+impl FromSql for SortKey {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        match value {
+            ValueRef::Integer(value) => Ok(Self::Integer(value)),
+            ValueRef::Text(text) => {
+                std::str::from_utf8(text).map(|text| Self::Text(text.to_owned())).map_err(FromSqlError::other)
+            }
+            _ => Err(FromSqlError::InvalidType),
+        }
+    }
+}

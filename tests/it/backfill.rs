@@ -1,0 +1,206 @@
+//! Backfill: a range of the past in windows of their own, while the live cursor stays where it is.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use crate::support::{Api, Finished, Seen, Workspace, json as answer, respond};
+
+/// Charges 0..n, one a minute, newest first, bounded by `from` and `to` in seconds; windows of a page of ten.
+#[derive(Clone)]
+struct Charges {
+    n: u64,
+    broken: Arc<Mutex<Option<u64>>>,
+}
+
+impl Charges {
+    fn new(n: u64) -> Self {
+        Self { n, broken: Arc::default() }
+    }
+
+    /// Windows that start here answer with 500 from their second page on.
+    fn break_at(&self, from: Option<u64>) {
+        *self.broken.lock().unwrap() = from;
+    }
+
+    fn api(&self) -> Api {
+        let charges = self.clone();
+        Api::start(move |request: &Seen, _| {
+            let number = |name: &str| request.param(name).map(|value| value.parse::<u64>().unwrap());
+            let (from, to, page) = (number("from").unwrap_or(0), number("to"), number("page").unwrap_or(1));
+            if *charges.broken.lock().unwrap() == Some(from) && page > 1 {
+                return respond(500, &[], "");
+            }
+            let found = (0..charges.n).filter(|n| n * 60 >= from && to.is_none_or(|to| n * 60 < to)).rev();
+            let found = found.skip(((page - 1) * 10) as usize).take(10);
+            answer(json!(found.map(|n| json!({"id": n, "created": n * 60})).collect::<Vec<_>>()))
+        })
+    }
+}
+
+fn config(more: &str) -> String {
+    format!(
+        "[sources.pay.client]\nbase_url = \"BASE\"\nretry = {{ max_attempts = 1 }}\npaginator = {{ type = \"page_number\" }}\n\
+         [sources.pay.resources.charges]\n\
+         params = {{ from = \"${{incremental.start_value}}\", to = \"${{incremental.end_value}}\" }}\n\
+         incremental = {{ cursor_path = \"created\", datetime_format = \"%s\", initial_value = 6000, step = \"1h\", end_value = 9000 }}\n{more}\n"
+    )
+}
+
+const KEYED: &str = "primary_key = \"id\"";
+
+fn ids(workspace: &Workspace) -> Vec<u64> {
+    workspace.column("SELECT id FROM pay_charges ORDER BY id")
+}
+
+fn backfill(workspace: &Workspace, arguments: &[&str], code: i32) -> Finished {
+    let finished = workspace.run(&[&["backfill", "pay.charges"], arguments].concat());
+    assert_eq!(finished.code, Some(code), "{finished:#?}");
+    finished
+}
+
+fn windows(api: &Api, before: usize) -> Vec<String> {
+    let param = |request: &Seen, name: &str| request.param(name).unwrap_or_default();
+    let first = |request: &&Seen| request.param("page").is_none_or(|page| page == "1");
+    let mut windows: Vec<String> = api.seen()[before..]
+        .iter()
+        .filter(first)
+        .map(|request| format!("{}-{}", param(request, "from"), param(request, "to")))
+        .collect();
+    windows.sort();
+    windows
+}
+
+fn live(workspace: &Workspace) -> (Option<String>, String) {
+    let sql = "SELECT cursor, state FROM _hw_checkpoints WHERE partition = ''";
+    workspace.db().query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+}
+
+#[test]
+fn a_range_is_read_in_windows_and_the_live_cursor_stays_where_it_is() {
+    for more in [KEYED, ""] {
+        let api = Charges::new(200).api();
+        let workspace = Workspace::with_config(api.address, &config(more));
+        workspace.sync(0);
+        let before_live = live(&workspace);
+        assert_eq!(before_live, (Some("9000".to_owned()), "complete".to_owned()));
+        let before = api.seen().len();
+        backfill(&workspace, &["--from", "0", "--to", "6000", "--step", "20m", "--concurrency", "3"], 0);
+        assert_eq!(windows(&api, before), ["0-1200", "1200-2400", "2400-3600", "3600-4800", "4800-6000"]);
+        assert_eq!(ids(&workspace), (0..150).collect::<Vec<_>>());
+        assert_eq!(live(&workspace), before_live);
+        let kinds: Vec<String> = workspace.column("SELECT kind || ' ' || outcome FROM _hw_runs ORDER BY run_id");
+        assert_eq!(kinds, ["sync complete", "backfill complete"]);
+        let covered: Vec<String> = workspace.column("SELECT from_value || ' ' || to_value FROM _hw_coverage");
+        assert_eq!(covered, ["0 9000"], "what was read live and what was read later are one range");
+        assert_eq!(workspace.value::<i64>("SELECT count(*) FROM _hw_checkpoints"), 1, "nothing is left of the windows");
+        workspace.check_books();
+
+        let before = api.seen().len();
+        let finished = backfill(&workspace, &["--from", "0", "--to", "6000", "--step", "20m"], 0);
+        assert!(finished.stdout.contains("Nothing to do"), "{finished:#?}");
+        backfill(&workspace, &["--from", "1970-01-01", "--to", "1970-01-01T01:30:00Z", "--json"], 0);
+        assert_eq!(api.seen().len(), before, "a repeat asks for nothing");
+        workspace.sync(0);
+        assert_eq!(ids(&workspace), (0..150).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn an_interrupted_backfill_goes_on_at_the_very_page() {
+    for more in [KEYED, ""] {
+        let charges = Charges::new(100);
+        charges.break_at(Some(1800));
+        let api = charges.api();
+        let workspace = Workspace::with_config(api.address, &config(more));
+        let arguments = ["--from", "0", "--to", "5400", "--step", "30m"];
+        let finished = backfill(&workspace, &arguments, 69);
+        let again = "highwater backfill pay.charges --from 0 --to 5400 --step 30m";
+        assert!(finished.stdout.contains(again), "{finished:#?}");
+        charges.break_at(None);
+        let before = api.seen().len();
+        backfill(&workspace, &arguments, 0);
+        let asked: Vec<String> = api.seen()[before..].iter().map(|request| request.target.clone()).collect();
+        assert_eq!(asked.len(), 3, "{asked:?}");
+        assert!(asked.iter().all(|target| target.contains("from=1800") && !target.contains("page=1")), "{asked:?}");
+        assert_eq!(ids(&workspace), (0..90).collect::<Vec<_>>(), "{more}");
+        workspace.check_books();
+    }
+}
+
+#[test]
+fn gaps_are_found_and_exactly_they_are_read() {
+    for more in [KEYED, ""] {
+        let api = Charges::new(200).api();
+        let workspace = Workspace::with_config(api.address, &config(more));
+        for (from, to) in [("0", "600"), ("1200", "1800"), ("3000", "3600")] {
+            backfill(&workspace, &["--from", from, "--to", to], 0);
+        }
+        workspace.sync(0);
+        let before = api.seen().len();
+        backfill(&workspace, &["--fill-gaps"], 0);
+        assert_eq!(windows(&api, before), ["1800-3000", "3600-6000", "600-1200"]);
+        assert_eq!(ids(&workspace), (0..150).collect::<Vec<_>>(), "{more}");
+        let before = api.seen().len();
+        backfill(&workspace, &["--fill-gaps"], 0);
+        assert_eq!(api.seen().len(), before);
+        workspace.check_books();
+    }
+}
+
+#[test]
+fn each_partition_has_its_own_coverage() {
+    let api = Api::start(|request: &Seen, number| {
+        let (place, from) = (request.param("place").unwrap(), request.param("from").unwrap());
+        answer(json!([{"id": format!("{place}{from}"), "created": from.parse::<i64>().unwrap(), "n": number}]))
+    });
+    let text = config(KEYED)
+        .replace("params = { ", "params = { place = \"${partition.place}\", ")
+        .replace("page_number", "single_page");
+    let one = text.clone() + "partitions = [{ place = \"a\" }]\n";
+    let workspace = Workspace::with_config(api.address, &one);
+    let arguments = ["--from", "0", "--to", "7200"];
+    backfill(&workspace, &arguments, 0);
+    workspace.configure(api.address, &(text + "partitions = [{ place = \"a\" }, { place = \"b\" }]\n"));
+    let before = api.seen().len();
+    backfill(&workspace, &arguments, 0);
+    assert_eq!(windows(&api, before), ["0-3600", "3600-7200"]);
+    let ids: Vec<String> = workspace.column("SELECT id FROM pay_charges ORDER BY id");
+    assert_eq!(ids, ["a0", "a3600", "b0", "b3600"]);
+}
+
+#[test]
+fn what_cannot_be_backfilled_is_refused_with_the_reason() {
+    let api = Charges::new(10).api();
+    let plain =
+        "[sources.pay.client]\nbase_url = \"BASE\"\n[sources.pay.resources.charges]\n[sources.pay.resources.x]\n";
+    for (text, arguments, said) in [
+        (plain.to_owned(), &["backfill", "pay.charges", "--from", "0", "--to", "1"][..], "has no `incremental`"),
+        (plain.to_owned(), &["backfill", "pay", "--from", "0", "--to", "1"], "several resources"),
+        (config(KEYED), &["backfill", "pay.charges"], "--from"),
+        (config(KEYED), &["backfill", "pay.charges", "--from", "60", "--to", "60"], "ends where it starts"),
+        (config(KEYED), &["backfill", "pay.charges", "--from", "soon", "--to", "60"], "seconds"),
+        (config(KEYED), &["backfill", "pay.charges", "--from", "0", "--to", "60", "--step=-1d"], "invalid value"),
+        (
+            config(KEYED),
+            &["backfill", "pay.charges", "--from", "0", "--to", "60000000", "--step", "1s"],
+            "choose a longer step",
+        ),
+    ] {
+        let workspace = Workspace::with_config(api.address, &text);
+        let finished = workspace.run(arguments);
+        assert_eq!(finished.code, Some(2), "{finished:#?}");
+        assert!(finished.stderr.contains(said), "{said}: {finished:#?}");
+    }
+    assert_eq!(api.seen().len(), 0);
+}
+
+#[test]
+fn the_json_of_a_backfill_is_the_one_of_a_sync() {
+    let api = Charges::new(30).api();
+    let workspace = Workspace::with_config(api.address, &config(KEYED));
+    let finished = backfill(&workspace, &["--from", "0", "--to", "1200", "--json"], 0);
+    let report: Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!(report["resources"][0]["records"]["inserted"], 20);
+    assert_eq!(report["complete"], true);
+}
