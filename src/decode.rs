@@ -2,6 +2,7 @@
 //!
 //! The syntax is checked by `serde_json`; the values are kept as they are written. Numbers stay exact: an integer
 //! beyond 64 bits and a decimal that a double cannot hold keep their text. Only strings with escapes are copied.
+//! Other formats have a file each; they fill the same rows under the same limits.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,9 +13,17 @@ use serde_json::value::RawValue;
 
 use crate::page::{Cell, CellKind, Rejected, Rows, Span, Text};
 
+mod csv;
+mod jsonl;
 mod number;
+mod value;
+mod xml;
 
+pub use csv::csv;
+pub use jsonl::jsonl;
 use number::number;
+pub(crate) use value::value;
+pub use xml::{Xml, xml};
 
 /// Objects and lists may be nested this deep inside a field; beyond it the record is set aside.
 const NESTING_MAX: usize = 64;
@@ -24,8 +33,17 @@ pub(crate) const RECORD_BYTES_MAX: usize = 8 << 20;
 
 /// Why a text is not a list of records.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct DecodeError(#[from] serde_json::Error);
+pub enum DecodeError {
+    /// It is not JSON.
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    /// It is not what its format says. The next answer may be.
+    #[error("{0}")]
+    Broken(String),
+    /// It is, but no rows can be made of it, however often it is asked for.
+    #[error("{0}")]
+    Unusable(String),
+}
 
 /// Takes the records apart. `parts` are pieces of `text` itself, each the text of an array of records or of a
 /// single record.
@@ -33,13 +51,7 @@ pub struct DecodeError(#[from] serde_json::Error);
 /// # Errors
 /// When a part is not valid JSON. A record that is valid JSON but cannot be a row is set aside in the rows.
 pub fn decode(text: &Text, parts: &[&str]) -> Result<Rows, DecodeError> {
-    let mut decoder = Decoder {
-        base: text.as_bytes().as_ptr().addr(),
-        rows: Rows { text: text.clone(), ..Rows::default() },
-        by_name: HashMap::new(),
-        last_row_with: Vec::new(),
-        record: RecordState::default(),
-    };
+    let mut decoder = Decoder::new(text);
     for part in parts {
         let rows_before = decoder.rows.row_ends.len();
         if decoder.all_at_once(part).is_err() {
@@ -70,6 +82,16 @@ struct RecordState {
 }
 
 impl Decoder {
+    fn new(text: &Text) -> Self {
+        Self {
+            base: text.as_bytes().as_ptr().addr(),
+            rows: Rows { text: text.clone(), ..Rows::default() },
+            by_name: HashMap::new(),
+            last_row_with: Vec::new(),
+            record: RecordState::default(),
+        }
+    }
+
     /// Reads a part of which every record can be a row. Anything else is an error.
     fn all_at_once(&mut self, part: &str) -> Result<(), serde_json::Error> {
         let mut json = serde_json::Deserializer::from_str(part);
@@ -85,22 +107,29 @@ impl Decoder {
     fn one_by_one(&mut self, part: &str) -> Result<(), serde_json::Error> {
         let records: Vec<&RawValue> =
             if part.starts_with('[') { serde_json::from_str(part)? } else { vec![serde_json::from_str(part)?] };
-        for raw in records.into_iter().map(RawValue::get) {
-            let rows_before = self.rows.row_ends.len();
-            if RecordSeed(self, 0).deserialize(&mut serde_json::Deserializer::from_str(raw)).is_ok() {
-                continue;
-            }
-            self.keep_rows(rows_before);
-            // The text is valid JSON: what an object is refused for without a problem of ours is a key that has an
-            // escape for no character.
-            let reason = match self.record.problem {
-                Some(problem) => problem,
-                None if raw.starts_with('{') => "invalid_string",
-                None => "not_an_object",
-            };
-            self.rows.rejected.push(Rejected { reason: reason.into(), record: excerpt(raw).to_owned() });
-        }
+        records.into_iter().map(RawValue::get).for_each(|raw| self.one(raw));
         Ok(())
+    }
+
+    /// Reads one record whose text is known to be JSON, or sets it aside.
+    fn one(&mut self, raw: &str) {
+        let rows_before = self.rows.row_ends.len();
+        if RecordSeed(self, 0).deserialize(&mut serde_json::Deserializer::from_str(raw)).is_ok() {
+            return;
+        }
+        self.keep_rows(rows_before);
+        // What an object is refused for without a problem of ours is a key that has an escape for no character.
+        let reason = match self.record.problem {
+            Some(problem) => problem,
+            None if raw.starts_with('{') => "invalid_string",
+            None => "not_an_object",
+        };
+        self.reject(reason, raw);
+    }
+
+    /// Sets a record aside with what is kept of its text.
+    fn reject(&mut self, reason: &'static str, raw: &str) {
+        self.rows.rejected.push(Rejected { reason: reason.into(), record: excerpt(raw).to_owned() });
     }
 
     /// Takes back what came after the first `rows` rows.
@@ -163,9 +192,14 @@ impl Decoder {
             return Some((CellKind::Text, self.span(inner)));
         }
         let text: String = serde_json::from_str(raw).ok()?;
+        Some((CellKind::Unescaped, self.rewritten(&text)?))
+    }
+
+    /// Keeps a text that does not stand in the page as it is. `None` when there is more of it than a page can hold.
+    fn rewritten(&mut self, text: &str) -> Option<Span> {
         let start = u32::try_from(self.rows.unescaped.len()).ok()?;
-        self.rows.unescaped.push_str(&text);
-        Some((CellKind::Unescaped, Span { start, len: u32::try_from(text.len()).ok()? }))
+        self.rows.unescaped.push_str(text);
+        Some(Span { start, len: u32::try_from(text.len()).ok()? })
     }
 
     fn begin_record(&mut self) {

@@ -12,11 +12,13 @@ use tokio_util::sync::CancellationToken;
 mod edit;
 mod rows;
 mod slots;
+mod validators;
 
 pub use edit::{Fate, NewValue};
 pub(crate) use rows::{Cell, CellKind, Span};
 pub use rows::{Rejected, Rows, Text, Value};
 pub use slots::{Room, Slot, Slots, Turn, Turns};
+pub use validators::{Validators, Validity};
 
 /// A resource by the names it has in the configuration; printed as `SOURCE.RESOURCE`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -337,6 +339,8 @@ pub struct Page {
     pub end: Option<StopReason>,
     /// The read is the only one of its pass: with its end, the pass is complete.
     pub ends_pass: bool,
+    /// What is known of it for the next read.
+    pub validity: Validity,
     /// Requests and retries that this page took, for the history of its run.
     pub requests: u64,
     /// Memory that is given back when the page is dropped.

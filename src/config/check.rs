@@ -203,7 +203,7 @@ fn wrong_text(node: &Node, scalar: &Scalar) -> Option<String> {
     let error = match scalar.format {
         Some("highwater-duration") => text.parse::<Timespan>().err(),
         Some("highwater-size") => text.parse::<ByteSize>().err(),
-        None if text.is_empty() => return Some("must not be empty".to_owned()),
+        None | Some("literal") if text.is_empty() => return Some("must not be empty".to_owned()),
         _ => None,
     };
     match error {

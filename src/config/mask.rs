@@ -36,7 +36,8 @@ const CREDENTIAL_NAMES: [&str; 16] = [
 pub(super) fn is_credential(path: &Path) -> bool {
     let parent = path.parent();
     let is_param = parent.as_ref().and_then(Path::last_key) == Some("params");
-    let in_body = (0..path.steps().len()).any(|depth| path.key_at(depth) == Some("json"));
+    let is_body = |key: &str| ["json", "form", "graphql"].contains(&key);
+    let in_body = (0..path.steps().len()).any(|depth| path.key_at(depth).is_some_and(is_body));
     let key = path.last_key().unwrap_or_default();
     // Inside of bodies a `key` is mostly a field's name: `filters = [{ key = "status", value = "open" }]`.
     if !is_param && !in_body || in_body && key == "key" {

@@ -31,6 +31,8 @@ pub(super) fn fill(tree: &mut Node, env: &Env, findings: &mut Findings) {
 /// What a string of the configuration is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Use {
+    /// Nothing is filled in.
+    Literal,
     /// Shown in logs: no secrets.
     Plain,
     /// Sent with requests.
@@ -65,7 +67,7 @@ impl Filler<'_> {
                     node.table().into_iter().flatten().map(|(key, _)| shape::child(schema, node, key)).collect();
                 for ((key, entry), schema) in node.table_mut().into_iter().flatten().zip(schemas) {
                     let in_request =
-                        in_request || known && ["headers", "params", "json", "auth"].contains(&key.as_str());
+                        in_request || known && ["headers", "params", "json", "form", "auth"].contains(&key.as_str());
                     if let Some(schema) = schema {
                         self.walk(&mut entry.node, schema, &path.key(key), in_request);
                     }
@@ -110,14 +112,14 @@ impl Filler<'_> {
         let whole = || segments.iter().map(|(_, text)| text.as_str()).collect::<String>();
         node.value = Value::Text(match usage {
             _ if !has_slot => Text::Written(whole()),
-            Use::Plain => Text::Filled(whole()),
+            Use::Plain | Use::Literal => Text::Filled(whole()),
             Use::Template { .. } | Use::Secret { .. } => Text::Segments(segments),
         });
     }
 
     fn overridden(&mut self, text: String, variable: &str, usage: Use) -> Text {
         match usage {
-            Use::Plain => Text::Filled(text),
+            Use::Plain | Use::Literal => Text::Filled(text),
             Use::Template { env_is_secret: false } => Text::Segments(vec![(SegmentKind::Text, text)]),
             Use::Template { .. } | Use::Secret { .. } => {
                 self.secret_variables.insert(variable.to_owned());
@@ -133,6 +135,11 @@ impl Filler<'_> {
         usage: Use,
         path: &Path,
     ) -> Result<(SegmentKind, String), (String, Option<String>)> {
+        if usage == Use::Literal {
+            let message = "nothing is filled into the text of a query: a value could change what it asks for";
+            let help = "name a variable in the query and fill it in under `variables`; a literal `${` is written `$${`";
+            return Err((message.to_owned(), Some(help.to_owned())));
+        }
         if ["incremental", "partition", "resources"].iter().any(|kind| slot.split('.').next() == Some(kind)) {
             return of_request(slot, usage, path);
         }
@@ -160,7 +167,7 @@ impl Filler<'_> {
         if !starts_well || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
             return Err((format!("{} is not a name of an environment variable", suggest::quoted(name)), None));
         }
-        let is_secret = !matches!(usage, Use::Plain | Use::Template { env_is_secret: false });
+        let is_secret = !matches!(usage, Use::Literal | Use::Plain | Use::Template { env_is_secret: false });
         if matches!(usage, Use::Secret { .. }) && default.is_some_and(|default| !default.is_empty()) {
             return Err(("a secret cannot have a default in the file".to_owned(), None));
         }
@@ -203,6 +210,7 @@ fn usage(shape: &Shape, node: &Node, in_request: bool) -> Use {
         Shape::Scalar(scalar) => match scalar.format {
             Some("secret") => Use::Secret { may_be_literal: scalar.may_be_literal },
             Some("template") => Use::Template { env_is_secret: in_request },
+            Some("literal") => Use::Literal,
             _ => Use::Plain,
         },
         Shape::Either(choices) => {
@@ -225,7 +233,7 @@ fn inline_secret(text: &str, pieces: &[Piece], usage: Use, path: &Path) -> Optio
             CREDENTIAL_HEADERS.contains(&key.to_lowercase().as_str())
         }
         Use::Template { .. } => mask::is_credential(path),
-        Use::Plain => false,
+        Use::Plain | Use::Literal => false,
     };
     is_credential.then(|| "a secret is never written in the file".to_owned())
 }

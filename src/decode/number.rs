@@ -8,7 +8,12 @@ const EXACT_DIGITS: usize = f64::DIGITS as usize;
 /// What a JSON number is kept as.
 pub(super) fn number(raw: &str) -> CellKind {
     if !raw.bytes().any(|byte| matches!(byte, b'.' | b'e' | b'E')) {
-        return raw.parse().map_or(CellKind::Number, CellKind::Integer);
+        return match raw.parse() {
+            // No integer has a sign at zero.
+            Ok(0) if raw.starts_with('-') => CellKind::Real(-0.0),
+            Ok(value) => CellKind::Integer(value),
+            Err(_) => CellKind::Number,
+        };
     }
     match raw.parse::<f64>() {
         Ok(value) if value.is_finite() && holds_exactly(value, raw) => CellKind::Real(value),
@@ -73,6 +78,8 @@ mod tests {
         use Kept::{AsWritten, Integer, Real};
         for (text, expected) in [
             ("1", Integer(1)),
+            ("0", Integer(0)),
+            ("-0", Real(-0.0)),
             ("-9223372036854775808", Integer(i64::MIN)),
             ("9223372036854775808", AsWritten),
             ("123456789012345678901234567890", AsWritten),
@@ -90,7 +97,7 @@ mod tests {
         ] {
             let same = match (number(text), expected) {
                 (CellKind::Integer(kept), Integer(value)) => kept == value,
-                (CellKind::Real(kept), Real(value)) => kept == value,
+                (CellKind::Real(kept), Real(value)) => kept.to_bits() == value.to_bits(),
                 (CellKind::Number, AsWritten) => true,
                 _ => false,
             };

@@ -105,18 +105,6 @@ pub(super) fn bind(column: ColumnType, value: Value<'_>) -> Option<ValueRef<'_>>
     })
 }
 
-/// The JSON text of a value, for `_extra`.
-pub(super) fn json_text(value: Value<'_>) -> String {
-    match value {
-        Value::Null => "null".to_owned(),
-        Value::Bool(value) => value.to_string(),
-        Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text) | Value::Json(text) => {
-            String::from_utf8_lossy(text).into_owned()
-        }
-        Value::Text(text) => serde_json::Value::String(String::from_utf8_lossy(text).into_owned()).to_string(),
-    }
-}
-
 /// Columns that are ours in every data table; a key of an API that has such a name gets another one.
 pub(super) const RESERVED: [&str; 4] = ["_page_id", "_extra", "_parent_id", "_list_idx"];
 

@@ -10,8 +10,8 @@ use super::batch::{Batch, Committed, Counts, Delivery, Ending, Outcome, PassEnd}
 use super::error::PageError;
 use super::history::now_text;
 use super::tables::Tables;
-use super::{DbError, boundary, coverage, partitions, rows, sqlite};
-use crate::page::{Page, ResourceId, Run, RunKind, StopReason, WriteDisposition};
+use super::{DbError, boundary, coverage, partitions, rows, sqlite, validators};
+use crate::page::{Page, ResourceId, Run, RunKind, StopReason, Validity, WriteDisposition};
 
 /// A run fails when more than one record in this many was set aside,
 const QUARANTINED_ONE_IN: u64 = 100;
@@ -163,10 +163,14 @@ fn try_page(
     coverage::store(transaction, page).map_err(PageError::Db)?;
     queue_children(transaction, page, &tables.changes.kept_rows()).map_err(PageError::Db)?;
     let mut broken = too_many_quarantined(run, &counts);
-    if broken.is_none() && page.ends_pass && page.end.is_some_and(StopReason::is_complete) {
+    let complete = page.end.is_some_and(StopReason::is_complete);
+    if broken.is_none() && page.ends_pass && complete {
         let mut of_run = run.counts;
         of_run.add(&counts);
-        broken = complete_pass(transaction, tables, &page.run, &of_run)?;
+        broken = complete_pass(transaction, tables, &page.run, &of_run, page.validity != Validity::Unchanged)?;
+    }
+    if broken.is_none() && complete {
+        validators::enter(transaction, page, page_id, &counts)?;
     }
     Ok((counts, broken))
 }
@@ -184,18 +188,19 @@ fn queue_children(transaction: &Transaction<'_>, page: &Page, changed: &[usize])
 }
 
 /// Marks the pass of a run as complete and brings a generation that has grown to light; or says why it is not
-/// complete. `counts` are those of the run that are not entered yet.
+/// complete. `counts` are those of the run that are not entered yet; what the API says is unchanged stays as it is.
 fn complete_pass(
     transaction: &Transaction<'_>,
     tables: &mut Tables,
     run: &Run,
     counts: &Counts,
+    is_changed: bool,
 ) -> Result<Option<String>, PageError> {
     let broken = nothing_stored(transaction, run, counts)?;
     if run.kind == RunKind::Backfill {
         partitions::forget_complete(transaction, &run.target.id, run.pass_id).map_err(PageError::Db)?;
     } else if broken.is_none() {
-        if run.target.disposition == WriteDisposition::Replace {
+        if is_changed && run.target.disposition == WriteDisposition::Replace {
             tables.swap(transaction, &run.target)?;
         }
         partitions::forget_old(transaction, &run.target.id, run.pass_id).map_err(PageError::Db)?;
@@ -298,7 +303,7 @@ fn end_run(transaction: &Transaction<'_>, tables: &mut Tables, ending: &Ending) 
     let broken = match ending.pass {
         PassEnd::Complete if is_open => {
             transaction.execute_batch("SAVEPOINT ending")?;
-            let broken = match complete_pass(transaction, tables, run, &Counts::default()) {
+            let broken = match complete_pass(transaction, tables, run, &Counts::default(), true) {
                 Ok(broken) => broken,
                 Err(PageError::Db(error)) => return Err(error),
                 Err(PageError::Contract(reason)) => {

@@ -29,6 +29,7 @@ mod schema;
 mod sqlite;
 mod table;
 mod tables;
+mod validators;
 
 pub use batch::{Batch, Committed, Counts, Delivery, Ending, Outcome, PartitionFailed, PassEnd};
 pub use error::DbError;

@@ -5,7 +5,7 @@ use rusqlite::{Transaction, params};
 
 use super::batch::Counts;
 use super::changes::RowChange;
-use super::columns::{bind, json_text};
+use super::columns::bind;
 use super::error::PageError;
 use super::history::time_text;
 use super::keys::Key;
@@ -178,7 +178,7 @@ fn record_text(rows: &Rows, row: usize) -> String {
 /// Fields as a JSON object.
 fn object_text<'a>(rows: &Rows, fields: impl Iterator<Item = (usize, Value<'a>)>) -> String {
     let fields: Vec<String> = fields
-        .map(|(key, value)| format!("{}:{}", serde_json::Value::String(rows.keys()[key].clone()), json_text(value)))
+        .map(|(key, value)| format!("{}:{}", serde_json::Value::String(rows.keys()[key].clone()), value.json_text()))
         .collect();
     format!("{{{}}}", fields.join(","))
 }

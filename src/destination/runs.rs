@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use super::history::{Begun, RunStart, now_text};
 use super::table::NOT_OURS;
 use super::tables::{Tables, staging_table};
-use super::{DbError, partitions, sqlite};
+use super::{DbError, partitions, sqlite, validators};
 use crate::page::{ResourceId, RunKind, StopReason, WriteDisposition};
 use crate::units::Timespan;
 
@@ -246,6 +246,7 @@ pub(super) fn reset(
     for table in ["_hw_checkpoints", "_hw_boundary", "_hw_coverage"] {
         transaction.execute(&format!("DELETE FROM {table} WHERE source = ?1 AND resource = ?2"), key)?;
     }
+    validators::forget(&transaction, id)?;
     transaction.commit()?;
     Ok(true)
 }

@@ -55,6 +55,7 @@ impl Writer {
             if found == Found::Empty {
                 create_schema(connection)?;
             }
+            super::validators::create_table(connection)?;
             tables.changes.listen(connection)
         });
         match opened.await {

@@ -239,7 +239,10 @@ fn number_of(number: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use bytes::Bytes;
+    use proptest::prelude::*;
 
     use super::{Fate, NewValue};
     use crate::decode::decode;
@@ -341,12 +344,110 @@ mod tests {
         assert_eq!((page.received(), page.filtered(), page.rejected()), (3, 1, &[rejected][..]));
     }
 
+    /// One edit; lists are as long as the longest page of the test.
+    #[derive(Clone, Debug)]
+    enum Edit {
+        PutOnAll(&'static str, i64),
+        Put(&'static str, Vec<Option<i64>>),
+        Rename(Vec<(&'static str, &'static str)>),
+        Remove(&'static str),
+        SortOut(Vec<bool>),
+    }
+
+    fn edits() -> impl Strategy<Value = Vec<Edit>> {
+        let key = || prop::sample::select(vec!["a", "b", "c", "d"]);
+        let names = prop::collection::btree_map(key(), key(), 0..4);
+        prop::collection::vec(
+            prop_oneof![
+                (key(), any::<i64>()).prop_map(|(key, value)| Edit::PutOnAll(key, value)),
+                (key(), prop::collection::vec(any::<Option<i64>>(), 5))
+                    .prop_map(|(key, values)| Edit::Put(key, values)),
+                // Two fields never get one name: such a step is refused.
+                names.prop_map(|names| {
+                    let mut taken = BTreeSet::new();
+                    Edit::Rename(names.into_iter().filter(|(_, to)| taken.insert(*to)).collect())
+                }),
+                key().prop_map(Edit::Remove),
+                prop::collection::vec(any::<bool>(), 5).prop_map(Edit::SortOut),
+            ],
+            0..8,
+        )
+    }
+
+    type Model = Vec<BTreeMap<String, i64>>;
+
+    fn edit(rows: &mut Rows, model: &mut Model, edit: Edit) {
+        let number = |value: i64| NewValue::Integer(value, value.to_string());
+        match edit {
+            Edit::PutOnAll(key, value) => {
+                assert!(rows.put_on_all(key, &number(value)));
+                for row in model {
+                    row.insert(key.to_owned(), value);
+                }
+            }
+            Edit::Put(key, values) => {
+                let new: Vec<_> = values.iter().map(|value| value.map(number)).collect();
+                assert!(rows.put(key, &new[..model.len()]));
+                for (row, value) in model.iter_mut().zip(values) {
+                    value.map(|value| row.insert(key.to_owned(), value));
+                }
+            }
+            Edit::Rename(names) => {
+                rows.rename(&names.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect::<Vec<_>>());
+                for row in model {
+                    let moved: Vec<_> =
+                        names.iter().filter_map(|(from, to)| row.remove(*from).map(|value| (*to, value))).collect();
+                    row.extend(moved.into_iter().map(|(to, value)| (to.to_owned(), value)));
+                }
+            }
+            Edit::Remove(key) => {
+                rows.remove(key);
+                for row in model {
+                    row.remove(key);
+                }
+            }
+            Edit::SortOut(keep) => {
+                rows.sort_out(|row| if keep[row] { Fate::Keep } else { Fate::Filter });
+                let mut keep = keep.into_iter();
+                model.retain(|_| keep.next().unwrap());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn edited_rows_are_those_of_a_plain_list_of_records(
+            records in prop::collection::vec(prop::collection::btree_map("[abc]", any::<i64>(), 0..4), 0..=5),
+            edits in edits(),
+        ) {
+            let mut page = rows(&serde_json::to_string(&records).unwrap());
+            let mut model: Model = records.clone();
+            for one in edits {
+                edit(&mut page, &mut model, one);
+                let found: Model = (0..page.len())
+                    .map(|row| {
+                        let fields = page.row(row).map(|(key, value)| match value {
+                            Value::Integer(value, _) => (page.keys()[key].clone(), value),
+                            other => panic!("{other:?}"),
+                        });
+                        fields.collect()
+                    })
+                    .collect();
+                prop_assert_eq!(&found, &model);
+                prop_assert_eq!(page.received(), records.len() as u64);
+                let cells: usize = (0..page.len()).map(|row| page.row(row).count()).sum();
+                prop_assert_eq!(cells, model.iter().map(BTreeMap::len).sum::<usize>(), "no key is on a row twice");
+            }
+        }
+    }
+
     #[test]
     fn text_beside_the_body_has_a_bound() {
-        let mut page = rows(THREE);
-        page.unescaped = "x".repeat(super::TEXT_BYTES_MAX - 3);
-        assert!(!page.put_on_all("a", &NewValue::Text("four".to_owned())));
-        assert!(!page.put("a", &[Some(NewValue::Text("two".to_owned())), Some(NewValue::Text("x".to_owned()))]));
-        assert!(page.put_on_all("a", &NewValue::Text("two".to_owned())));
+        let page = rows(THREE);
+        let held = page.unescaped.len();
+        assert!(held > 0 && page.has_room_for(super::TEXT_BYTES_MAX - held));
+        for bytes in [super::TEXT_BYTES_MAX - held + 1, usize::MAX] {
+            assert!(!page.has_room_for(bytes));
+        }
     }
 }

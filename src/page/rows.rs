@@ -109,6 +109,21 @@ pub enum Value<'a> {
     Json(&'a [u8]),
 }
 
+impl Value<'_> {
+    /// Its JSON text: as it came, or for a string one that says the same.
+    #[must_use]
+    pub fn json_text(self) -> String {
+        match self {
+            Self::Null => "null".to_owned(),
+            Self::Bool(value) => value.to_string(),
+            Self::Integer(_, text) | Self::Real(_, text) | Self::Number(text) | Self::Json(text) => {
+                String::from_utf8_lossy(text).into_owned()
+            }
+            Self::Text(text) => serde_json::Value::String(String::from_utf8_lossy(text).into_owned()).to_string(),
+        }
+    }
+}
+
 impl Rows {
     /// Number of rows.
     #[must_use]

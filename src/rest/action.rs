@@ -4,13 +4,16 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use minijinja::Value;
 use minijinja::value::Serde;
-use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
+use crate::expression::{Expression, ExpressionError, Failed};
 use crate::rest::client::Received;
-use crate::rest::request::cut;
+
+/// What an expression may speak of.
+pub const VARIABLES: [&str; 4] = ["status", "headers", "body", "bytes"];
 
 /// One rule; the first that matches decides. All conditions that are given must hold.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -22,7 +25,7 @@ pub struct ResponseAction {
     /// Text that the body contains.
     #[serde(default)]
     pub content: Option<String>,
-    /// A minijinja expression over `status`, `headers` and `body`.
+    /// A minijinja expression over `status`, `headers`, `body` (where that is JSON) and `bytes`, its length.
     #[serde(default)]
     pub when: Option<String>,
     /// What to do then.
@@ -116,11 +119,9 @@ pub struct CompiledAction {
     when: Option<When>,
 }
 
-struct When {
-    environment: Environment<'static>,
-    expression: String,
-    reads_body: bool,
-}
+/// What stands in a `when`, compiled.
+#[derive(Debug)]
+pub struct When(Expression);
 
 impl fmt::Debug for CompiledAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -138,37 +139,37 @@ impl CompiledAction {
         if rule.action == Action::RefreshAuth {
             return Err("`refresh_auth` is not built yet in this version of highwater".to_owned());
         }
-        let when = rule.when.as_ref().map(|expression| When::new(expression)).transpose()?;
+        let when = rule.when.as_ref().map(|text| When::compile(text)).transpose();
+        let when = when.map_err(|error| format!("`when` {error}"))?;
         Ok(Self { rule: rule.clone(), when })
     }
 }
 
 impl When {
-    fn new(expression: &str) -> Result<Self, String> {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        let compiled = environment
-            .compile_expression(expression)
-            .map_err(|error| format!("`when` is not an expression: {error}"))?;
-        let names = compiled.undeclared_variables(false);
-        if let Some(name) = names.iter().find(|name| !["status", "headers", "body"].contains(&name.as_str())) {
-            return Err(format!("`when` knows `status`, `headers` and `body`, not `{name}`"));
-        }
-        let reads_body = names.contains("body");
-        Ok(Self { environment, expression: expression.to_owned(), reads_body })
+    /// Compiles a `when`.
+    ///
+    /// # Errors
+    /// When it is no expression, or speaks of something else than `status`, `headers`, `body` and `bytes`.
+    pub fn compile(text: &str) -> Result<Self, ExpressionError> {
+        let expression = Expression::compile(text)?;
+        expression.unknown_variable(&VARIABLES).map_or(Ok(Self(expression)), Err)
     }
 
     fn holds(&self, received: &Received, body: &mut Option<Value>) -> Result<bool, String> {
-        let mut variables = BTreeMap::from([("status", Value::from(received.status)), ("headers", headers(received))]);
-        if self.reads_body {
+        let mut variables = BTreeMap::from([
+            ("status", Value::from(received.status)),
+            ("headers", headers(received)),
+            ("bytes", Value::from(received.body.len())),
+        ]);
+        if self.0.variables().contains("body") {
             variables.insert("body", body.get_or_insert_with(|| json(&received.body)).clone());
         }
-        let result = self.environment.compile_expression(&self.expression).and_then(|when| when.eval(variables));
-        result.map(|value| value.is_true()).map_err(|error| match error.kind() {
-            ErrorKind::UndefinedError => {
+        let result = self.0.evaluate(Value::from(variables));
+        result.map(|value| value.is_true()).map_err(|(failed, message)| match failed {
+            Failed::Undefined => {
                 "it uses a field that this response does not have; guard it: `body.ok is defined and …`".to_owned()
             }
-            _ => cut(&error.to_string(), 200),
+            Failed::Other => message,
         })
     }
 }
@@ -239,6 +240,7 @@ mod tests {
             serde_json::json!({"when": "status == 200 and body.ok == false", "content": "slow", "action": "rate_limited"}),
             serde_json::json!({"when": "headers['x-kind'] == 'a, b' and body is not defined", "status_code": 200, "action": "retry"}),
             serde_json::json!({"status_code": 200, "when": "body.error", "action": "fail"}),
+            serde_json::json!({"status_code": 202, "when": "bytes == 0", "action": "stop"}),
         ]
         .into_iter()
         .map(|rule| compile(rule).unwrap())
@@ -253,6 +255,8 @@ mod tests {
             (200, "\u{feff}{\"error\":\"x\"}", Some((5, Action::Fail))),
             (201, r#"{"error":"x"}"#, None),
             (200, r#"{"items":[]}"#, None),
+            (202, "", Some((6, Action::Stop))),
+            (202, "[]", None),
         ] {
             assert_eq!(first_match(&rules, &received(status, body)), Ok(action), "{status} {body}");
         }
@@ -272,7 +276,7 @@ mod tests {
         for (rule, part) in [
             (serde_json::json!({"action": "fail"}), "needs"),
             (serde_json::json!({"when": "status ==", "action": "fail"}), "not an expression"),
-            (serde_json::json!({"when": "staus == 200", "action": "fail"}), "not `staus`"),
+            (serde_json::json!({"when": "staus == 200", "action": "fail"}), "no `staus`"),
             (serde_json::json!({"status_code": 401, "action": "refresh_auth"}), "not built yet"),
         ] {
             let error = compile(rule).unwrap_err();

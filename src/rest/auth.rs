@@ -135,7 +135,7 @@ impl Auth {
     }
 
     /// Every text that must not be shown, the encoded forms included.
-    pub(super) fn secrets(&self) -> Vec<Secret> {
+    pub(crate) fn secrets(&self) -> Vec<Secret> {
         match self {
             Self::Bearer { token } => vec![token.clone()],
             Self::HttpBasic { username, password } => {

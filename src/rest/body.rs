@@ -1,5 +1,8 @@
 //! A body as it arrives: decompressed by us, and never more of it than the limit. Compression is not left to the HTTP
 //! library because it takes several gzip members for one and ignores what follows them.
+//!
+//! A body that is a gzip file itself is decompressed as well, whatever its headers say: its first bytes cannot begin
+//! any of the formats that are read.
 
 use std::io::{self, Write};
 
@@ -8,6 +11,9 @@ use flate2::write::MultiGzDecoder;
 
 /// Compressed bytes are unpacked in pieces of this size: none of them becomes more than about 4 MiB.
 const PIECE_BYTES: usize = 4 << 10;
+
+/// How a gzip file begins (RFC 1952 §2.3.1).
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// Why a body is not taken.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,8 +28,82 @@ pub(super) enum BodyError {
 
 /// Collects the chunks of one body.
 pub(super) enum Collector {
+    Plain(Content),
+    Gzip { decoder: Box<MultiGzDecoder<Content>>, started: bool },
+}
+
+/// What is left when the content encoding is taken off.
+pub(super) enum Content {
+    /// Too little of it has come to say what it is.
+    Unknown {
+        begin: Vec<u8>,
+        buffer: Bounded,
+    },
     Plain(Bounded),
-    Gzip { decoder: Box<MultiGzDecoder<Bounded>>, started: bool },
+    /// A gzip file.
+    File(Box<MultiGzDecoder<Bounded>>),
+}
+
+impl Content {
+    fn new(buffer: Bounded) -> Self {
+        Self::Unknown { begin: Vec::new(), buffer }
+    }
+
+    fn buffer(&self) -> &Bounded {
+        match self {
+            Self::Unknown { buffer, .. } | Self::Plain(buffer) => buffer,
+            Self::File(decoder) => decoder.get_ref(),
+        }
+    }
+
+    /// The bytes so far.
+    fn take(&mut self) -> Vec<u8> {
+        match self {
+            // One byte is no gzip file.
+            Self::Unknown { begin, .. } => std::mem::take(begin),
+            Self::Plain(buffer) => std::mem::take(&mut buffer.bytes),
+            Self::File(decoder) => std::mem::take(&mut decoder.get_mut().bytes),
+        }
+    }
+
+    /// All bytes; an error when they are a gzip file that does not end properly.
+    fn finish(&mut self) -> Result<Bytes, BodyError> {
+        if let Self::File(decoder) = self
+            && let Err(error) = decoder.try_finish()
+        {
+            return Err(gzip_error(decoder.get_ref(), &error));
+        }
+        Ok(self.take().into())
+    }
+}
+
+impl Write for Content {
+    fn write(&mut self, chunk: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(buffer) => buffer.write(chunk),
+            Self::File(decoder) => decoder.write(chunk),
+            Self::Unknown { begin, buffer } => {
+                let taken = chunk.len().min(GZIP_MAGIC.len() - begin.len());
+                begin.extend_from_slice(&chunk[..taken]);
+                if begin.len() == GZIP_MAGIC.len() {
+                    let (begin, mut buffer) = (std::mem::take(begin), std::mem::take(buffer));
+                    *self = if begin == GZIP_MAGIC {
+                        // What was announced is the length of the file.
+                        buffer.announced = 0;
+                        Self::File(Box::new(MultiGzDecoder::new(buffer)))
+                    } else {
+                        Self::Plain(buffer)
+                    };
+                    self.write_all(&begin)?;
+                }
+                Ok(taken)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A buffer that refuses to grow beyond a limit.
@@ -66,10 +146,10 @@ impl Collector {
                     return Err(BodyError::TooLarge);
                 }
                 buffer.announced = length;
-                Ok(Self::Plain(buffer))
+                Ok(Self::Plain(Content::new(buffer)))
             }
             Some("gzip" | "x-gzip") => {
-                Ok(Self::Gzip { decoder: Box::new(MultiGzDecoder::new(buffer)), started: false })
+                Ok(Self::Gzip { decoder: Box::new(MultiGzDecoder::new(Content::new(buffer))), started: false })
             }
             Some(other) => Err(BodyError::Unknown(other.chars().take(40).collect())),
         }
@@ -78,8 +158,8 @@ impl Collector {
     /// Bytes of memory that it will hold, at least, when it has taken this chunk.
     pub(super) fn held_with(&self, chunk: &[u8]) -> u64 {
         let buffer = match self {
-            Self::Plain(buffer) => buffer,
-            Self::Gzip { decoder, .. } => decoder.get_ref(),
+            Self::Plain(content) => content.buffer(),
+            Self::Gzip { decoder, .. } => decoder.get_ref().buffer(),
         };
         let length = buffer.bytes.len() + chunk.len();
         // A vector that is full doubles.
@@ -89,18 +169,21 @@ impl Collector {
 
     /// The pieces of a chunk that are to be taken one by one.
     pub(super) fn pieces<'a>(&self, chunk: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let size = if matches!(self, Self::Plain(_)) { usize::MAX } else { PIECE_BYTES };
+        let size = if matches!(self, Self::Plain(Content::Plain(_))) { usize::MAX } else { PIECE_BYTES };
         chunk.chunks(size)
     }
 
     /// Takes one more chunk.
     pub(super) fn push(&mut self, chunk: &[u8]) -> Result<(), BodyError> {
         match self {
-            Self::Plain(buffer) => buffer.write_all(chunk).map_err(|_| BodyError::TooLarge),
+            Self::Plain(content) => {
+                let written = content.write_all(chunk);
+                written.map_err(|error| gzip_error(content.buffer(), &error))
+            }
             Self::Gzip { decoder, started } => {
                 *started |= !chunk.is_empty();
                 let written = decoder.write_all(chunk);
-                written.map_err(|error| gzip_error(decoder.get_ref(), &error))
+                written.map_err(|error| gzip_error(decoder.get_ref().buffer(), &error))
             }
         }
     }
@@ -108,11 +191,11 @@ impl Collector {
     /// The whole body; an error when the compressed stream does not end properly.
     pub(super) fn finish(self) -> Result<Bytes, BodyError> {
         match self {
-            Self::Plain(buffer) => Ok(buffer.bytes.into()),
+            Self::Plain(mut content) => content.finish(),
             Self::Gzip { started: false, .. } => Ok(Bytes::new()),
             Self::Gzip { mut decoder, .. } => match decoder.try_finish() {
-                Ok(()) => Ok(std::mem::take(&mut decoder.get_mut().bytes).into()),
-                Err(error) => Err(gzip_error(decoder.get_ref(), &error)),
+                Ok(()) => decoder.get_mut().finish(),
+                Err(error) => Err(gzip_error(decoder.get_ref().buffer(), &error)),
             },
         }
     }
@@ -120,8 +203,8 @@ impl Collector {
     /// What there is of a body whose rest does not matter.
     pub(super) fn partial(mut self) -> Bytes {
         match &mut self {
-            Self::Plain(buffer) => std::mem::take(&mut buffer.bytes).into(),
-            Self::Gzip { decoder, .. } => std::mem::take(&mut decoder.get_mut().bytes).into(),
+            Self::Plain(content) => content.take().into(),
+            Self::Gzip { decoder, .. } => decoder.get_mut().take().into(),
         }
     }
 }
@@ -195,6 +278,31 @@ mod tests {
         assert!(collector.partial().len() <= 1 << 20);
         assert_eq!(decode(&gzip(&[b' '; 100]), 1000, 100).unwrap().len(), 100);
         assert_eq!(decode(&gzip(&[b' '; 101]), 1000, 100), Err(BodyError::TooLarge));
+    }
+
+    #[test]
+    fn a_gzip_file_is_taken_for_what_it_holds_with_a_content_encoding_or_without() {
+        let file = [gzip(b"a,b\n"), gzip(b"1,2\n")].concat();
+        for (encoding, bytes) in [(None, file.clone()), (Some("gzip"), gzip(&file))] {
+            for chunk in [1, 2, 7, 1000] {
+                let take = |bytes: &[u8], limit| {
+                    let mut collector = Collector::new(encoding, None, limit).unwrap();
+                    bytes.chunks(chunk).try_for_each(|chunk| collector.push(chunk))?;
+                    collector.finish()
+                };
+                assert_eq!(take(&bytes, 8).unwrap(), "a,b\n1,2\n");
+                assert_eq!(take(&bytes, 7), Err(BodyError::TooLarge));
+                let cut = take(&bytes[..bytes.len() - 1], 8);
+                assert!(matches!(cut, Err(BodyError::Gzip(_))), "{encoding:?} {chunk}: {cut:?}");
+            }
+        }
+        let mut collector = Collector::new(None, Some(file.len() as u64), 1 << 20).unwrap();
+        assert_eq!(collector.pieces(&[0; 10_000]).count(), 3);
+        collector.push(&gzip(&vec![b' '; 1 << 21])[..1000]).unwrap();
+        assert_eq!(collector.pieces(&[0; 10_000]).count(), 3, "none of them grows beyond all bounds");
+        let mut one = Collector::new(None, None, 10).unwrap();
+        one.push(&[0x1f]).unwrap();
+        assert_eq!(one.finish().unwrap(), &[0x1f][..]);
     }
 
     #[test]

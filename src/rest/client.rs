@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::page::{Room, Slot};
+use crate::page::{Room, Slot, Validators};
 use crate::progress::{ResourceProgress, Waiting};
 use crate::rest::ClientOptions;
 use crate::rest::action::CompiledAction;
@@ -50,6 +50,8 @@ pub struct Client {
 pub struct Call<'a> {
     /// The request.
     pub request: &'a RequestParts,
+    /// What the page was when its rows were stored; a page that still is the same is not sent again.
+    pub known: Option<&'a Validators>,
     /// The resource's response actions, in order.
     pub actions: &'a [CompiledAction],
     /// Where the page has its memory from.
@@ -95,6 +97,8 @@ pub enum Outcome<T> {
     Ignored,
     /// A response action says: the data ends here.
     Stopped,
+    /// The page is what it was, and was not sent again.
+    Unchanged,
 }
 
 /// The result of a logical request.
@@ -202,7 +206,11 @@ impl Client {
         call: Call<'_>,
         mut accept: impl FnMut(&Received) -> Result<T, Rejected>,
     ) -> Result<Fetched<T>, RequestError> {
-        let prepared = Prepared::new(&self.common, call.request).map_err(|reason| RequestError::Request { reason })?;
+        let mut prepared =
+            Prepared::new(&self.common, call.request).map_err(|reason| RequestError::Request { reason })?;
+        if let Some(known) = call.known {
+            prepared.unless_unchanged(known);
+        }
         let run = self.run(&prepared, &call, &mut accept);
         call.stop.run_until_cancelled(run).await.unwrap_or(Err(RequestError::Interrupted))
     }
@@ -265,6 +273,7 @@ impl Client {
             credential: &self.credential,
             redactor: &prepared.redactor,
             actions: call.actions,
+            asked_for_changes: prepared.is_conditional,
             retry_after: asked.and_then(|value| retry_after(value, server_now(&received.headers), now)),
             reset: self.budget.observe(&received.headers),
             exhausted: self.budget.remaining(&received.headers) == Some(0),

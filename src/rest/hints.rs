@@ -33,7 +33,7 @@ pub(super) fn retry_after(value: &str, server_now: Option<Timestamp>, now: Times
 }
 
 /// A point in time as HTTP writes it, in any of the three forms of RFC 9110 §5.6.7.
-fn http_date(value: &str) -> Option<Timestamp> {
+pub(super) fn http_date(value: &str) -> Option<Timestamp> {
     httpdate::parse_http_date(value.trim()).ok().and_then(|time| Timestamp::try_from(time).ok())
 }
 

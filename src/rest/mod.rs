@@ -5,7 +5,6 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::later::NotBuiltYet;
 use crate::template::Template;
 use crate::units::{ByteSize, Timespan};
 
@@ -15,6 +14,7 @@ pub mod auth;
 mod body;
 pub mod budget;
 pub mod client;
+pub mod condition;
 pub mod error;
 mod gcra;
 mod hints;
@@ -69,9 +69,9 @@ pub struct ClientOptions {
     /// Which redirects are followed.
     #[serde(default)]
     pub redirects: Redirects,
-    /// Remember ETag and Last-Modified.
+    /// Keep ETag and Last-Modified, and ask only whether a page has changed where that can be known safely.
     #[serde(default)]
-    pub conditional_requests: Option<NotBuiltYet>,
+    pub conditional_requests: bool,
 }
 
 /// Which redirects a client follows.

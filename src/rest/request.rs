@@ -7,16 +7,17 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
-use url::Url;
+use url::{Url, form_urlencoded};
 
 use crate::rest::auth::sensitive;
 use crate::rest::link::same_origin;
+use crate::rest::paginator::{PagingError, set_at, set_named};
 use crate::rest::redact::Redactor;
 use crate::secret::{MASK, Secret};
 use crate::template::Template;
 
 /// Longest URL that is shown or stored.
-const SHOWN_BYTES_MAX: usize = 2048;
+pub(super) const SHOWN_BYTES_MAX: usize = 2048;
 
 /// One request as a resource describes it; the paginator changes it before it is sent.
 #[derive(Clone)]
@@ -31,6 +32,8 @@ pub struct RequestParts {
     pub headers: Vec<(String, Template)>,
     /// A JSON body, secrets filled in.
     pub json: Option<Value>,
+    /// A body of form fields, in place of a JSON one.
+    pub form: Option<Vec<(String, Template)>>,
     /// The secret texts of the path and of the body, which neither of them tells any more once it is filled in or
     /// replaced by a link.
     pub secrets: Vec<Secret>,
@@ -43,6 +46,23 @@ pub enum Target {
     Path(Template),
     /// A next link that `link::resolve_next` let pass. Parameters are not added to it, credentials are.
     Url(Url),
+}
+
+impl RequestParts {
+    /// Sets a value that the paginator sends in the body: at a dotted path of JSON, or as the form field of that name.
+    ///
+    /// # Errors
+    /// When the path leads through something that is not an object.
+    pub fn set_in_body(&mut self, path: &str, value: Value) -> Result<(), PagingError> {
+        let Some(fields) = &mut self.form else {
+            return set_at(self.json.get_or_insert(Value::Null), path, value);
+        };
+        match value {
+            Value::String(text) => set_named(fields, path, &text),
+            other => set_named(fields, path, &other.to_string()),
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Debug for RequestParts {
@@ -76,6 +96,8 @@ pub(super) struct Prepared {
     /// The URL as it may be shown.
     pub(super) shown: String,
     pub(super) redactor: Redactor,
+    /// It asks for the page only where it has changed.
+    pub(super) is_conditional: bool,
 }
 
 /// What a client adds to each of its requests.
@@ -95,12 +117,18 @@ impl Prepared {
         let redactor = redactor_for(common, parts);
         let mut headers = common.headers.clone();
         add_headers(&mut headers, &parts.headers)?;
-        let body = match &parts.json {
-            None => None,
-            Some(json) => {
+        let body = match (&parts.form, &parts.json) {
+            (Some(fields), _) => {
+                headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/x-www-form-urlencoded"));
+                let mut body = form_urlencoded::Serializer::new(String::new());
+                body.extend_pairs(fields.iter().map(|(name, value)| (name, value.expose())));
+                Some(Bytes::from(body.finish()))
+            }
+            (None, Some(json)) => {
                 headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
                 Some(Bytes::from(serde_json::to_vec(json).map_err(|error| format!("the JSON body: {error}"))?))
             }
+            (None, None) => None,
         };
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json, */*;q=0.8"));
 
@@ -130,7 +158,16 @@ impl Prepared {
             shown.query_pairs_mut().append_pair(name, MASK);
         }
         let shown = cut(&redactor.scrub(shown.as_str()), SHOWN_BYTES_MAX);
-        Ok(Self { method: parts.method.clone(), url, secret_params, headers, body, shown, redactor })
+        Ok(Self {
+            method: parts.method.clone(),
+            url,
+            secret_params,
+            headers,
+            body,
+            shown,
+            redactor,
+            is_conditional: false,
+        })
     }
 }
 
@@ -214,7 +251,15 @@ mod tests {
     }
 
     fn get(target: Target, params: Vec<(String, Template)>) -> RequestParts {
-        RequestParts { method: Method::GET, target, params, headers: Vec::new(), json: None, secrets: Vec::new() }
+        RequestParts {
+            method: Method::GET,
+            target,
+            params,
+            headers: Vec::new(),
+            json: None,
+            form: None,
+            secrets: Vec::new(),
+        }
     }
 
     fn common() -> Common {

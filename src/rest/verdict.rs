@@ -49,6 +49,8 @@ pub(super) struct Court<'a> {
     pub(super) credential: &'a Credential,
     pub(super) redactor: &'a Redactor,
     pub(super) actions: &'a [CompiledAction],
+    /// The request asked for the page only where it has changed.
+    pub(super) asked_for_changes: bool,
     /// The delay of `Retry-After`.
     pub(super) retry_after: Option<Duration>,
     /// The delay that the budget's own headers ask for.
@@ -70,6 +72,10 @@ impl Court<'_> {
             reason,
             message: if status >= 300 { self.message(received) } else { None },
         };
+        if status == 304 && self.asked_for_changes {
+            // Before any rule: one that was written for other redirects must not take the answer for an empty one.
+            return Ok(Outcome::Unchanged);
+        }
         match action::first_match(self.actions, received) {
             Err((place, reason)) => {
                 let reason = format!("response action {place}: `when` cannot be evaluated ({reason})");

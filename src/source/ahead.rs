@@ -4,17 +4,17 @@ use std::collections::VecDeque;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesOrdered, StreamExt};
-use serde_json::Value as Json;
 
 use super::decoded::{Decoded, decode_page};
 use super::read::Read;
 use super::select::Selector;
+use super::unchanged::names_a_next_page;
 use super::walk::Walk;
 use crate::page::{Room, Turns};
-use crate::rest::client::{Call, Fetched, Outcome};
+use crate::rest::client::{Call, Fetched, Outcome, Received};
 use crate::rest::error::RequestError;
 use crate::rest::link::resolve_next;
-use crate::rest::paginator::{Paginator, Position, set_at, set_named};
+use crate::rest::paginator::{Paginator, Position, set_named};
 use crate::rest::request::{RequestParts, Target};
 use crate::tasks;
 
@@ -104,16 +104,28 @@ async fn fetch(read: &Read, position: Position, paginator: Paginator, selector: 
     };
     let call = Call {
         request: &request,
+        known: read.start.known.as_ref().filter(|_| position == paginator.first()),
         actions: &resource.actions,
         room: &room,
         progress: &read.progress,
         stop: &read.run.stop,
     };
-    let fetched = resource.client.fetch(call, |received| {
-        let decode = || decode_page(received, &selector, &paginator);
+    let accept = |received: &Received| {
+        let decode = || decode_page(received, &resource.format, &selector, &paginator);
         if received.body.len() < LARGE_BODY_BYTES { decode() } else { tasks::busy(decode) }
-    });
-    let mut fetched = fetched.await;
+    };
+    let mut fetched = resource.client.fetch(call, accept).await;
+    if let Ok(Fetched { value: Outcome::Unchanged, received, slot, attempts, .. }) = &mut fetched
+        && names_a_next_page(resource, received)
+    {
+        // The page is the same, but no longer the only one.
+        let asked = *attempts;
+        drop(std::mem::take(slot));
+        fetched = resource.client.fetch(Call { known: None, ..call }, accept).await;
+        if let Ok(fetched) = &mut fetched {
+            fetched.attempts += asked;
+        }
+    }
     if let Ok(fetched) = &mut fetched {
         let bytes = bytes_held(fetched);
         room.shrink(&mut fetched.slot, bytes);
@@ -126,8 +138,8 @@ async fn fetch(read: &Read, position: Position, paginator: Paginator, selector: 
 /// Memory that a page takes until it is stored.
 fn bytes_held(fetched: &Fetched<Decoded>) -> u64 {
     let rows = match &fetched.value {
-        Outcome::Accepted(decoded) => decoded.rows.heap_bytes(),
-        Outcome::Ignored | Outcome::Stopped => 0,
+        Outcome::Accepted(decoded) => decoded.heap_bytes(),
+        Outcome::Ignored | Outcome::Stopped | Outcome::Unchanged => 0,
     };
     fetched.received.body.len() as u64 + rows
 }
@@ -143,7 +155,7 @@ fn request_at(read: &Read, paginator: &Paginator, position: &Position) -> Result
         set_named(&mut request.headers, name, value);
     }
     for (path, value) in changes.body {
-        set_at(request.json.get_or_insert(Json::Null), &path, value).map_err(|error| unusable(error.to_string()))?;
+        request.set_in_body(&path, value).map_err(|error| unusable(error.to_string()))?;
     }
     if let Some(link) = &changes.link {
         // Not joined as a relative link: its path may begin with two slashes.

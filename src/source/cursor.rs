@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::page::Validators;
 use crate::rest::paginator::{Paginator, Position};
 use crate::units::Timespan;
 
@@ -45,6 +46,8 @@ pub struct Start {
     pub decided: Option<Decided>,
     /// Why a read that was under way is not gone on with, for the person who waits for it.
     pub started_over: Option<String>,
+    /// What vouches for the rows that are stored, where a new read may ask whether anything has changed.
+    pub known: Option<Validators>,
 }
 
 /// Where to start: at the stored position when it is young enough and was made by the same request, else from the
@@ -63,7 +66,7 @@ pub fn start(
         .as_deref()
         .and_then(|text| serde_json::from_str::<Decided>(text).ok())
         .filter(|decided| decided.request_fingerprint == request_fingerprint);
-    let over = |reason: String, decided| Start { position: None, decided, started_over: Some(reason) };
+    let over = |reason: String, decided| Start { position: None, decided, started_over: Some(reason), known: None };
     let Some(text) = &stored.position else { return Start { decided, ..Start::default() } };
     if stored.request_fingerprint != request_fingerprint {
         return over("its request has changed in the configuration".to_owned(), None);
@@ -76,7 +79,9 @@ pub fn start(
     }
     let paging = decided.as_ref().and_then(|decided| decided.paginator.as_ref()).unwrap_or(paginator);
     match serde_json::from_str::<Position>(text) {
-        Ok(position) if paging.accepts(&position) => Start { position: Some(position), decided, started_over: None },
+        Ok(position) if paging.accepts(&position) => {
+            Start { position: Some(position), decided, started_over: None, known: None }
+        }
         // Stored data is input: an older or a newer version may have written it.
         _ => over("its stored position does not fit its paginator".to_owned(), decided),
     }

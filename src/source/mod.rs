@@ -3,17 +3,24 @@
 mod ahead;
 pub mod cursor;
 mod decoded;
+mod format;
+mod graphql;
 pub mod incremental;
 mod options;
 mod partition;
 mod read;
 mod resource;
 mod select;
+mod transform;
+mod unchanged;
 mod walk;
 
-pub use options::{Columns, Format, Method, ResourceOptions, SourceOptions};
+pub use format::{BodyFormat, CsvOptions, Format};
+pub use graphql::{GraphQl, QueryText};
+pub use options::{Columns, Method, ResourceOptions, SourceOptions};
 pub use partition::{Child, PARTITIONS_MAX, ParentOptions, PartitionValues, Partitions, parent_fields, place_of};
 pub use read::{Read, SourceError, SourceErrorKind, describe, pages};
 pub use resource::{Resource, link, table_name};
 pub use select::Selector;
+pub use transform::{ProcessingStep, StepError, Steps};
 pub use walk::WalkError;

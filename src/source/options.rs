@@ -7,8 +7,11 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use super::format::{CsvOptions, Format};
+use super::graphql::GraphQl;
 use super::incremental::IncrementalOptions;
-use super::partition::{ParentOptions, Partitions, slots_of};
+use super::partition::{ParentOptions, Partitions};
+use super::transform::ProcessingStep;
 use crate::later::NotBuiltYet;
 use crate::page::WriteDisposition;
 use crate::rest::ClientOptions;
@@ -56,15 +59,19 @@ fn enabled() -> bool {
 pub struct ResourceOptions {
     /// Joined with `base_url` as text; the resource's name by default. A full URL only on the same origin.
     pub path: Option<Template>,
-    /// The HTTP method.
-    pub method: Method,
+    /// The HTTP method: `POST` where a body is given, else `GET`.
+    pub method: Option<Method>,
     /// Query parameters.
     pub params: IndexMap<String, Template>,
     /// Request headers.
     pub headers: IndexMap<String, Template>,
     /// A JSON body.
     pub json: Option<JsonTemplate>,
-    /// Where the records are: a dotted path, or RFC 9535 JSONPath when it starts with `$`.
+    /// A body of form fields (`application/x-www-form-urlencoded`).
+    pub form: Option<IndexMap<String, Template>>,
+    /// A GraphQL request: a JSON body with `query` and `variables`.
+    pub graphql: Option<GraphQl>,
+    /// Where the records are in a body of JSON: a dotted path, or RFC 9535 JSONPath when it starts with `$`.
     pub data_selector: Option<String>,
     /// The table; `SOURCE_RESOURCE` by default.
     pub table: Option<String>,
@@ -81,14 +88,12 @@ pub struct ResourceOptions {
     pub response_actions: Vec<ResponseAction>,
     /// An interrupted read goes on at its position when that is younger than this.
     pub resume_within: Option<Timespan>,
-    /// The format of the body.
+    /// The format of the bodies that come back.
     pub format: Option<Format>,
-    /// A form body.
-    pub form: Option<NotBuiltYet>,
-    /// A GraphQL query.
-    pub graphql: Option<NotBuiltYet>,
-    /// The element of an XML body that is a record.
-    pub xml_record_path: Option<NotBuiltYet>,
+    /// How CSV is written.
+    pub csv: Option<CsvOptions>,
+    /// The elements of an XML body that are the records: names from the root, with dots between them.
+    pub xml_record_path: Option<String>,
     /// Read only what is new since the last complete read.
     pub incremental: Option<IncrementalOptions>,
     /// Slices with checkpoints of their own.
@@ -97,8 +102,8 @@ pub struct ResourceOptions {
     pub parent: Option<ParentOptions>,
     /// Fields of the parent's record that are put on the rows, as `_PARENT_FIELD`.
     pub include_from_parent: Vec<String>,
-    /// Changes to records.
-    pub processing_steps: Option<NotBuiltYet>,
+    /// Changes to records before they become rows, in this order.
+    pub processing_steps: Vec<ProcessingStep>,
     /// Types of columns.
     pub columns: Option<NotBuiltYet>,
     /// What may change in a table.
@@ -115,7 +120,12 @@ impl ResourceOptions {
     /// What is filled in for each request.
     #[must_use]
     pub fn slots(&self) -> Vec<&Slot> {
-        slots_of(self.path.as_ref(), [&self.params, &self.headers], self.json.as_ref())
+        let form = self.form.iter().flat_map(IndexMap::values);
+        let fields = self.params.values().chain(self.headers.values()).chain(form);
+        let mut slots: Vec<&Slot> = self.path.iter().chain(fields).flat_map(Template::slots).collect();
+        let variables = self.graphql.iter().flat_map(|graphql| graphql.variables.values());
+        slots.extend(self.json.iter().chain(variables).flat_map(JsonTemplate::slots));
+        slots
     }
 
     /// The resource whose records it is read for, by the placeholders of its request; the nearest one, where there are
@@ -135,6 +145,19 @@ impl ResourceOptions {
         });
         named.collect()
     }
+
+    /// The method that requests are sent with.
+    #[must_use]
+    pub fn method(&self) -> Method {
+        let has_body = self.json.is_some() || self.form.is_some() || self.graphql.is_some();
+        self.method.unwrap_or(if has_body { Method::Post } else { Method::Get })
+    }
+
+    /// The JSON body of a request, if it has one.
+    #[must_use]
+    pub fn json_body(&self) -> Option<JsonTemplate> {
+        self.json.clone().or_else(|| self.graphql.as_ref().map(GraphQl::body))
+    }
 }
 
 /// All resources that one names, and that those name.
@@ -149,31 +172,13 @@ fn above<'a>(name: &'a str, siblings: &'a IndexMap<String, ResourceOptions>) -> 
 }
 
 /// The HTTP methods that read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Method {
     /// RFC 9110 §9.3.1.
-    #[default]
     Get,
     /// RFC 9110 §9.3.3, for APIs that take their query in a body.
     Post,
-}
-
-/// The formats of a body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    /// RFC 8259.
-    Json,
-    /// A JSON value per line.
-    #[schemars(extend("x-not-built-yet" = true))]
-    Jsonl,
-    /// RFC 4180.
-    #[schemars(extend("x-not-built-yet" = true))]
-    Csv,
-    /// XML 1.0.
-    #[schemars(extend("x-not-built-yet" = true))]
-    Xml,
 }
 
 /// A column or a list of columns.

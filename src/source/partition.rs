@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value as Json};
@@ -12,7 +11,7 @@ use serde_json::{Map, Value as Json};
 use super::resource::Resource;
 use crate::page::{NewValue, QueuedPartition, ResourceId, Rows, Value};
 use crate::rest::request::{RequestParts, Target};
-use crate::template::{JsonTemplate, Slot, Template};
+use crate::template::{Slot, Template};
 
 /// Combinations of values; more are a mistake, or the records of a parent.
 pub const PARTITIONS_MAX: usize = 100_000;
@@ -178,6 +177,7 @@ impl PartitionValues {
         };
         request.params = fill(&request.params);
         request.headers = fill(&request.headers);
+        request.form = request.form.as_deref().map(fill);
         request.json = resource.json.as_ref().and_then(|json| json.fill(&value)).map(|json| json.expose());
         Ok(request)
     }
@@ -314,18 +314,6 @@ pub fn parent_fields(fields: Option<&str>) -> Result<Vec<(String, NewValue)>, St
         nested => NewValue::Json(nested.to_string()),
     };
     Ok(fields.into_iter().map(|(key, field)| (key, value(field))).collect())
-}
-
-/// The slots of a request.
-pub(super) fn slots_of<'a>(
-    path: Option<&'a Template>,
-    maps: [&'a IndexMap<String, Template>; 2],
-    json: Option<&'a JsonTemplate>,
-) -> Vec<&'a Slot> {
-    let mut slots: Vec<&Slot> = path.into_iter().flat_map(Template::slots).collect();
-    slots.extend(maps.into_iter().flat_map(IndexMap::values).flat_map(Template::slots));
-    slots.extend(json.into_iter().flat_map(JsonTemplate::slots));
-    slots
 }
 
 #[cfg(test)]

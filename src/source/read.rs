@@ -11,7 +11,8 @@ use super::decoded::{Decoded, keys_of};
 use super::incremental::{CursorError, Track, Tracked};
 use super::partition::{PartitionValues, place_of};
 use super::resource::Resource;
-use super::select::{Body, Selector};
+use super::select::Selector;
+use super::unchanged;
 use super::walk::{Walk, WalkError};
 use crate::page::{
     Checkpoint, NewValue, Page, PartitionRead, QueuedPartition, Rows, Run, Slot, Slots, StopReason, Value,
@@ -22,6 +23,7 @@ use crate::rest::error::RequestError;
 use crate::rest::link::{link_with_rel, resolve_next};
 use crate::rest::paginator::{Evidence, Next, Paginator, PagingError, Position};
 use crate::rest::request::RequestParts;
+use crate::tasks;
 
 /// Everything that reading a resource once needs.
 #[derive(Debug)]
@@ -234,13 +236,17 @@ impl Place<'_> {
             )
             .into()),
             Outcome::Ignored | Outcome::Stopped => Ok(Next::End(StopReason::StoppedByAction)),
+            // The read ends as it did when the page came.
+            Outcome::Unchanged => {
+                Ok(Next::End(self.read.start.known.as_ref().map_or(StopReason::NoNext, |known| known.stop_reason)))
+            }
         }
     }
 
     fn step(&self, walk: &mut Walk, decoded: &Decoded, received: &Received) -> Result<Next, WalkError> {
         let resource = &self.read.resource;
         // The first page is looked at as a whole: `auto` decides by it, and a wrong paginator shows there.
-        let body = if self.first { Body::parse(decoded.text.as_str()).ok() } else { None };
+        let body = if self.first { decoded.envelope() } else { None };
         let scalar = |path: &str| match &body {
             Some(body) => body.value(path),
             None => decoded.scalar(path),
@@ -318,14 +324,19 @@ impl Place<'_> {
     fn page(&self, fetched: Fetched<Decoded>, end: Option<StopReason>, checkpoint: Checkpoint) -> Page {
         let read = self.read;
         read.progress.pages_read.add(1);
+        let validity = unchanged::validity(read, self.first, &fetched, end);
         let mut rows = match fetched.value {
             Outcome::Accepted(decoded) => decoded.rows,
-            Outcome::Ignored | Outcome::Stopped => Rows::default(),
+            Outcome::Ignored | Outcome::Stopped | Outcome::Unchanged => Rows::default(),
         };
         for (key, value) in &read.parent_fields {
             if !rows.put_on_all(key, value) {
                 tracing::warn!(resource = %read.resource.target.id, key, "a page has no room for a field of its parent");
             }
+        }
+        let steps = &read.resource.steps;
+        if !steps.is_empty() {
+            rows = tasks::busy(|| steps.apply(&rows));
         }
         let children = self.children(&rows);
         Page {
@@ -346,6 +357,7 @@ impl Place<'_> {
             checkpoint,
             end,
             ends_pass: read.ends_pass,
+            validity,
             requests: u64::from(fetched.attempts),
             slot: fetched.slot,
         }

@@ -10,7 +10,8 @@ use serde_json::{Map, Value as Json, json};
 use super::incremental::Incremental;
 use super::partition::Child;
 use super::select::Selector;
-use super::{Method, ResourceOptions, SourceOptions};
+use super::transform::Steps;
+use super::{BodyFormat, Method, ResourceOptions, SourceOptions, unchanged};
 use crate::page::{ResourceId, Target, WriteDisposition};
 use crate::rest::action::CompiledAction;
 use crate::rest::client::Client;
@@ -37,10 +38,14 @@ pub struct Resource {
     pub request: RequestParts,
     /// How it is paged.
     pub paginator: Paginator,
-    /// Where its records are.
+    /// What its bodies are written in.
+    pub format: BodyFormat,
+    /// Where its records are, in a body of JSON.
     pub selector: Selector,
     /// What its responses mean where that is special.
     pub actions: Vec<CompiledAction>,
+    /// What is changed about its records.
+    pub steps: Steps,
     /// Pages in flight; or, where it has several partitions, partitions.
     pub concurrency: usize,
     /// The body of its request, where it is JSON, before its slots are filled in.
@@ -65,6 +70,8 @@ pub struct Resource {
     pub request_fingerprint: String,
     /// What the stored rows depend on, as a JSON object.
     pub identity: String,
+    /// Mark of everything that they depend on beside the page; none where it is not asked whether a page has changed.
+    pub validity_fingerprint: Option<String>,
 }
 
 impl Resource {
@@ -92,34 +99,53 @@ impl Resource {
         let paginator = options.paginator.clone().or_else(|| source.client.paginator.clone());
         let paginator = paginator.unwrap_or(Paginator::Auto(Auto::default()));
         let mut secrets: Vec<_> = path.secrets().cloned().collect();
-        secrets.extend(options.json.iter().flat_map(JsonTemplate::secrets));
+        let json = options.json_body();
+        secrets.extend(json.iter().flat_map(JsonTemplate::secrets));
+        secrets.extend(options.form.iter().flat_map(IndexMap::values).flat_map(Template::secrets).cloned());
+        let format = BodyFormat::new(options)?;
+        let mut headers = pairs(&options.headers);
+        let asks = |map: &IndexMap<String, Template>| map.keys().any(|name| name.eq_ignore_ascii_case("accept"));
+        if let Some(accept) = format.accept().filter(|_| !asks(&options.headers) && !asks(&source.client.headers)) {
+            headers.push(("Accept".to_owned(), Template::text(accept)));
+        }
         let request = RequestParts {
-            method: match options.method {
+            method: match options.method() {
                 Method::Get => http::Method::GET,
                 Method::Post => http::Method::POST,
             },
             target: RequestTarget::Path(path),
             params: pairs(&options.params),
-            headers: pairs(&options.headers),
-            json: options.json.as_ref().map(JsonTemplate::expose),
+            headers,
+            json: json.as_ref().map(JsonTemplate::expose),
+            form: options.form.as_ref().map(pairs),
             secrets,
         };
+        let request_fingerprint = request_fingerprint(source, options, &request, &paginator, salt);
         Ok(Self {
-            request_fingerprint: request_fingerprint(source, options, &request, &paginator, salt),
+            validity_fingerprint: unchanged::fingerprint(source, options, &target, &request_fingerprint, salt),
+            request_fingerprint,
             identity: identity(source, options, &target),
             target: Arc::new(target),
             client,
             request,
             paginator,
             selector: Selector::parse(options.data_selector.as_deref())?,
+            format,
             actions: options
                 .response_actions
                 .iter()
                 .map(CompiledAction::new)
                 .collect::<Result<_, _>>()
                 .map_err(|error| error.to_string())?,
+            steps: Steps::compile(&options.processing_steps).map_err(|errors| {
+                errors
+                    .iter()
+                    .map(|(number, error)| format!("processing_steps[{number}]: {}", error.error))
+                    .collect::<Vec<_>>()
+                    .join("; ")
+            })?,
             concurrency: options.concurrency.unwrap_or(1) as usize,
-            json: options.json.clone(),
+            json: options.json_body(),
             has_slots: !options.slots().is_empty(),
             starts_at_cursor: options.slots().contains(&&Slot::StartValue),
             partitions: match (&parent, &options.partitions) {
@@ -231,10 +257,14 @@ fn request_fingerprint(
         "params": shown(&options.params),
         "client_headers": shown(&source.client.headers),
         "headers": shown(&options.headers),
-        "json": options.json.as_ref().map(JsonTemplate::masked),
+        "json": options.json_body().as_ref().map(JsonTemplate::masked),
+        "form": options.form.as_ref().map(shown),
         "secrets": secrets_mark(source, options, request, salt),
         "paginator": paging(paginator),
         "data_selector": options.data_selector,
+        "format": options.format.unwrap_or_default(),
+        "csv": options.csv,
+        "xml_record_path": options.xml_record_path,
     })
     .to_string()
 }
@@ -320,6 +350,7 @@ json = { workspace = "${env:SPACE}" }
             params: Vec::new(),
             headers: Vec::new(),
             json: None,
+            form: None,
             secrets: options.json.iter().flat_map(JsonTemplate::secrets).collect(),
         };
         let paginator: &Paginator = source.client.paginator.as_ref().unwrap();

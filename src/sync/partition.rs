@@ -9,7 +9,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::report::{ReadEnd, end_of};
 use super::{PlannedResource, Shared};
-use crate::destination::{Delivery, Outcome, PartitionFailed, StoredPartition};
+use crate::destination::{DbError, Delivery, Outcome, PartitionFailed, StoredPartition};
 use crate::exit::Exit;
 use crate::page::{PartitionRead, Run, StopReason, WriteDisposition};
 use crate::progress::Activity;
@@ -36,6 +36,9 @@ impl Reading {
     pub(super) async fn read(&self, mut stored: StoredPartition) -> ReadEnd {
         let resource = &self.planned.resource;
         let mut start = self.start_of(&stored);
+        if let Err(error) = self.ask_conditionally(&stored, &mut start).await {
+            return ReadEnd::from_db(error);
+        }
         let Some(incremental) = &resource.incremental else {
             return self.read_window(&stored, start, None).await.0;
         };
@@ -238,6 +241,20 @@ impl Reading {
             }
         }
         (end, None)
+    }
+
+    /// What the API vouched for when it was last read. A generation of several partitions cannot take over what is
+    /// unchanged of one.
+    async fn ask_conditionally(&self, stored: &StoredPartition, start: &mut Start) -> Result<(), DbError> {
+        let resource = &self.planned.resource;
+        let is_in_parts = resource.target.disposition == WriteDisposition::Replace && !self.is_only;
+        if let Some(fingerprint) = &resource.validity_fingerprint
+            && start.position.is_none()
+            && !is_in_parts
+        {
+            start.known = self.shared.db.validators(&resource.target.id, &stored.partition, fingerprint).await?;
+        }
+        Ok(())
     }
 
     fn start_of(&self, stored: &StoredPartition) -> Start {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use highwater::decode;
 use highwater::destination::{Batch, Db, Delivery, DestinationOptions, RunStart, Synchronous};
 use highwater::page::{
-    Checkpoint, Page, PartitionRead, ResourceId, Run, RunKind, Slot, Target, Text, WriteDisposition,
+    Checkpoint, Page, PartitionRead, ResourceId, Run, RunKind, Slot, Target, Text, Validity, WriteDisposition,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -100,6 +100,7 @@ async fn store(db: &Db, name: &str, pages: &[Vec<Fields>]) {
             checkpoint: Checkpoint::default(),
             end: None,
             ends_pass: true,
+            validity: Validity::Unknown,
             requests: 1,
             slot: Slot::default(),
         };

@@ -209,9 +209,9 @@ const BROKEN: [Broken; 44] = [
     Broken(SHOP, "[‸web]\nlisten = \"off\"", "web", &["`web` is not built yet in this version"]),
     Broken(
         SHOP,
-        "‸processing_steps = []",
-        "sources.shop.resources.items.processing_steps",
-        &["is not built yet in this version"],
+        "processing_steps = [{ filter = \"a | ‸uper\" }]",
+        "sources.shop.resources.items.processing_steps[0].filter",
+        &["there is no filter `uper`", "did you mean `upper`?"],
     ),
     Broken(
         SHOP,

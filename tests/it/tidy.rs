@@ -18,7 +18,7 @@ const LAYERS: [&[&str]; 11] = [
     &["source", "processor"],
     &["rest", "decode", "destination"],
     &["progress", "tasks"],
-    &["page", "template"],
+    &["page", "template", "expression"],
     &["secret", "units", "later", "exit"],
 ];
 

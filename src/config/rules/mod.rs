@@ -7,11 +7,15 @@ use super::tree::{Node, Place};
 
 mod budget;
 mod client;
+mod expression;
+mod format;
 mod incremental;
 mod names;
 mod paginator;
 mod partition;
 mod pipeline;
+mod processing_step;
+mod request_body;
 mod resource;
 mod response_action;
 
@@ -50,9 +54,9 @@ const INDEPENDENT: [&str; 12] = [
     "max_page_bytes",
     "redirects",
     "resume_within",
-    "format",
     "data_selector",
     "response_actions",
+    "processing_steps",
 ];
 
 /// Whether a broken rule may only be broken because something else is wrong: what was wrong is missing from the

@@ -75,7 +75,7 @@ fn exactly_one(rules: &mut Rules<'_>, path: &Path, keys: &[&str], purpose: &str)
     at_most_one(rules, path, keys);
 }
 
-fn at_most_one(rules: &mut Rules<'_>, path: &Path, keys: &[&str]) {
+pub(super) fn at_most_one(rules: &mut Rules<'_>, path: &Path, keys: &[&str]) {
     let set: Vec<_> = keys.iter().filter(|key| rules.is_set(&path.key(key))).collect();
     if let [first, others @ ..] = set.as_slice() {
         for other in others {

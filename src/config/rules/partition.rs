@@ -124,7 +124,10 @@ pub(super) fn place_of(slot: &Slot, resource: &ResourceOptions, path: &Path) -> 
             return path.key(key).key(name);
         }
     }
-    path.key("json")
+    if let Some((name, _)) = resource.form.iter().flatten().find(|(_, template)| has(template)) {
+        return path.key("form").key(name);
+    }
+    path.key(if resource.graphql.is_some() { "graphql" } else { "json" })
 }
 
 fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {

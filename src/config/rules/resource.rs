@@ -5,12 +5,12 @@ use url::Url;
 
 use super::super::path::Path;
 use super::super::suggest::quoted;
-use super::{Rules, client, paginator, response_action};
+use super::{Rules, client, format, paginator, processing_step, request_body, response_action};
 use crate::page::WriteDisposition;
 use crate::rest::ClientOptions;
 use crate::rest::paginator::Paginator;
-use crate::source::{Method, ResourceOptions};
-use crate::template::{JsonTemplate, Template};
+use crate::source::ResourceOptions;
+use crate::template::Template;
 
 /// Parsing JSONPath costs stack for every level of nesting.
 const SELECTOR_BYTES_MAX: usize = 500;
@@ -30,10 +30,12 @@ pub(super) fn check(
     client::check_headers(&resource.headers, &path.key("headers"), rules);
     check_selector(resource, &path, rules);
     check_key(resource, &path, rules);
-    check_body(resource, client, source, &path, rules);
+    request_body::check(resource, client, source, &path, rules);
+    format::check(resource, client, source, &path, rules);
     check_concurrency(resource, client, &path, rules);
     check_secret_path(resource, client, &path, rules);
     response_action::check(&path.key("response_actions"), rules);
+    processing_step::check(resource, &path, rules);
     if let Some(options) = &resource.paginator {
         paginator::check(options, &path.key("paginator"), rules);
     }
@@ -88,22 +90,6 @@ fn check_key(resource: &ResourceOptions, path: &Path, rules: &mut Rules<'_>) {
     } else if resource.write_disposition == Some(WriteDisposition::Merge) {
         let help = "set `primary_key`, or `write_disposition = \"append\"`";
         rules.refuse_with_help(&path.key("write_disposition"), "`merge` needs a `primary_key`", help);
-    }
-}
-
-fn check_body(resource: &ResourceOptions, client: &ClientOptions, source: &Path, path: &Path, rules: &mut Rules<'_>) {
-    if resource.json.is_some() && resource.method == Method::Get {
-        rules.refuse_with_help(&path.key("json"), "a GET request has no body", "set `method = \"POST\"`");
-    }
-    let (paginator, place) = match (&resource.paginator, &client.paginator) {
-        (Some(own), _) => (own, path.key("paginator")),
-        (None, Some(shared)) => (shared, source.key("client").key("paginator")),
-        (None, None) => return,
-    };
-    let has_body = resource.method == Method::Post && matches!(resource.json, Some(JsonTemplate::Table(_)));
-    for key in paginator::body_keys(paginator).into_iter().filter(|_| !has_body) {
-        let message = format!("`{key}` needs `method = \"POST\"` and a `json` table, which {path} does not have");
-        rules.refuse(&place.key(key), message);
     }
 }
 

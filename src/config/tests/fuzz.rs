@@ -36,6 +36,10 @@ fn tomlish() -> impl Strategy<Value = String> {
         "path",
         "response_actions",
         "when",
+        "processing_steps",
+        "filter",
+        "add",
+        "rename",
         "resource_defaults",
         "pipeline",
         "batch_age",
@@ -83,6 +87,8 @@ fn deep_nesting_is_answered() {
                 "{CLIENT}[sources.s.resources.r]\ndata_selector = \"${}\"\nresponse_actions = [{{ when = \"{nested}\", action = \"fail\" }}]\n",
                 nested.trim_start_matches('$')
             ));
+            let step = &nested[..nested.len().min(1_998)];
+            answer(&format!("{CLIENT}[sources.s.resources.r]\nprocessing_steps = [{{ filter = \"{step}\" }}]\n"));
         }
     }
 }

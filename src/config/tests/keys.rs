@@ -66,13 +66,11 @@ fn what_is_not_built_yet_is_refused_by_name() {
     let base = super::CLIENT;
     for (text, path) in [
         ("[web]\nlisten = \"off\"".to_owned(), "web: `web`"),
-        (format!("{base}conditional_requests = true"), "sources.s.client.conditional_requests: `conditional_requests`"),
         (
             format!("{base}auth = {{ type = \"session_token\", token_path = \"x\" }}"),
             "sources.s.client.auth.type: `session_token`",
         ),
         (format!("{base}[sources.s]\nevery = \"15m\""), "sources.s.every: `every`"),
-        (format!("{base}[sources.s.resources.r]\nformat = \"csv\""), "sources.s.resources.r.format: `csv`"),
         (format!("{base}[sources.s.resources.r]\nschedule = \"@daily\""), "sources.s.resources.r.schedule: `schedule`"),
         (
             format!(

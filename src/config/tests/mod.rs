@@ -2,6 +2,7 @@
 
 use super::{Env, Loaded, Report, load_text};
 
+mod bodies;
 mod example;
 mod fuzz;
 mod keys;

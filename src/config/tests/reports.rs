@@ -91,12 +91,12 @@ fn a_report_of_a_broken_expression() {
     );
     insta::assert_snapshot!(report(&text), @r##"
     error: sources.s.resources.r.response_actions[1].when: there is no `bdoy` here
-     --> config.toml:6:12
+     --> config.toml:6:13
       |
     6 |   { when = "bdoy.error", action = "fial" },
-      |            ^^^^^^^^^^^^
+      |             ^^^^
       |
-      = help: did you mean `body`? there are: `status`, `headers`, `body`
+      = help: did you mean `body`?
 
     error: sources.s.resources.r.response_actions[1].action: `fial` is not one of the accepted values
      --> config.toml:6:35
@@ -151,7 +151,7 @@ params = { "é" = "é", b = "${env:NONE}" }
 path = "https://c.test/"
 
 [sources.b.resources.q]
-json = { a = 1 }
+csv = { delimiter = ";" }
 "#;
     let report = load(text).unwrap_err();
     let list = serde_json::to_value(&report).unwrap();
@@ -171,7 +171,7 @@ json = { a = 1 }
             "sources.a.resources.r.write_dispositon 12:1",
             "sources.b.resources.r.params.b 18:27",
             "sources.b.resources.r.path 19:8",
-            "sources.b.resources.q.json 22:8",
+            "sources.b.resources.q.csv 22:7",
         ]
     );
     let shown = report.to_string();

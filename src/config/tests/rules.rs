@@ -124,7 +124,7 @@ fn rules_for_a_paginator() {
         ("type = \"cursor\", cursor_path = \"a\", cursor_header = \"b c\"", ".cursor_header: is not a name"),
         (
             "type = \"cursor\", cursor_path = \"a\", cursor_body_path = \"b\"",
-            ".cursor_body_path: `cursor_body_path` needs `method = \"POST\"`",
+            ".cursor_body_path: `cursor_body_path` needs a `json` table, a `form` or `graphql`",
         ),
         ("type = \"json_link\", next_url_path = \"$.next\"", ".next_url_path: is a dotted path here"),
         ("type = \"json_link\", next_url_path = \"a..b\"", ".next_url_path: is a dotted path such as"),
@@ -154,6 +154,9 @@ fn rules_for_a_paginator() {
         "paginator = { type = \"cursor\", cursor_path = \"a\", cursor_body_path = \"b\" }",
         "method = \"POST\"\njson = {}",
     ));
+    for body in ["json = {}", "form = {}"] {
+        loaded(&text("paginator = { type = \"cursor\", cursor_path = \"a\", cursor_body_path = \"b\" }", body));
+    }
 }
 
 #[test]
@@ -163,7 +166,7 @@ fn rules_for_a_resource() {
         ("primary_key = []", "primary_key: an empty list"),
         ("primary_key = [\"a\", \"a\"]", "primary_key: names a column twice"),
         ("primary_key = 5", "primary_key: expected a string or a list, found an integer"),
-        ("json = { a = 1 }", "json: a GET request has no body"),
+        ("method = \"GET\"\njson = { a = 1 }", "json: a GET request has no body"),
         ("concurrency = 2", "concurrency: more than one page in flight needs"),
         ("concurrency = 2\npaginator = { type = \"header_link\" }", "concurrency: more than one page in flight needs"),
         ("path = \"https://api.test.evil.com/x\"", "path: a full URL must be on the origin"),
@@ -199,6 +202,22 @@ fn rules_for_a_resource() {
             "response_actions = [{ when = \"bdy.x\", action = \"fail\" }]",
             "response_actions[0].when: there is no `bdy` here (did you mean `body`?",
         ),
+        ("processing_steps = [{}]", "processing_steps[0]: a step has exactly one of `filter`"),
+        (
+            "processing_steps = [{ filter = \"a\" }, { filter = \"b |\" }]",
+            "processing_steps[1].filter: is not an expression",
+        ),
+        (
+            "processing_steps = [{ add = { a = \"b | uper\" } }]",
+            "processing_steps[0].add.a: there is no filter `uper` (did you mean `upper`?",
+        ),
+        ("processing_steps = [{ add = { a = 1 } }]", "processing_steps[0].add.a: expected a string"),
+        ("processing_steps = [{ rename = { a = \"c\", b = \"c\" } }]", "processing_steps[0].rename.b: two fields get"),
+        ("processing_steps = [{ remove = [] }]", "processing_steps[0].remove: an empty list"),
+        (
+            "primary_key = [\"a\", \"b\"]\nprocessing_steps = [{ rename = { b = \"c\" } }]",
+            "processing_steps[0]: takes the primary key `b` off every record (the key is looked up after",
+        ),
     ];
     assert_all_broken("sources.s.resources.r.", &cases, |lines| broken("", lines));
     for fine in [
@@ -208,6 +227,8 @@ fn rules_for_a_resource() {
         "data_selector = \"$.data[*]\"",
         "write_disposition = \"replace\"",
         "concurrency = 2\npaginator = { type = \"offset\", limit = 5 }",
+        "processing_steps = []",
+        "primary_key = \"k\"\nprocessing_steps = [{ rename = { id = \"k\" } }, { hash = \"k\" }, { remove = \"a.b\" }]",
         "response_actions = [{ when = \"status in range(400, 405) and body.error is defined\", action = \"fail\" }]",
     ] {
         loaded(&text("", fine));
@@ -308,4 +329,13 @@ fn a_budget_has_no_name_of_a_source_that_does_not_share_it() {
         loaded(&config(named, other));
     }
     loaded(&config("rate_limit = { requests = 5, budget = \"a\" }", ""));
+}
+
+#[test]
+fn an_expression_that_was_filled_in_is_not_quoted() {
+    let text = text("", "processing_steps = [{ filter = \"${env:CANARY}\" }]");
+    let env = super::Env::with([("CANARY", "a | canary_filter")]);
+    let report = super::load_text("config.toml", &text, &env).unwrap_err().to_string();
+    assert!(report.contains("processing_steps[0].filter: is not an expression that can be evaluated"), "{report}");
+    assert!(!report.contains("canary_filter"), "{report}");
 }

@@ -4,7 +4,7 @@ use super::signs::sign_of_more;
 use super::{Auto, Cursor, Evidence, HeaderLink, JsonLink, PageNumber, Paginator, PagingError, SinglePage, truth};
 
 /// Where bodies carry the URL of the next page.
-const NEXT_URL_PATHS: [&str; 14] = [
+const NEXT_URL_PATHS: [&str; 15] = [
     "next",
     "next_url",
     "nextUrl",
@@ -19,6 +19,7 @@ const NEXT_URL_PATHS: [&str; 14] = [
     "paging.next",
     "pagination.next",
     "pagination.next_url",
+    "link[next].@href",
 ];
 
 /// Where bodies carry a token for the next page, and the parameter that such APIs take it in.

@@ -101,7 +101,7 @@ pub struct Cursor {
     pub cursor_from: Option<String>,
     /// The query parameter that takes the token.
     pub cursor_param: Option<String>,
-    /// Dotted path in the request's JSON body that takes the token.
+    /// Dotted path in the request's JSON body, or a field of its form, that takes the token.
     pub cursor_body_path: Option<String>,
     /// The request header that takes the token.
     pub cursor_header: Option<String>,
@@ -127,10 +127,10 @@ pub struct Offset {
     /// The query parameter of the limit.
     #[serde(default = "default_limit_param")]
     pub limit_param: String,
-    /// Dotted path in the request's JSON body that takes the offset, instead of `offset_param`.
+    /// Dotted path in the request's JSON body, or a field of its form, that takes the offset, instead of `offset_param`.
     #[serde(default)]
     pub offset_body_path: Option<String>,
-    /// Dotted path in the request's JSON body that takes the limit, instead of `limit_param`.
+    /// Dotted path in the request's JSON body, or a field of its form, that takes the limit, instead of `limit_param`.
     #[serde(default)]
     pub limit_body_path: Option<String>,
     /// The offset of the first page.
@@ -170,7 +170,7 @@ pub struct PageNumber {
     pub base_page: u64,
     /// The query parameter of the page number.
     pub page_param: String,
-    /// Dotted path in the request's JSON body that takes the page number, instead of `page_param`.
+    /// Dotted path in the request's JSON body, or a field of its form, that takes the page number instead of `page_param`.
     pub page_body_path: Option<String>,
     /// Records to ask for in each page, sent as `page_size_param`.
     #[schemars(range(min = 1))]

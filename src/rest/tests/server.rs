@@ -175,6 +175,7 @@ pub(super) fn get(path: &str) -> RequestParts {
         params: Vec::new(),
         headers: Vec::new(),
         json: None,
+        form: None,
         secrets: Vec::new(),
     }
 }
@@ -209,7 +210,7 @@ pub(super) async fn fetch_with(
     stop: &CancellationToken,
 ) -> Page {
     let room = room(&Slots::new(ByteSize::mebi(64)));
-    client.fetch(Call { request, actions, room: &room, progress, stop }, json_list).await
+    client.fetch(Call { request, known: None, actions, room: &room, progress, stop }, json_list).await
 }
 
 pub(super) async fn fetch(client: &Client) -> Page {

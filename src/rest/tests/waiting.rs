@@ -25,7 +25,7 @@ async fn stopped(client: &Client, reserved: bool, waits: impl Fn(&Activity) -> b
     let room = room(&slots);
     let _others =
         if reserved { None } else { Some(Room::new(&slots, Turns::default().after(0), u64::MAX, false).take().await) };
-    let call = Call { request: &request, actions: &[], room: &room, progress: &progress, stop: &stop };
+    let call = Call { request: &request, known: None, actions: &[], room: &room, progress: &progress, stop: &stop };
     let watch = async {
         while !waits(&progress.activity()) {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -83,7 +83,7 @@ async fn a_stopped_run_sends_nothing() {
     stop.cancel();
     let client = client(&server.url(), json!({}));
     let room = room(&Slots::new(ByteSize::mebi(64)));
-    let call = Call { request: &request, actions: &[], room: &room, progress: &progress, stop: &stop };
+    let call = Call { request: &request, known: None, actions: &[], room: &room, progress: &progress, stop: &stop };
     assert!(matches!(client.fetch(call, json_list).await, Err(RequestError::Interrupted)));
     assert!(server.requests().is_empty());
 }
@@ -96,7 +96,7 @@ async fn a_request_without_memory_does_not_keep_others_from_sending() {
     let slots = Slots::new(ByteSize::mebi(64));
     let taken = Room::new(&slots, Turns::default().after(0), u64::MAX, false).take().await;
     let room = room(&slots);
-    let call = Call { request: &request, actions: &[], room: &room, progress: &progress, stop: &stop };
+    let call = Call { request: &request, known: None, actions: &[], room: &room, progress: &progress, stop: &stop };
     let blocked = client.fetch(call, json_list);
     let other = async {
         fetch(&client).await.unwrap();
