@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use crate::standins::graphql::{Graphql, QUERY, TOKEN};
-use crate::standins::is_built;
 use crate::support::{Finished, Workspace, finish};
 
 /// How the query is given: as the body that it is, or by the key of its own.
@@ -76,13 +75,6 @@ fn a_connection_is_read_with_a_query_as_json() {
 }
 
 #[test]
-fn a_connection_is_read_with_the_key_for_queries_or_the_key_is_refused_by_name() {
-    if is_built("graphql") {
-        return the_connection_is_copied(AS_GRAPHQL);
-    }
-    let graphql = Graphql::default();
-    let workspace = Workspace::with_config(graphql.api().address, &config(AS_GRAPHQL));
-    let finished = finish(workspace.command(&["check"]).env("TOKEN", TOKEN).spawn().unwrap());
-    assert_eq!(finished.code, Some(78), "{finished:#?}");
-    assert!(finished.stderr.contains("discussions.graphql"), "{finished:#?}");
+fn a_connection_is_read_with_the_key_for_queries() {
+    the_connection_is_copied(AS_GRAPHQL);
 }

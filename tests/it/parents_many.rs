@@ -109,5 +109,6 @@ fn many_parents_need_no_more_memory_than_few_and_no_more_requests_at_once_than_c
         assert_eq!(shown.in_flight, CONCURRENCY, "as many as may be, and no more");
         shown.workspace.check_books();
     }
+    // The file grows with the parents, and with it what SQLite keeps of it, up to its page cache of 16 MiB.
     assert!(few.peak > MIB && many.peak < few.peak + 16 * MIB, "{} MiB, {} MiB", few.peak / MIB, many.peak / MIB);
 }

@@ -8,7 +8,6 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::standins::github::{self, GitHub};
-use crate::standins::is_built;
 use crate::standins::shop::{self, Shop};
 use crate::standins::stripe::{self, Stripe};
 use crate::support::{Api, Finished, Seen, Workspace, finish, signal};
@@ -303,47 +302,69 @@ fn a_resource_of_the_example_is_read_alone_with_the_one_above_it() {
     world.same("shop_products", &world.shop.products());
 }
 
+/// A sync of `github` that asks whether pages have changed; afterwards its tables are compared. Gives back the requests
+/// that it took, and those of them that were answered with a 304.
+fn sync_with_conditions(world: &World) -> (u64, u64) {
+    let (asked, known) = (world.github_api.seen().len() as u64, world.github.not_modified());
+    let mut command = world.command(&["sync", "github"]);
+    command.env("HIGHWATER_SOURCES__GITHUB__CLIENT__CONDITIONAL_REQUESTS", "true");
+    let finished = finish(command.spawn().unwrap());
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    world.compare_github();
+    (world.github_api.seen().len() as u64 - asked, world.github.not_modified() - known)
+}
+
 #[test]
-fn a_304_costs_no_rows_and_hides_none_or_the_key_is_refused_by_name() {
+fn a_304_costs_no_rows_and_keeps_the_cursor() {
     let world = World::new();
-    let run = |verb: &str| {
-        let mut command = world.command(&[verb, "--json"]);
-        if verb == "sync" {
-            command.arg("github");
-        }
-        command.env("HIGHWATER_SOURCES__GITHUB__CLIENT__CONDITIONAL_REQUESTS", "true");
-        finish(command.spawn().unwrap())
-    };
-    if !is_built("conditional_requests") {
-        let finished = run("check");
-        assert_eq!(finished.code, Some(78), "{finished:#?}");
-        assert!(finished.stdout.contains("github.client.conditional_requests"), "{finished:#?}");
-        return;
+    let github = &world.github;
+    for n in 0..7 {
+        let number = github.open(TOKIO, &format!("tokio {n}"), &june(n));
+        github.comment(TOKIO, number, "one", &june(n));
+        github.open(CARGO, &format!("cargo {n}"), &june(n));
     }
-    let sync = || {
-        let finished = run("sync");
-        assert_eq!(finished.code, Some(0), "{finished:#?}");
-        world.compare_github();
-    };
-    fill(&world.github);
-    sync();
-    // The second read starts at the cursor: other addresses. From the third on they are the same.
-    sync();
+    sync_with_conditions(&world);
+    // The second read starts at the cursor: another address. From the third on it is the same.
+    sync_with_conditions(&world);
     let cursors = || -> Vec<String> {
         world.workspace.column("SELECT cursor FROM _hw_checkpoints WHERE cursor IS NOT NULL ORDER BY partition")
     };
-    let (known, asked, cursors_before) = (world.github.not_modified(), world.github_api.seen().len(), cursors());
-    sync();
-    let requests = (world.github_api.seen().len() - asked) as u64;
-    assert!(requests > 0 && world.github.not_modified() - known == requests, "{requests} requests, not all with a 304");
-    let received: i64 = world
-        .workspace
-        .value("SELECT sum(received) FROM _hw_runs WHERE run_id > (SELECT max(run_id) - 2 FROM _hw_runs)");
-    assert_eq!((received, cursors()), (0, cursors_before));
-    // Pages in front of the one that has changed have not.
-    let new = world.github.open(TOKIO, "behind two pages of the lag", &june(77));
-    world.github.comment(TOKIO, new, "seen as well", &june(77));
-    let known = world.github.not_modified();
-    sync();
-    assert!(world.github.not_modified() > known);
+    let (before, runs): (_, i64) = (cursors(), world.workspace.value("SELECT max(run_id) FROM _hw_runs"));
+    assert_eq!(sync_with_conditions(&world), (2, 2), "both lists, and no comments as no issue has changed");
+    let received: i64 = world.workspace.value(&format!("SELECT sum(received) FROM _hw_runs WHERE run_id > {runs}"));
+    assert_eq!((received, cursors()), (0, before));
+    github.comment(TOKIO, 3, "two", &june(20));
+    github.open(CARGO, "new", &june(21));
+    let (requests, _) = sync_with_conditions(&world);
+    assert_eq!(requests, 2 + 7 + 8);
+    sync_with_conditions(&world);
+    assert_eq!(sync_with_conditions(&world), (2, 2));
+}
+
+#[test]
+fn a_page_that_has_not_changed_hides_none_that_come_behind_it() {
+    let world = World::new();
+    let github = &world.github;
+    fill(github);
+    for _ in 0..3 {
+        sync_with_conditions(&world);
+    }
+    let new = github.open(TOKIO, "behind two pages of the lag", &june(77));
+    github.comment(TOKIO, new, "seen as well", &june(77));
+    github.open(CARGO, "in the other list", &june(50));
+    sync_with_conditions(&world);
+    let found: i64 = world.workspace.value(
+        "SELECT count(*) FROM github_issues WHERE title IN ('behind two pages of the lag', 'in the other list')",
+    );
+    assert_eq!(found, 2);
+    // A list of one page that was full, and grows by a second one.
+    for n in 0..58 {
+        github.open(CARGO, &format!("up to a hundred {n}"), &june(51));
+    }
+    for _ in 0..2 {
+        sync_with_conditions(&world);
+    }
+    github.open(CARGO, "the first of the second page", &june(52));
+    sync_with_conditions(&world);
+    assert_eq!(world.workspace.value::<i64>("SELECT count(*) FROM github_issues WHERE title LIKE 'the first of%'"), 1);
 }
