@@ -289,6 +289,19 @@ fn an_issue_that_moves_to_the_end_of_the_list_between_two_runs_takes_none_with_i
 }
 
 #[test]
+fn the_requests_that_the_example_reserves_for_others_are_left_to_them() {
+    let world = World::new();
+    fill(&world.github);
+    world.github.leave(210, 5);
+    let finished = world.run(&["sync", "github"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    world.compare_github();
+    // What was on its way when the reserve of 200 was reached still came.
+    let (left, requests) = (world.github.fewest_left(), world.github_api.seen().len());
+    assert!((200 - 8..=200).contains(&left) && requests > 250, "{left} left after {requests} requests");
+}
+
+#[test]
 fn a_resource_of_the_example_is_read_alone_with_the_one_above_it() {
     let world = World::new();
     fill(&world.github);

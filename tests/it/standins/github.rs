@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::response::Response;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{header, merge, number};
@@ -34,7 +34,10 @@ struct State {
     served_comments: BTreeMap<u64, Value>,
     /// Lists of issues have a bad gateway in the place of this page.
     broken_page: Option<usize>,
+    /// Requests of this hour, when it ends, and the most that there were in one.
     used: u64,
+    resets_at: Option<Timestamp>,
+    most_used: u64,
     not_modified: u64,
 }
 
@@ -145,6 +148,18 @@ impl GitHub {
         self.lock().served_comments.values().cloned().collect()
     }
 
+    /// Leaves so few requests for so many seconds; then the next hour begins.
+    pub(crate) fn leave(&self, requests: u64, secs: i64) {
+        let mut state = self.lock();
+        state.used = LIMIT - requests;
+        state.resets_at = Some(Timestamp::now() + SignedDuration::from_secs(secs));
+    }
+
+    /// The fewest requests that were ever left.
+    pub(crate) fn fewest_left(&self) -> u64 {
+        LIMIT.saturating_sub(self.lock().most_used)
+    }
+
     /// Answers of 304 so far.
     pub(crate) fn not_modified(&self) -> u64 {
         self.lock().not_modified
@@ -161,6 +176,13 @@ impl GitHub {
             return message(401, "Bad credentials");
         }
         let mut state = self.lock();
+        if state.resets_at.is_none_or(|at| at <= Timestamp::now()) {
+            state.used = 0;
+            state.resets_at = Some(Timestamp::now() + SignedDuration::from_secs(3600));
+        }
+        if state.used >= LIMIT {
+            return message(403, "API rate limit exceeded for user ID 1.");
+        }
         let path: Vec<&str> = request.path().trim_start_matches('/').split('/').collect();
         let (place, rest) = match path.as_slice() {
             ["repos", owner, name, rest @ ..] => {
@@ -209,8 +231,9 @@ impl GitHub {
         let is_known = header(request, "if-none-match") == Some(&etag);
         state.used += u64::from(!is_known);
         state.not_modified += u64::from(is_known);
+        state.most_used = state.used.max(state.most_used);
         let left = LIMIT.saturating_sub(state.used).to_string();
-        let reset = (Timestamp::now().as_second() + 3600).to_string();
+        let reset = state.resets_at.unwrap().as_second().to_string();
         let mut headers = vec![
             ("content-type", "application/json; charset=utf-8"),
             ("etag", &etag),
