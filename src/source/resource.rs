@@ -52,6 +52,8 @@ pub struct Resource {
     pub json: Option<JsonTemplate>,
     /// Something of the request is filled in for each partition.
     pub has_slots: bool,
+    /// Its request asks for what lies behind the cursor.
+    pub starts_at_cursor: bool,
     /// The resource whose records it is read for.
     pub parent: Option<ResourceId>,
     /// How only what is new is read.
@@ -150,6 +152,7 @@ impl Resource {
             concurrency: options.concurrency.unwrap_or(1) as usize,
             json: options.json_body(),
             has_slots: !options.slots().is_empty(),
+            starts_at_cursor: options.slots().contains(&&Slot::StartValue),
             partitions: match (&parent, &options.partitions) {
                 (Some(_), _) => Vec::new(),
                 (None, None) => vec![String::new()],

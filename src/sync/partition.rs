@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::page::{PartitionRead, Run, StopReason, WriteDisposition};
 use crate::progress::Activity;
 use crate::source::cursor::{self, Start, Stored};
-use crate::source::incremental::{Track, Window, Windows};
+use crate::source::incremental::{CursorValue, Track, Window, Windows};
 use crate::source::{self, PartitionValues, Read, SourceError, SourceErrorKind, WalkError, parent_fields, place_of};
 
 /// What the reads of a run share.
@@ -72,13 +72,18 @@ impl Reading {
                     windows.as_mut().map_or(Ok(None), Windows::step_on)
                 }
             };
-            let window = match window {
+            let mut window = match window {
                 Ok(Some(window)) => window,
                 Ok(None) => {
                     return ReadEnd { resumed_at, started_over, ..ReadEnd::complete(&self.run, StopReason::NoNext) };
                 }
                 Err(reason) => return failed(reason),
             };
+            if let Some((rest, seen)) = self.rest_of(&stored, &start, &window) {
+                let place = format!("cursor {}", seen.json);
+                tracing::info!(resource = %resource.target.id, position = %place, "goes on where the last run stopped");
+                (window, start.position, resumed_at) = (rest, None, Some(place));
+            }
             let (mut end, cursor) = self.read_window(&stored, start.clone(), Some(&window)).await;
             resumed_at = resumed_at.or(end.resumed_at.take());
             started_over = started_over.or(end.started_over.take());
@@ -89,6 +94,17 @@ impl Reading {
             (stored.cursor_seen, stored.read_id) = (None, None);
             start = Start { position: None, started_over: None, ..start };
         }
+    }
+
+    /// What an interrupted read has left of its window, and how far it has come. Where the API sorts by the cursor, and
+    /// is asked from the cursor on, a position is worth less: it counts pages of a list whose changed records have gone
+    /// to the end since, so that others have come forward into the pages that are not read again.
+    fn rest_of(&self, stored: &StoredPartition, start: &Start, window: &Window) -> Option<(Window, CursorValue)> {
+        let resource = &self.planned.resource;
+        let incremental = resource.incremental.as_ref().filter(|_| resource.starts_at_cursor)?;
+        start.position.as_ref()?;
+        let seen = incremental.stored(stored.cursor_seen.as_deref()?).ok()?;
+        Some((incremental.rest_of(window, &seen)?, seen))
     }
 
     /// Reads a window, or all there is. A stored position that the API no longer takes is tried once; then the read

@@ -169,7 +169,9 @@ fn a_read_that_fails_moves_its_cursor_only_as_far_as_rows_are_stored() {
             assert_eq!(cursor(&workspace), after_failure.as_ref().map(|at| format!("\"{at}\"")), "{order}");
             events.break_from(None);
             let report = workspace.sync(0);
-            assert_eq!(report["resources"][0]["resumed_at"], "page 3");
+            // A sorted list goes on at the cursor: its pages may have moved.
+            let at = if order == "asc" { format!("cursor \"{}\"", time(19)) } else { "page 3".to_owned() };
+            assert_eq!(report["resources"][0]["resumed_at"], at);
             assert_eq!(ids(&workspace), events.ids(), "{order} {more}");
             assert_eq!(cursor(&workspace).unwrap(), format!("\"{}\"", time(44)));
             // A read that starts over begins at the cursor, and takes nothing twice.

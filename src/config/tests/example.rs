@@ -1,49 +1,9 @@
-//! The annotated example of the vocabulary, as far as it is built, and what becomes of `resource_defaults`.
+//! The example of the vocabulary, and what becomes of `resource_defaults`.
 
 use super::{CLIENT, Env, load_text, loaded, problems};
 use crate::rest::paginator::Paginator;
 
-const EXAMPLE: &str = r#"
-#:schema ./config.schema.json
-[destination]
-path = "data/warehouse.db"
-
-[sources.github.client]
-base_url   = "https://api.github.com/"
-headers    = { Accept = "application/vnd.github+json" }
-auth       = { type = "bearer", token = "${env:GITHUB_TOKEN}" }
-paginator  = { type = "header_link" }
-rate_limit = { budget = "github", requests = 5000, per = "1h", burst = 50, remaining_header = "x-ratelimit-remaining", reset_header = "x-ratelimit-reset", reset_format = "epoch", reserve = 200 }
-[sources.github.resource_defaults]
-primary_key = "id"
-params      = { per_page = 100 }
-[sources.github.resources.issues]
-path        = "repos/tokio-rs/tokio/issues"
-params      = { state = "all", sort = "updated", direction = "asc" }
-[sources.github.resources.issue_comments]
-path                = "repos/tokio-rs/tokio/issues/comments"
-response_actions    = [{ status_code = [404, 410], action = "ignore" }]
-
-[sources.stripe.client]
-base_url  = "https://api.stripe.com/v1/"
-auth      = { type = "bearer", token = "${cred:stripe}" }
-paginator = { type = "cursor", cursor_from = "last_record.id", cursor_param = "starting_after", has_more_path = "has_more" }
-rate_limit = { requests = 25, per = "1s", concurrency = 4 }
-[sources.stripe.resources.charges]
-data_selector = "data"
-primary_key   = "id"
-params        = { limit = 100 }
-
-[sources.shop.client]
-base_url  = "https://shop.example.com/api/"
-auth      = { type = "api_key", name = "X-Api-Key", location = "header", api_key = "${env:SHOP_KEY}" }
-paginator = { type = "page_number", total_path = "meta.total_pages" }
-[sources.shop.resources.products]
-params            = { page_size = 250 }
-data_selector     = "products"
-write_disposition = "replace"
-concurrency       = 8
-"#;
+const EXAMPLE: &str = include_str!("../../../docs/example.toml");
 
 #[test]
 fn the_example_of_the_vocabulary_loads() {
@@ -51,13 +11,17 @@ fn the_example_of_the_vocabulary_loads() {
     std::fs::write(dir.path().join("stripe"), "sk_test\n").unwrap();
     let credentials = dir.path().to_str().unwrap();
     let env = Env::with([("GITHUB_TOKEN", "ghp"), ("SHOP_KEY", "key"), ("CREDENTIALS_DIRECTORY", credentials)]);
-    let loaded = load_text("config.toml", EXAMPLE, &env).unwrap_or_else(|report| panic!("{report}"));
+    let text = EXAMPLE.replace("${file:/run/secrets/stripe}", "${cred:stripe}");
+    let loaded = load_text("config.toml", &text, &env).unwrap_or_else(|report| panic!("{report}"));
 
     let sources = &loaded.config.sources;
     assert_eq!(sources.keys().collect::<Vec<_>>(), ["github", "stripe", "shop"], "the order of the file");
     let issues = &sources["github"].resources["issues"];
     let params: Vec<_> = issues.params.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    assert_eq!(params, ["state=all", "sort=updated", "direction=asc", "per_page=100"]);
+    assert_eq!(
+        params,
+        ["state=all", "sort=updated", "direction=asc", "since=${incremental.start_value}", "per_page=100"]
+    );
     assert_eq!(issues.primary_key.as_ref().unwrap().0, ["id"]);
     assert!(sources["github"].resource_defaults.is_none(), "handed down");
     assert_eq!(loaded.hints.len(), 1, "{:?}", loaded.hints);

@@ -71,7 +71,7 @@ pub enum OnMissing {
     Exclude,
 }
 
-/// A cursor value of the configuration: a string or an integer.
+/// A cursor value of the configuration: a string or an integer, in the API's format or, for times, as in RFC 3339.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given(pub Json);
 
@@ -92,7 +92,7 @@ impl JsonSchema for Given {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": ["string", "integer"],
-            "description": "a value of the cursor, as the API writes it"
+            "description": "a value of the cursor, as the API writes it; or a time as in RFC 3339, whatever the API's format"
         })
     }
 }
@@ -179,7 +179,7 @@ impl Incremental {
             Some(text) => Format::parse(text).map_err(|reason| ("datetime_format", reason))?,
         };
         let read = |key: &'static str, given: &Option<Given>| {
-            given.as_ref().map(|given| format.read(&given.0).map_err(|reason| (key, reason))).transpose()
+            given.as_ref().map(|given| format.given(&given.0).map_err(|reason| (key, reason))).transpose()
         };
         let initial = read("initial_value", &options.initial_value)?;
         let end = read("end_value", &options.end_value)?;

@@ -136,6 +136,22 @@ impl Format {
         Ok(CursorValue { point, json: json.clone() })
     }
 
+    /// Reads a value that a person has written: in the format, or as a time of RFC 3339, which is then written in it.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn given(&self, json: &Json) -> Result<CursorValue, String> {
+        let refused = match self.read(json) {
+            Ok(value) => return Ok(value),
+            Err(refused) => refused,
+        };
+        match json.as_str().and_then(time_of) {
+            Some(time) => self.write(&Point::Time(time), &Json::Null),
+            None if *self == Self::Rfc3339 => Err(refused),
+            None => Err(format!("{refused}, nor a time as in RFC 3339")),
+        }
+    }
+
     fn expected(&self) -> String {
         match self {
             Self::Rfc3339 => "neither a time as in RFC 3339, an integer nor a text".to_owned(),
@@ -287,6 +303,25 @@ mod tests {
         }
         assert!(Format::default().read(&json!(1.5)).is_err() && Format::default().read(&json!([1])).is_err());
         assert!(Format::parse("%H:%M").is_err() && Format::parse("%!").is_err());
+    }
+
+    #[test]
+    fn a_person_may_write_a_time_as_in_rfc_3339_and_it_is_sent_in_the_format() {
+        for (format, given, sent) in [
+            ("%s", json!("2023-01-01T00:00:00Z"), json!(1_672_531_200)),
+            ("%s", json!("2023-01-01"), json!(1_672_531_200)),
+            ("%s", json!("1672531200"), json!("1672531200")),
+            ("%ms", json!("2023-01-01T01:00:00+01:00"), json!(1_672_531_200_000_i64)),
+            ("%d.%m.%Y", json!("2023-01-01T00:00:00Z"), json!("01.01.2023")),
+            ("", json!("2023-01-01"), json!("2023-01-01")),
+        ] {
+            let format = if format.is_empty() { Format::default() } else { Format::parse(format).unwrap() };
+            let value = format.given(&given).unwrap();
+            assert_eq!(value.json, sent);
+            assert_eq!(format.read(&sent).unwrap(), value);
+        }
+        let error = Format::Seconds.given(&json!("soon")).unwrap_err();
+        assert!(error.ends_with("(datetime_format = \"%s\"), nor a time as in RFC 3339"), "{error}");
     }
 
     #[test]
