@@ -8,6 +8,7 @@ mod cli;
 mod config_errors;
 mod crash;
 mod database_file;
+mod histories;
 mod incremental;
 mod memory;
 mod pages;
