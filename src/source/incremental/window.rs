@@ -65,6 +65,8 @@ impl Incremental {
         let limit = match (&self.end, &self.step, &start) {
             (Some(end), ..) => Some((end.clone(), false)),
             (None, Some(_), Some(start)) if matches!(start.point, Point::Time(_)) => {
+                // Whole seconds: an API may not take more of them than its own values have.
+                let now = Timestamp::from_second(now.as_second()).map_err(|error| error.to_string())?;
                 Some((self.format.write(&Point::Time(now), &start.json)?, true))
             }
             _ => None,
