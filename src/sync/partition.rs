@@ -115,7 +115,7 @@ impl Reading {
         };
         let known = match resource.target.disposition {
             WriteDisposition::Append => {
-                let known = self.shared.db.boundary(&resource.target.id, &stored.partition).await;
+                let known = self.shared.db.boundary(&resource.target.id, &stored.partition, resumes).await;
                 Some(known.map_err(ReadEnd::from_db)?)
             }
             WriteDisposition::Merge | WriteDisposition::Replace => None,
