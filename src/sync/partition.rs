@@ -37,7 +37,7 @@ impl Reading {
         let resource = &self.planned.resource;
         let mut start = self.start_of(&stored);
         let Some(incremental) = &resource.incremental else {
-            return self.read_window(&stored, start, None).await.0;
+            return self.read_all(&stored, start).await;
         };
         let failed = |reason: String| {
             let text = format!("{}{}: {reason}", resource.target.id, place_of(&stored.partition));
@@ -68,7 +68,13 @@ impl Reading {
                 }
                 Err(reason) => return failed(reason),
             };
-            let (mut end, cursor) = self.read_window(&stored, start.clone(), Some(&window)).await;
+            let mut cursor = None;
+            let (mut end, stale) = self.read_once(&stored, start.clone(), Some(&window), &mut cursor).await;
+            if let Some(reason) = stale.filter(|_| start.position.is_some()) {
+                // From the cursor: it can stand further on than where the read began whose position this was.
+                start = Start { position: None, started_over: Some(reason), ..start };
+                continue;
+            }
             resumed_at = resumed_at.or(end.resumed_at.take());
             started_over = started_over.or(end.started_over.take());
             if end.outcome != Outcome::Complete || !window.goes_on {
@@ -80,22 +86,15 @@ impl Reading {
         }
     }
 
-    /// Reads a window, or all there is. A stored position that the API no longer takes is tried once; then the read
-    /// starts over. The second value is where its cursor stands in the end.
-    async fn read_window(
-        &self,
-        stored: &StoredPartition,
-        mut start: Start,
-        window: Option<&Window>,
-    ) -> (ReadEnd, Option<String>) {
+    /// Reads all there is. A stored position that the API no longer takes is tried once; then the read starts over.
+    async fn read_all(&self, stored: &StoredPartition, mut start: Start) -> ReadEnd {
         loop {
-            let mut cursor = None;
-            let (end, stale) = self.read_once(stored, start.clone(), window, &mut cursor).await;
+            let (end, stale) = self.read_once(stored, start.clone(), None, &mut None).await;
             match stale {
                 Some(reason) if start.position.is_some() => {
                     start = Start { position: None, started_over: Some(reason), ..start };
                 }
-                _ => return (end, cursor),
+                _ => return end,
             }
         }
     }
@@ -123,7 +122,8 @@ impl Reading {
         Ok(Some(Track::new(incremental, window.clone(), cursor, seen, known, &resource.target.primary_key)))
     }
 
-    /// Reads it once. The second value says why the position that it started from is of no more use.
+    /// Reads it once, and says in `cursor` where its cursor stands in the end. The second value says why the position
+    /// that it started from is of no more use.
     async fn read_once(
         &self,
         stored: &StoredPartition,
