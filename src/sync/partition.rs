@@ -80,6 +80,13 @@ impl Reading {
             if end.outcome != Outcome::Complete || !window.goes_on {
                 return ReadEnd { resumed_at, started_over, ..end };
             }
+            if windows.is_none() {
+                // The lag is behind it: what this run has stored may not be known yet, and must not come twice.
+                windows = match incremental.windows_behind(&window, now) {
+                    Ok(found) => Some(found),
+                    Err(reason) => return failed(reason),
+                };
+            }
             stored.cursor = cursor.or(stored.cursor);
             (stored.cursor_seen, stored.read_id) = (None, None);
             start = Start { position: None, started_over: None, ..start };

@@ -61,6 +61,14 @@ impl Incremental {
         self.windows_from(start, now)
     }
 
+    /// The windows that follow one which has been read.
+    ///
+    /// # Errors
+    /// When they cannot be found.
+    pub fn windows_behind(&self, window: &Window, now: Timestamp) -> Result<Windows<'_>, String> {
+        self.windows_from(window.end.clone(), now)
+    }
+
     fn windows_from(&self, start: Option<CursorValue>, now: Timestamp) -> Result<Windows<'_>, String> {
         let limit = match (&self.end, &self.step, &start) {
             (Some(end), ..) => Some((end.clone(), false)),
