@@ -10,6 +10,7 @@ mod crash;
 mod database_file;
 mod histories;
 mod incremental;
+mod incremental_errors;
 mod memory;
 mod pages;
 mod pagination;

@@ -51,6 +51,16 @@ pub(super) struct Asked {
     pub(super) version: u64,
 }
 
+impl std::fmt::Display for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}:", self.status, self.target)?;
+        for record in &self.served {
+            write!(f, " {}#{} at {} ({:?})", record.id, record.revision, record.text, record.at)?;
+        }
+        write!(f, " then {:?}", self.next)
+    }
+}
+
 /// Where a page is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Position {

@@ -61,6 +61,8 @@ struct OpenRead {
     served: BTreeSet<(i64, i64)>,
     /// Its position is of no more use.
     is_lost: bool,
+    /// The API did not take its position in this run.
+    has_expired: bool,
 }
 
 /// What a run left, as far as the model is told.
@@ -74,6 +76,12 @@ pub(super) struct Ran {
     pub(super) abandoned: BTreeSet<usize>,
     /// The clock before and after, in milliseconds.
     pub(super) clock: (i64, i64),
+}
+
+impl OpenRead {
+    fn is_gone(&self) -> bool {
+        self.is_lost || self.has_expired
+    }
 }
 
 impl Model {
@@ -153,6 +161,8 @@ impl Model {
     fn part_ran(&mut self, part: usize, log: &[&Asked], pages: &[(String, usize)], ran: &Ran) {
         let mut committed = 0;
         let mut is_refuted = false;
+        // What was refused and not replaced since is tried once more.
+        self.parts[part].open.iter_mut().for_each(|open| open.has_expired = false);
         for (number, asked) in log.iter().enumerate() {
             self.check_place(part, asked, ran.clock);
             match asked.status {
@@ -172,7 +182,7 @@ impl Model {
                 }
                 410 => {
                     is_refuted = number > 0;
-                    self.parts[part].open.as_mut().expect("only positions expire").is_lost = true;
+                    self.parts[part].open.as_mut().expect("only positions expire").has_expired = true;
                 }
                 _ => {}
             }
@@ -189,7 +199,7 @@ impl Model {
     /// Whether this is where the read had to go on, or to begin.
     fn check_place(&self, number: usize, asked: &Asked, clock: (i64, i64)) {
         let part = &self.parts[number];
-        if let Some(open) = part.open.as_ref().filter(|open| !open.is_lost) {
+        if let Some(open) = part.open.as_ref().filter(|open| !open.is_gone()) {
             assert_eq!(
                 (&asked.position, asked.since, asked.until),
                 (&open.next, open.since, open.until),
@@ -204,14 +214,16 @@ impl Model {
 
     /// Whether a read asks for all that may be new, and for no more.
     fn check_range(&self, part: &PartModel, asked: &Asked, clock: (i64, i64)) {
-        let Some(incremental) = self.shape.incremental.as_ref().filter(|incremental| incremental.filters) else { return };
+        let Some(incremental) = self.shape.incremental.as_ref().filter(|incremental| incremental.filters) else {
+            return;
+        };
         // What is written to the second begins up to a second earlier.
         let slack = if incremental.lag > 0 && self.shape.unit > 1 { 999 } else { 0 };
         match (asked.since, start_at(incremental, part.cursor)) {
-            (Some(since), Some(start)) if part.follows != Some(since) => {
+            (since, Some(_)) if part.follows.is_some() => assert_eq!(since, part.follows, "the next window"),
+            (Some(since), Some(start)) => {
                 assert!(since <= start && since >= start - slack, "starts at {since}, and not at {start}");
             }
-            (Some(_), Some(_)) => {}
             (since, start) => assert_eq!(since, start, "the start of a read"),
         }
         let Some(end) = sent_end(&self.shape, asked.until) else {
@@ -250,7 +262,8 @@ impl Model {
         let incremental = shape.incremental.as_ref();
         let start = asked.since.or_else(|| start_at(incremental?, model.cursor));
         let sent = sent_end(shape, asked.until);
-        let step_end = incremental.and_then(|incremental| incremental.step).zip(start).map(|(step, start)| start + step);
+        let step_end =
+            incremental.and_then(|incremental| incremental.step).zip(start).map(|(step, start)| start + step);
         let (end, goes_on) = match incremental.map(|incremental| incremental.limit) {
             Some(Limit::End(limit)) => (Some(sent.unwrap_or(limit)), step_end.is_some_and(|end| end < limit)),
             Some(Limit::Clock) => (sent, step_end == sent && sent.is_some_and(|end| end < clock.0)),
@@ -271,12 +284,13 @@ impl Model {
             has_drifted: false,
             served: BTreeSet::new(),
             is_lost: false,
+            has_expired: false,
         });
     }
 
     /// A page is stored.
     fn take(&mut self, part: usize, asked: &Asked, clock: (i64, i64)) {
-        if self.parts[part].open.as_ref().is_none_or(|open| open.is_lost) {
+        if self.parts[part].open.as_ref().is_none_or(OpenRead::is_gone) {
             self.begin(part, asked, clock);
         }
         let shape = &self.shape;
@@ -327,15 +341,23 @@ impl Model {
         }
         model.follows = open.end.filter(|_| open.goes_on);
         model.is_done = !open.goes_on;
-        let from = model.cursor.map(|cursor| cursor - lag(shape));
+        // What is before this is not asked for again. Between windows nothing lags.
+        let lag = if open.goes_on { 0 } else { lag(shape) };
+        let from = model.cursor.map(|cursor| cursor - lag);
         for record in &asked.all {
-            let is_inside = !is_below(record, open.start) && open.end.is_none_or(|end| record.at.is_none_or(|at| at < end));
+            let is_inside =
+                !is_below(record, open.start) && open.end.is_none_or(|end| record.at.is_none_or(|at| at < end));
             let is_served = open.served.contains(&version(record));
-            assert!(is_served || !is_inside || open.has_drifted, "the read has ended, and {record:?} was never asked for");
+            assert!(
+                is_served || !is_inside || open.has_drifted,
+                "the read has ended, and {record:?} was never asked for"
+            );
             let has_changed = model.known.insert(record.id, record.revision) != Some(record.revision);
-            if is_served || !is_below(record, from) && record.at.is_some() {
+            // What is older than the read is not taken again where rows would be doubled.
+            let is_taken = is_served && (shape.disposition != Disposition::Append || !is_below(record, open.start));
+            if is_taken || !is_below(record, from) && record.at.is_some() {
                 model.uncertain.remove(&record.id);
-            } else if has_changed || is_inside {
+            } else if has_changed || is_inside && !is_served {
                 model.uncertain.insert(record.id);
             }
         }

@@ -1,7 +1,7 @@
 //! What a history is about: the configuration, and how the API behaves that it is for.
 
-use jiff::tz::{Offset, TimeZone};
 use jiff::Timestamp;
+use jiff::tz::{Offset, TimeZone};
 use serde_json::{Value, json};
 
 use super::dice::Dice;
@@ -111,7 +111,8 @@ impl Format {
                 let minutes = [0, 120, -330][(variant % 3) as usize];
                 let local = time().to_zoned(TimeZone::fixed(Offset::from_seconds(minutes * 60).unwrap()));
                 let whole = point % 1000 == 0 && variant.is_multiple_of(2);
-                let text = local.strftime(if whole { "%Y-%m-%dT%H:%M:%S" } else { "%Y-%m-%dT%H:%M:%S.%3f" }).to_string();
+                let text =
+                    local.strftime(if whole { "%Y-%m-%dT%H:%M:%S" } else { "%Y-%m-%dT%H:%M:%S.%3f" }).to_string();
                 let offset = if minutes == 0 { "Z".to_owned() } else { local.strftime("%:z").to_string() };
                 json!(text + &offset)
             }
