@@ -28,7 +28,7 @@ const OF_INCREMENTAL: [Broken; 22] = [
         &["did you mean `lag`?"],
     ),
     Broken(SINCE, "incremental = ‸{ lag = \"5m\" }", items!("incremental.cursor_path"), &["`cursor_path` is missing"]),
-    Broken(SINCE, "incremental = { cursor_path = ‸\"\" }", items!("incremental.cursor_path"), &["is empty"]),
+    Broken(SINCE, "incremental = { cursor_path = ‸\"\" }", items!("incremental.cursor_path"), &["must not be empty"]),
     Broken(
         SINCE,
         "incremental = { cursor_path = \"at\", row_order = ‸\"ascending\" }",
@@ -182,7 +182,7 @@ const OF_PARTITIONS: [Broken; 9] = [
         items!("partitions"),
         &["`_x` is not a key"],
     ),
-    Broken(SHOP, "path = \"${partition.x}\"\npartitions = ‸[]", items!("partitions"), &["partitions"]),
+    Broken(SHOP, "path = \"${partition.x}\"\npartitions = ‸[]", items!("partitions"), &["an empty list says nothing here"]),
     Broken(SHOP, "path = \"${partition.x}\"\npartitions = ‸\"a\"", items!("partitions"), &["list of tables"]),
     Broken(SHOP, "path = \"${partition.x}\"\npartitions = { x = ‸1 }", items!("partitions.x"), &["found an integer"]),
 ];

@@ -8,6 +8,7 @@ mod cli;
 mod config_errors;
 mod crash;
 mod database_file;
+mod docs;
 mod histories;
 mod incremental;
 mod incremental_errors;
