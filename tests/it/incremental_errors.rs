@@ -129,7 +129,7 @@ const OF_INCREMENTAL: [Broken; 22] = [
         SHOP,
         "params = { since = ‸\"${incremental.strat_value}\" }\nincremental = { cursor_path = \"at\" }",
         items!("params.since"),
-        &["did you mean", "start_value"],
+        &["`${incremental.strat_value}` is not a placeholder", "there are `${incremental.start_value}` and"],
     ),
     Broken(
         SHOP,
@@ -182,8 +182,18 @@ const OF_PARTITIONS: [Broken; 9] = [
         items!("partitions"),
         &["`_x` is not a key"],
     ),
-    Broken(SHOP, "path = \"${partition.x}\"\npartitions = ‸[]", items!("partitions"), &["an empty list says nothing here"]),
-    Broken(SHOP, "path = \"${partition.x}\"\npartitions = ‸\"a\"", items!("partitions"), &["list of tables"]),
+    Broken(
+        SHOP,
+        "path = \"${partition.x}\"\npartitions = ‸[]",
+        items!("partitions"),
+        &["an empty list says nothing here"],
+    ),
+    Broken(
+        SHOP,
+        "path = \"${partition.x}\"\npartitions = ‸\"a\"",
+        items!("partitions"),
+        &["expected a list or a table, found a string"],
+    ),
     Broken(SHOP, "path = \"${partition.x}\"\npartitions = { x = ‸1 }", items!("partitions.x"), &["found an integer"]),
 ];
 
