@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::page::{PartitionRead, Run, StopReason, WriteDisposition};
 use crate::progress::Activity;
 use crate::source::cursor::{self, Start, Stored};
-use crate::source::incremental::{Track, Window, Windows};
+use crate::source::incremental::{CursorError, Track, Window, Windows};
 use crate::source::{self, PartitionValues, Read, SourceError, SourceErrorKind, WalkError, parent_fields, place_of};
 
 /// What the reads of a run share.
@@ -202,7 +202,10 @@ impl Reading {
         };
         if let Some(error) = error.as_ref().filter(|error| is_stale(error)) {
             // Nothing was stored since: the read that takes its place says why.
-            let reason = format!("the API no longer takes its stored position ({})", error.kind);
+            let reason = match &error.kind {
+                SourceErrorKind::Cursor(_) => "records have moved across its stored position".to_owned(),
+                kind => format!("the API no longer takes its stored position ({kind})"),
+            };
             return (ReadEnd::interrupted(Some(Arc::clone(run))), Some(reason));
         }
         let abandon = error.as_ref().is_some_and(gives_up_position);
@@ -244,17 +247,21 @@ impl Reading {
     }
 }
 
-/// Whether the position that an earlier run stored is refused by the API.
+/// Whether the position that an earlier run stored is refused by the API, or is not where it was any more.
 fn is_stale(error: &SourceError) -> bool {
     error.at_stored_position
-        && matches!(&error.kind, SourceErrorKind::Request(request) if request.is_position_rejected())
+        && match &error.kind {
+            SourceErrorKind::Request(request) => request.is_position_rejected(),
+            SourceErrorKind::Cursor(error) => matches!(error, CursorError::Order { .. }),
+            SourceErrorKind::Walk(_) => false,
+        }
 }
 
 /// Whether the next run has to start over: the stored position leads nowhere.
 fn gives_up_position(error: &SourceError) -> bool {
     match &error.kind {
         SourceErrorKind::Request(request) => request.is_position_rejected() && !error.at_first_page,
-        SourceErrorKind::Walk(WalkError::Loop(_)) => true,
+        SourceErrorKind::Walk(WalkError::Loop(_)) | SourceErrorKind::Cursor(CursorError::Order { .. }) => true,
         SourceErrorKind::Walk(WalkError::Paging(_)) | SourceErrorKind::Cursor(_) => false,
     }
 }

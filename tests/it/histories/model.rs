@@ -165,7 +165,24 @@ impl Model {
         self.parts[part].open.iter_mut().for_each(|open| open.has_expired = false);
         for (number, asked) in log.iter().enumerate() {
             self.check_place(part, asked, ran.clock);
+            let open = self.parts[part].open.as_ref().filter(|open| !open.is_gone());
+            let breaks_order = asked.status == 200
+                && is_sorted(&self.shape)
+                && open.is_some_and(|open| has_lower(asked, open.highest));
             match asked.status {
+                // Records have moved across the position: nothing of the page counts.
+                200 if breaks_order && number == 0 => {
+                    is_refuted = true;
+                    self.parts[part].open.iter_mut().for_each(|open| open.has_expired = true);
+                }
+                200 if breaks_order => {
+                    assert_eq!(
+                        number + 1,
+                        log.len(),
+                        "partition {part}: it went on behind a page that is out of order"
+                    );
+                    is_refuted = true;
+                }
                 200 if committed < pages.len() => {
                     let (url, received) = &pages[committed];
                     assert!(url.ends_with(&asked.target), "page {committed} is {url}, and {} was served", asked.target);
@@ -176,9 +193,7 @@ impl Model {
                 // The last one may have come too late for a run that was told to stop, or is not to be believed.
                 200 => {
                     assert_eq!(number + 1, log.len(), "partition {part}: a page in the middle was not stored");
-                    let open = self.parts[part].open.as_ref();
-                    is_refuted = number > 0 && is_same(self.shape.is_keyed, &log[number - 1].served, &asked.served)
-                        || is_sorted(&self.shape) && open.is_some_and(|open| has_lower(asked, open.highest));
+                    is_refuted = number > 0 && is_same(self.shape.is_keyed, &log[number - 1].served, &asked.served);
                 }
                 410 => {
                     is_refuted = number > 0;
