@@ -2,7 +2,9 @@
 //! stopped and go on. After each run the table has to be what a model says. A history is made of a number: `HISTORY_SEED=n`
 //! plays one again, `HISTORIES=n` so many.
 
-use std::collections::{BTreeMap, BTreeSet};
+#![expect(clippy::print_stdout, reason = "a history that is played again tells what happens in it")]
+
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -265,13 +267,12 @@ impl History<'_> {
         let mut state = self.api.state();
         state.trouble = Trouble::default();
         let is_complete = report.outcome == Outcome::Complete;
-        let (pass, pages, abandoned) = ran(file);
+        let ran = Ran { is_complete, clock: (before, now()), ..ran(file) };
         if self.tells {
             println!("{trouble:?}\n{:?} {:?} {:?}", report.outcome, report.error, report.started_over);
             state.log.iter().for_each(|asked| println!("  {asked}"));
-            println!("{pages:?}\n{:?}\n", rows(file));
+            println!("{ran:?}\n{:?}\n", rows(file));
         }
-        let ran = Ran { pass, is_complete, pages, abandoned, clock: (before, now()) };
         self.model.ran(&ran, &state.log);
         for (part, records) in state.parts.iter().enumerate() {
             self.model.notice(part, &records.records);
@@ -320,21 +321,22 @@ fn part_of(partition: &str) -> usize {
 }
 
 /// What the books say of the last run: its pass, its pages, and the partitions that were given up.
-fn ran(file: &Connection) -> (i64, BTreeMap<usize, Vec<(String, usize)>>, BTreeSet<usize>) {
+fn ran(file: &Connection) -> Ran {
     let sql = "SELECT pass_id, run_id FROM _hw_runs ORDER BY run_id DESC LIMIT 1";
     let (pass, run): (i64, i64) =
         file.prepare_cached(sql).unwrap().query_row([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-    let mut pages: BTreeMap<usize, Vec<(String, usize)>> = BTreeMap::new();
+    let mut ran = Ran { pass, ..Ran::default() };
     let sql = "SELECT partition, url, received FROM _hw_pages WHERE run_id = ?1 ORDER BY page_id";
     let mut statement = file.prepare_cached(sql).unwrap();
     let lines = statement.query_map([run], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)));
     for line in lines.unwrap() {
         let (partition, url, received) = line.unwrap();
-        pages.entry(part_of(&partition)).or_default().push((url, received));
+        ran.pages.entry(part_of(&partition)).or_default().push((url, received));
     }
     let mut statement = file.prepare_cached("SELECT partition FROM _hw_checkpoints WHERE state = 'abandoned'").unwrap();
     let abandoned = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
-    (pass, pages, abandoned.map(|partition| part_of(&partition.unwrap())).collect())
+    ran.abandoned = abandoned.map(|partition| part_of(&partition.unwrap())).collect();
+    ran
 }
 
 /// The rows of the table.

@@ -66,7 +66,7 @@ struct OpenRead {
 }
 
 /// What a run left, as far as the model is told.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Ran {
     pub(super) pass: i64,
     pub(super) is_complete: bool,
