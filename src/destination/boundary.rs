@@ -9,18 +9,28 @@ use super::{Db, DbError};
 use crate::page::{Page, ResourceId, SortKey};
 
 impl Db {
-    /// The rows at the boundary of a partition.
+    /// The rows at the boundary of a partition. Those of an unfinished read count where it goes on (`resumes`); the
+    /// read that takes its place takes them back, and is to store them anew.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub async fn boundary(&self, id: &ResourceId, partition: &str) -> Result<HashSet<[u8; 16]>, DbError> {
+    pub async fn boundary(
+        &self,
+        id: &ResourceId,
+        partition: &str,
+        resumes: bool,
+    ) -> Result<HashSet<[u8; 16]>, DbError> {
         let (id, partition) = (id.clone(), partition.to_owned());
         self.writer
             .call("read boundary", move |connection, _| {
                 let mut statement = connection.prepare_cached(
-                    "SELECT hash FROM _hw_boundary WHERE source = ?1 AND resource = ?2 AND partition = ?3",
+                    "SELECT hash FROM _hw_boundary WHERE source = ?1 AND resource = ?2 AND partition = ?3
+                       AND (?4 OR page_id NOT IN (SELECT page_id FROM _hw_pages WHERE read_id IN
+                         (SELECT read_id FROM _hw_checkpoints
+                          WHERE source = ?1 AND resource = ?2 AND partition = ?3 AND read_open = 1)))",
                 )?;
-                let rows = statement.query_map(params![&*id.source, &*id.resource, partition], |row| row.get(0))?;
+                let key = params![&*id.source, &*id.resource, partition, resumes];
+                let rows = statement.query_map(key, |row| row.get(0))?;
                 Ok(rows.collect::<Result<_, _>>()?)
             })
             .await

@@ -10,7 +10,7 @@ use super::DbError;
 /// The lock, held until it is dropped or the process ends.
 #[derive(Debug)]
 pub(super) struct LockFile {
-    _file: File,
+    file: File,
 }
 
 impl LockFile {
@@ -32,7 +32,17 @@ impl LockFile {
         file.set_len(0)?;
         file.rewind()?;
         writeln!(file, "{}", std::process::id())?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for LockFile {
+    /// Unlocks in so many words: closing the file does not, as long as a process that was forked meanwhile has it open
+    /// too (flock(2)).
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!(%error, "unlock the database");
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::page::{PartitionRead, Run, StopReason, WriteDisposition};
 use crate::progress::Activity;
 use crate::source::cursor::{self, Start, Stored};
-use crate::source::incremental::{CursorValue, Track, Window, Windows};
+use crate::source::incremental::{CursorError, Track, Window, Windows};
 use crate::source::{self, PartitionValues, Read, SourceError, SourceErrorKind, WalkError, parent_fields, place_of};
 
 /// What the reads of a run share.
@@ -40,7 +40,7 @@ impl Reading {
             return ReadEnd::from_db(error);
         }
         let Some(incremental) = &resource.incremental else {
-            return self.read_window(&stored, start, None).await.0;
+            return self.read_all(&stored, start, None).await;
         };
         let failed = |reason: String| {
             let text = format!("{}{}: {reason}", resource.target.id, place_of(&stored.partition));
@@ -50,13 +50,19 @@ impl Reading {
         let values = PartitionValues::parse(&stored.partition).unwrap_or_default();
         if let Some((from, to)) = values.range() {
             return match incremental.range_window(from, to) {
-                Ok(window) => self.read_window(&stored, start, Some(&window)).await.0,
+                Ok(window) => self.read_all(&stored, start, Some(&window)).await,
                 Err(reason) => failed(reason),
             };
         }
         let now = Timestamp::now();
         let mut windows = None;
         let (mut resumed_at, mut started_over) = (None, None);
+        if start.position.is_some()
+            && let Some(place) = self.leads_further(&stored, now)
+        {
+            tracing::info!(resource = %resource.target.id, position = %place, "goes on where the last run stopped");
+            (start.position, resumed_at) = (None, Some(place));
+        }
         loop {
             let cursor = stored.cursor.as_deref().map(|cursor| incremental.stored(cursor)).transpose();
             let window = match (&windows, &stored.bounds, cursor) {
@@ -72,23 +78,31 @@ impl Reading {
                     windows.as_mut().map_or(Ok(None), Windows::step_on)
                 }
             };
-            let mut window = match window {
+            let window = match window {
                 Ok(Some(window)) => window,
                 Ok(None) => {
                     return ReadEnd { resumed_at, started_over, ..ReadEnd::complete(&self.run, StopReason::NoNext) };
                 }
                 Err(reason) => return failed(reason),
             };
-            if let Some((rest, seen)) = self.rest_of(&stored, &start, &window) {
-                let place = format!("cursor {}", seen.json);
-                tracing::info!(resource = %resource.target.id, position = %place, "goes on where the last run stopped");
-                (window, start.position, resumed_at) = (rest, None, Some(place));
+            let mut cursor = None;
+            let (mut end, stale) = self.read_once(&stored, start.clone(), Some(&window), &mut cursor).await;
+            if let Some(reason) = stale.filter(|_| start.position.is_some()) {
+                // From the cursor: it can stand further on than where the read began whose position this was.
+                start = Start { position: None, started_over: Some(reason), ..start };
+                continue;
             }
-            let (mut end, cursor) = self.read_window(&stored, start.clone(), Some(&window)).await;
             resumed_at = resumed_at.or(end.resumed_at.take());
             started_over = started_over.or(end.started_over.take());
             if end.outcome != Outcome::Complete || !window.goes_on {
                 return ReadEnd { resumed_at, started_over, ..end };
+            }
+            if windows.is_none() {
+                // The lag is behind it: what this run has stored may not be known yet, and must not come twice.
+                windows = match incremental.windows_behind(&window, now) {
+                    Ok(found) => Some(found),
+                    Err(reason) => return failed(reason),
+                };
             }
             stored.cursor = cursor.or(stored.cursor);
             (stored.cursor_seen, stored.read_id) = (None, None);
@@ -96,33 +110,31 @@ impl Reading {
         }
     }
 
-    /// What an interrupted read has left of its window, and how far it has come. Where the API sorts by the cursor, and
-    /// is asked from the cursor on, a position is worth less: it counts pages of a list whose changed records have gone
-    /// to the end since, so that others have come forward into the pages that are not read again.
-    fn rest_of(&self, stored: &StoredPartition, start: &Start, window: &Window) -> Option<(Window, CursorValue)> {
+    /// Where the cursor leads further than the window of an interrupted read began. Where the API sorts by the cursor, and
+    /// is asked from it on, a position is worth less: it counts pages of a list whose changed records have gone to the
+    /// end since, so that others have come forward into the pages that are not read again.
+    fn leads_further(&self, stored: &StoredPartition, now: Timestamp) -> Option<String> {
         let resource = &self.planned.resource;
         let incremental = resource.incremental.as_ref().filter(|_| resource.starts_at_cursor)?;
-        start.position.as_ref()?;
-        let seen = incremental.stored(stored.cursor_seen.as_deref()?).ok()?;
-        Some((incremental.rest_of(window, &seen)?, seen))
+        if !incremental.is_sorted() {
+            return None;
+        }
+        let began = incremental.stored_window(stored.bounds.as_deref()?).ok()?.start;
+        let cursor = incremental.stored(stored.cursor.as_deref()?).ok()?;
+        let start = incremental.windows(Some(&cursor), now).ok()?.step_on().ok()??.start?;
+        began.is_none_or(|began| start.point > began.point).then(|| format!("cursor {}", cursor.json))
     }
 
-    /// Reads a window, or all there is. A stored position that the API no longer takes is tried once; then the read
-    /// starts over. The second value is where its cursor stands in the end.
-    async fn read_window(
-        &self,
-        stored: &StoredPartition,
-        mut start: Start,
-        window: Option<&Window>,
-    ) -> (ReadEnd, Option<String>) {
+    /// Reads a window, or all there is. A stored position that the API no longer takes is tried once; then the read starts
+    /// over.
+    async fn read_all(&self, stored: &StoredPartition, mut start: Start, window: Option<&Window>) -> ReadEnd {
         loop {
-            let mut cursor = None;
-            let (end, stale) = self.read_once(stored, start.clone(), window, &mut cursor).await;
+            let (end, stale) = self.read_once(stored, start.clone(), window, &mut None).await;
             match stale {
                 Some(reason) if start.position.is_some() => {
                     start = Start { position: None, started_over: Some(reason), ..start };
                 }
-                _ => return (end, cursor),
+                _ => return end,
             }
         }
     }
@@ -143,7 +155,9 @@ impl Reading {
         let known = match resource.target.disposition {
             WriteDisposition::Append => {
                 let partition = PartitionValues::parse(&stored.partition).unwrap_or_default().without_range();
-                let known = self.shared.db.boundary(&resource.target.id, &partition).await;
+                // What a live read has stored stays, whatever becomes of the range of a backfill.
+                let counts_open = resumes || partition != stored.partition;
+                let known = self.shared.db.boundary(&resource.target.id, &partition, counts_open).await;
                 Some(known.map_err(ReadEnd::from_db)?)
             }
             WriteDisposition::Merge | WriteDisposition::Replace => None,
@@ -151,7 +165,8 @@ impl Reading {
         Ok(Some(Track::new(incremental, window.clone(), cursor, seen, known, &resource.target.primary_key)))
     }
 
-    /// Reads it once. The second value says why the position that it started from is of no more use.
+    /// Reads it once, and says in `cursor` where its cursor stands in the end. The second value says why the position
+    /// that it started from is of no more use.
     async fn read_once(
         &self,
         stored: &StoredPartition,
@@ -223,7 +238,10 @@ impl Reading {
         };
         if let Some(error) = error.as_ref().filter(|error| is_stale(error)) {
             // Nothing was stored since: the read that takes its place says why.
-            let reason = format!("the API no longer takes its stored position ({})", error.kind);
+            let reason = match &error.kind {
+                SourceErrorKind::Cursor(_) => "records have moved across its stored position".to_owned(),
+                kind => format!("the API no longer takes its stored position ({kind})"),
+            };
             return (ReadEnd::interrupted(Some(Arc::clone(run))), Some(reason));
         }
         let abandon = error.as_ref().is_some_and(gives_up_position);
@@ -279,17 +297,21 @@ impl Reading {
     }
 }
 
-/// Whether the position that an earlier run stored is refused by the API.
+/// Whether the position that an earlier run stored is refused by the API, or is not where it was any more.
 fn is_stale(error: &SourceError) -> bool {
     error.at_stored_position
-        && matches!(&error.kind, SourceErrorKind::Request(request) if request.is_position_rejected())
+        && match &error.kind {
+            SourceErrorKind::Request(request) => request.is_position_rejected(),
+            SourceErrorKind::Cursor(error) => matches!(error, CursorError::Order { .. }),
+            SourceErrorKind::Walk(_) => false,
+        }
 }
 
 /// Whether the next run has to start over: the stored position leads nowhere.
 fn gives_up_position(error: &SourceError) -> bool {
     match &error.kind {
         SourceErrorKind::Request(request) => request.is_position_rejected() && !error.at_first_page,
-        SourceErrorKind::Walk(WalkError::Loop(_)) => true,
+        SourceErrorKind::Walk(WalkError::Loop(_)) | SourceErrorKind::Cursor(CursorError::Order { .. }) => true,
         SourceErrorKind::Walk(WalkError::Paging(_)) | SourceErrorKind::Cursor(_) => false,
     }
 }

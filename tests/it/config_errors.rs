@@ -9,13 +9,19 @@ use crate::support::{Api, Finished, Workspace, finish, numbered, records};
 const CARET: char = '‸';
 
 /// A client and the head of a resource, which a case goes on with.
-const SHOP: &str = "[sources.shop.client]\nbase_url = \"http://127.0.0.1:9/\"\n[sources.shop.resources.items]\n";
+pub(crate) const SHOP: &str =
+    "[sources.shop.client]\nbase_url = \"http://127.0.0.1:9/\"\n[sources.shop.resources.items]\n";
 
 /// The head of a client, which a case goes on with, and a resource after it.
 const CLIENT: &str = "[sources.shop.resources.items]\n[sources.shop.client]\nbase_url = \"http://127.0.0.1:9/\"\n";
 
 /// A broken file: what it begins with, what is broken, the path of the key, and what has to be said about it.
-struct Broken(&'static str, &'static str, &'static str, &'static [&'static str]);
+pub(crate) struct Broken(
+    pub(crate) &'static str,
+    pub(crate) &'static str,
+    pub(crate) &'static str,
+    pub(crate) &'static [&'static str],
+);
 
 const BROKEN: [Broken; 44] = [
     // Keys that do not exist.
@@ -217,7 +223,7 @@ const BROKEN: [Broken; 44] = [
         SHOP,
         "path = ‸\"x/${partition.repo}\"",
         "sources.shop.resources.items.path",
-        &["there are no partitions for"],
+        &["there are no partitions for `${partition.repo}`"],
     ),
     Broken(
         CLIENT,
@@ -255,8 +261,13 @@ fn is_refused(workspace: &Workspace, finished: &Finished, case: &str) {
 
 #[test]
 fn every_broken_file_is_refused_with_its_place_the_reason_and_the_way_out() {
+    are_refused(&BROKEN);
+}
+
+/// Each file is refused, with its place, the reason and the way out.
+pub(crate) fn are_refused(all: &[Broken]) {
     let workspace = Workspace::new();
-    for Broken(head, broken, path, said) in BROKEN {
+    for &Broken(head, broken, path, said) in all {
         let (text, places) = without_carets(&format!("{head}{broken}"));
         let [(line, column)] = places[..] else { panic!("{broken} needs one mark") };
         workspace.write("config.toml", &text);

@@ -203,6 +203,25 @@ fn an_order_that_is_not_as_configured_fails_the_read() {
 }
 
 #[test]
+fn records_that_moved_across_a_stored_position_do_not_block_the_next_runs() {
+    let events = Events::new("asc");
+    events.add_minutes(0..30);
+    let api = events.api();
+    let workspace = Workspace::with_config(api.address, &config("row_order = \"asc\", lag = \"10m\"", KEYED));
+    events.break_from(Some(3));
+    workspace.sync(69);
+    // They push older ones from the second page to the third, where the read was to go on.
+    for late in ["late1", "late2", "late3"] {
+        events.add(late, json!(time(15)));
+    }
+    events.break_from(None);
+    let report = workspace.sync(0);
+    assert!(report["resources"][0]["resumed_at"].as_str().unwrap().starts_with("cursor "), "{report:#}");
+    assert_eq!(ids(&workspace), events.ids());
+    workspace.check_books();
+}
+
+#[test]
 fn newest_first_stops_at_the_first_page_that_is_wholly_older() {
     let events = Events::new("desc");
     events.add_minutes(0..60);

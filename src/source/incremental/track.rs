@@ -129,7 +129,7 @@ impl Track {
             let hash = self.hash_of(rows, row);
             if may_be_known && known.contains(&hash) {
                 fates[row] = Fate::Filter;
-            } else if is_kept {
+            } else if is_kept && !self.window.is_range {
                 boundary.push(BoundaryRow { hash, sort: sort_key(point) });
             }
         }
@@ -206,7 +206,7 @@ impl Track {
     /// Whether the cursor moves with every page.
     #[must_use]
     pub fn moves_with_pages(&self) -> bool {
-        self.incremental.order == Some(RowOrder::Asc)
+        self.incremental.order == Some(RowOrder::Asc) && !self.window.is_range
     }
 
     /// The cursor that is true once the page is stored, as JSON; `complete` where it is the last of its read.
@@ -249,6 +249,9 @@ impl Track {
     /// Rows at the boundary that need not be known any more once the page is stored.
     #[must_use]
     pub fn forget_below(&self, complete: bool) -> Option<SortKey> {
+        if self.window.is_range {
+            return None;
+        }
         (complete || self.moves_with_pages()).then(|| self.keep_from()).flatten().map(|point| sort_key(&point))
     }
 

@@ -181,7 +181,8 @@ impl Format {
         Offset::UTC.to_timestamp(time).ok()
     }
 
-    /// Writes a point the way `like` is written.
+    /// Writes a point the way `like` is written. Where that way is too coarse, the value is the one just before it:
+    /// it means what is written, because that is what the API is asked for.
     ///
     /// # Errors
     /// When the pattern cannot be written, which loading has tried.
@@ -195,16 +196,21 @@ impl Format {
         let json = match (point, self) {
             (Point::Integer(value), _) => number(value.to_string()),
             (Point::Text(text), _) => Json::String(text.clone()),
-            (Point::Time(time), Self::Seconds) => number(time.as_second().to_string()),
-            (Point::Time(time), Self::Millis) => number(time.as_millisecond().to_string()),
+            (Point::Time(time), Self::Seconds) => number(units_of(*time, 1_000_000_000)),
+            (Point::Time(time), Self::Millis) => number(units_of(*time, 1_000_000)),
             (Point::Time(time), Self::Rfc3339) => Json::String(time_text(*time, like.as_str().unwrap_or_default())),
             (Point::Time(time), Self::Pattern(pattern)) => {
                 let written = strtime::format(pattern, &time.to_zoned(TimeZone::UTC));
                 Json::String(written.map_err(|error| error.to_string())?)
             }
         };
-        Ok(CursorValue { point: point.clone(), json })
+        self.read(&json)
     }
+}
+
+/// Whole units of so many nanoseconds since 1970, rounded down.
+fn units_of(time: Timestamp, unit_ns: i128) -> String {
+    time.as_nanosecond().div_euclid(unit_ns).to_string()
 }
 
 fn time_of(text: &str) -> Option<Timestamp> {
@@ -232,7 +238,8 @@ fn time_of_decimal(text: &str, unit_ns: i128) -> Option<Timestamp> {
     Timestamp::from_nanosecond(ns).ok()
 }
 
-/// An instant, written like an example: its offset, its fraction's digits, and whether it is a date alone.
+/// An instant, written like an example: its offset, whether it is a date alone, and as many digits of its fraction, or
+/// as many more as it needs: APIs that leave zeros out write `:00Z` and `:00.250Z`.
 fn time_text(time: Timestamp, like: &str) -> String {
     let pieces = Pieces::parse(like).ok();
     let offset = pieces.as_ref().and_then(Pieces::to_numeric_offset);
@@ -241,6 +248,13 @@ fn time_text(time: Timestamp, like: &str) -> String {
         return local.strftime("%Y-%m-%d").to_string();
     }
     let fraction = like.split_once('.').map_or(0, |(_, rest)| rest.bytes().take_while(u8::is_ascii_digit).count());
+    let needed = match local.subsec_nanosecond() {
+        0 => 0,
+        ns if ns % 1_000_000 == 0 => 3,
+        ns if ns % 1_000 == 0 => 6,
+        _ => 9,
+    };
+    let fraction = fraction.max(needed);
     let mut text =
         local.strftime(if like.contains(' ') { "%Y-%m-%d %H:%M:%S" } else { "%Y-%m-%dT%H:%M:%S" }).to_string();
     if fraction > 0 {
@@ -346,5 +360,23 @@ mod tests {
             assert_eq!(format.write(&value.point, &like).unwrap().json, like, "as it came");
         }
         assert!(Point::Integer(1).moved(&hour, true).is_err());
+    }
+
+    #[test]
+    fn a_written_value_means_what_is_written() {
+        let stride = Stride::Span("750ms".parse().unwrap());
+        for (format, like, expected) in [
+            ("", json!("2024-01-01T00:00:01Z"), json!("2024-01-01T00:00:01.750Z")),
+            ("", json!("2024-01-01T00:00:01.5+01:00"), json!("2024-01-01T00:00:02.250+01:00")),
+            ("%s", json!(1), json!(1)),
+            ("%s", json!(-1), json!(-1)),
+            ("%ms", json!(1000), json!(1750)),
+            ("%Y-%m-%d %H:%M:%S", json!("2024-01-01 00:00:01"), json!("2024-01-01 00:00:01")),
+        ] {
+            let format = if format.is_empty() { Format::default() } else { Format::parse(format).unwrap() };
+            let value = format.read(&like).unwrap();
+            let written = format.write(&value.point.moved(&stride, false).unwrap(), &like).unwrap();
+            assert_eq!(written, format.read(&expected).unwrap(), "{like}");
+        }
     }
 }
