@@ -226,15 +226,17 @@ fn nothing_stored(transaction: &Transaction<'_>, run: &Run, counts: &Counts) -> 
     let ResourceId { source, resource } = &run.target.id;
     let mut read = transaction
         .prepare_cached(
-            "SELECT sum(inserted), sum(updated), sum(unchanged), sum(quarantined) FROM _hw_runs
+            "SELECT sum(inserted), sum(updated), sum(unchanged), sum(quarantined), sum(filtered) FROM _hw_runs
              WHERE source = ?1 AND resource = ?2 AND pass_id = ?3",
         )?
         .query_row(params![&**source, &**resource, run.pass_id], |row| {
             let (inserted, updated, unchanged) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            Ok(Counts { inserted, updated, unchanged, quarantined: row.get(3)?, ..Counts::default() })
+            let (quarantined, filtered) = (row.get(3)?, row.get(4)?);
+            Ok(Counts { inserted, updated, unchanged, quarantined, filtered, ..Counts::default() })
         })?;
     read.add(counts);
-    let stored = read.inserted + read.updated + read.unchanged;
+    // What a filter leaves out is as good as stored: that was asked for.
+    let stored = read.inserted + read.updated + read.unchanged + read.filtered;
     Ok((stored == 0 && read.quarantined > 0)
         .then(|| format!("none of {} records could be stored; {LOOK_AT_THEM}", read.quarantined)))
 }

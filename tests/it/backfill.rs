@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Finished, Seen, Workspace, json as answer, respond};
+use crate::standins::stripe::{Stripe, TOKEN};
+use crate::support::{Api, Finished, Seen, Workspace, finish, json as answer, respond};
 
 /// Charges 0..n, one a minute, newest first, bounded by `from` and `to` in seconds; windows of a page of ten.
 #[derive(Clone)]
@@ -203,4 +204,32 @@ fn the_json_of_a_backfill_is_the_one_of_a_sync() {
     let report: Value = serde_json::from_str(&finished.stdout).unwrap();
     assert_eq!(report["resources"][0]["records"]["inserted"], 20);
     assert_eq!(report["complete"], true);
+}
+
+#[test]
+fn the_page_on_backfill_shows_what_works() {
+    let page = include_str!("../../docs/backfill.md");
+    let config = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let stripe = Stripe::default();
+    // A charge every ten days, from the beginning of 2022 on (1640995200).
+    let ids: Vec<String> = (0..50).map(|n| stripe.charge(1_640_995_200 + n * 864_000, n as u64)).collect();
+    let api = stripe.api();
+    let workspace = Workspace::new();
+    workspace.write("config.toml", config);
+    let backfill = |expected: &str| {
+        let arguments = ["backfill", "stripe.charges", "--from", "2022-01-01", "--to", "2023-01-01", "--step", "1mo"];
+        let mut command = workspace.command(&arguments);
+        command.env("HIGHWATER_SOURCES__STRIPE__CLIENT__BASE_URL", format!("http://{}/v1/", api.address));
+        let finished = finish(command.env("STRIPE_KEY", TOKEN).spawn().unwrap());
+        assert!(finished.code == Some(0) && finished.stdout.contains(expected), "{finished:#?}");
+    };
+    backfill("37 new");
+    assert_eq!(api.seen().len(), 12, "a window a month");
+    let stored: Vec<String> = workspace.column("SELECT id FROM stripe_charges ORDER BY created");
+    assert_eq!(stored, ids[..37]);
+    let query = page.split("```sql\n").nth(1).unwrap().split("```").next().unwrap();
+    let ranges: Vec<String> =
+        workspace.column(&query.replace("partition, from_value, to_value", "from_value || '-' || to_value"));
+    assert_eq!(ranges, ["1640995200-1672531200"]);
+    backfill("Nothing to do");
 }

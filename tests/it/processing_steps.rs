@@ -93,6 +93,13 @@ fn a_replaced_table_can_be_filtered_empty() {
     pages.set(&[r#"[{"id":1,"live":false},{"id":2,"live":false}]"#]);
     workspace.sync(0);
     assert_eq!(workspace.value::<i64>("SELECT count(*) FROM shop_items"), 0);
+    // One that cannot be a row, beside those that are left out, does not make it a read that could store nothing.
+    pages.set(&[r#"[{"id":1,"live":false},{"live":true}]"#]);
+    let report = workspace.sync(0);
+    assert_eq!(
+        (&report["resources"][0]["records"]["filtered"], workspace.value("SELECT count(*) FROM _hw_quarantine")),
+        (&json!(1), 1)
+    );
     workspace.check_books();
 }
 
