@@ -30,6 +30,8 @@ pub struct RunStart {
     pub request_fingerprint: String,
     /// Its partitions, each a JSON object or empty; those of a resource with a parent come with the parent's records.
     pub partitions: Vec<String>,
+    /// Partitions that are left of the last pass are part of the next one: nothing names them again.
+    pub keeps_queue: bool,
     /// A pass that was interrupted is gone on with when it is younger than this.
     pub resume_within: Timespan,
 }

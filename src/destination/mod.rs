@@ -157,6 +157,7 @@ mod tests {
             identity: "{}".to_owned(),
             request_fingerprint: String::new(),
             partitions: vec![String::new()],
+            keeps_queue: false,
             resume_within: crate::units::Timespan::secs(0),
         };
         db.begin_run(start).await.unwrap();

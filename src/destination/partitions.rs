@@ -124,6 +124,16 @@ pub(super) fn enqueue<'p>(
     Ok(())
 }
 
+/// Makes what is left of one pass a part of the next.
+pub(super) fn keep_queue(connection: &Connection, id: &ResourceId, old: Option<i64>, new: i64) -> Result<(), DbError> {
+    connection.execute(
+        "UPDATE _hw_checkpoints SET pass_id = ?4
+         WHERE source = ?1 AND resource = ?2 AND pass_id = ?3 AND state <> 'complete'",
+        params![&*id.source, &*id.resource, old, new],
+    )?;
+    Ok(())
+}
+
 /// Makes sure that the read of a page has a number. A read that begins takes back what an unfinished one left where
 /// that would be there twice: the rows of an append resource, and those of a generation that grows.
 pub(super) fn begin_read(transaction: &Transaction<'_>, page: &Page) -> Result<i64, DbError> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use ring::digest;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::history::{Begun, RunStart, now_text};
@@ -64,6 +65,9 @@ fn enter_pass(
                 tables.drop_table(transaction, &staging_table(&target.table))?;
                 started_over = why;
             }
+            if start.keeps_queue {
+                partitions::keep_queue(transaction, id, before.pass_id, run_id)?;
+            }
             let partitions = start.partitions.iter().map(|partition| (partition.as_str(), None));
             partitions::enqueue(transaction, id, run_id, partitions, is_replaced)?;
             run_id
@@ -72,9 +76,16 @@ fn enter_pass(
     transaction.execute(
         "UPDATE _hw_resources SET pass_id = ?3, pass_state = 'open', pass_fingerprint = ?4
          WHERE source = ?1 AND resource = ?2",
-        params![&*id.source, &*id.resource, pass_id, start.request_fingerprint],
+        params![&*id.source, &*id.resource, pass_id, pass_fingerprint(start)],
     )?;
     Ok((pass_id, started_over))
+}
+
+/// What a pass depends on: the request, and what there is to be read with it.
+fn pass_fingerprint(start: &RunStart) -> String {
+    let partitions = digest::digest(&digest::SHA256, start.partitions.join("\n").as_bytes());
+    let hash: String = partitions.as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{} {hash}", start.request_fingerprint)
 }
 
 /// What the file knows of a resource before a run.
@@ -118,7 +129,7 @@ impl Before {
     fn gone_on_with(&self, start: &RunStart) -> Result<i64, Option<String>> {
         let Some(pass_id) = self.pass_id.filter(|_| self.is_open) else { return Err(None) };
         let over = |why: String| Err(Some(why).filter(|_| self.has_begun));
-        if self.fingerprint.as_ref() != Some(&start.request_fingerprint) {
+        if self.fingerprint.as_ref() != Some(&pass_fingerprint(start)) {
             return over("its request has changed in the configuration".to_owned());
         }
         let age = Timestamp::now().duration_since(self.moved_at).max(SignedDuration::ZERO).unsigned_abs();

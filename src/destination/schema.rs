@@ -46,6 +46,7 @@ CREATE TABLE _hw_pages (
   received INTEGER NOT NULL, inserted INTEGER NOT NULL, updated INTEGER NOT NULL, unchanged INTEGER NOT NULL,
   filtered INTEGER NOT NULL, quarantined INTEGER NOT NULL,
   CHECK (received = inserted + updated + unchanged + filtered + quarantined)) STRICT;
+CREATE INDEX _hw_pages_of_read ON _hw_pages (read_id);
 CREATE TABLE _hw_columns (
   "table" TEXT NOT NULL COLLATE NOCASE, "column" TEXT NOT NULL COLLATE NOCASE, source_key TEXT NOT NULL, type TEXT NOT NULL,
   first_page_id INTEGER NOT NULL, PRIMARY KEY ("table", "column")) STRICT;

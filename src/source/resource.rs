@@ -60,6 +60,8 @@ pub struct Resource {
     pub incremental: Option<Arc<Incremental>>,
     /// What it takes of its parent's records.
     pub from_parent: FromParent,
+    /// The reads of its parents do not return every record, or not every record is taken.
+    pub has_partial_parent: bool,
     /// The resources that are read for its records.
     pub children: Vec<Child>,
     /// Its partitions, each a JSON object of what it stands for; one that is empty where there is nothing to tell apart.
@@ -178,6 +180,7 @@ impl Resource {
                 own: options.partitions.as_ref().map_or_else(|| vec![Map::new()], |own| own.values.clone()),
                 only_changed: options.parent.unwrap_or_default().only_changed,
             },
+            has_partial_parent: false,
             children: Vec::new(),
             resume_within: options.resume_within.unwrap_or(RESUME_WITHIN),
         })
@@ -216,6 +219,13 @@ pub fn link(resources: &mut [Resource]) {
                 child = parent;
             }
         }
+    }
+    for number in 0..resources.len() {
+        let line = std::iter::successors(Some(number), |number| parents[*number]);
+        let line: Vec<usize> = line.take(resources.len()).collect();
+        let skips = line.iter().any(|number| resources[*number].from_parent.only_changed);
+        let is_partial = skips || line[1..].iter().any(|number| resources[*number].incremental.is_some());
+        resources[number].has_partial_parent = is_partial;
     }
     for (number, fields) in fields.into_iter().enumerate() {
         let Some(parent) = parents[number] else { continue };

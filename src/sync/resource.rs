@@ -110,6 +110,7 @@ async fn begin(shared: &Shared, planned: &PlannedResource, children: Vec<ChildPa
             identity: resource.identity.clone(),
             request_fingerprint: resource.request_fingerprint.clone(),
             partitions: planned.partitions.clone(),
+            keeps_queue: resource.has_partial_parent,
             resume_within: resource.resume_within,
         })
         .await?;

@@ -297,3 +297,70 @@ path = "details/${resources.names.name}"
     assert_eq!(paths, ["/details/a%3Fb%3Dc%23d", "/details/fine"]);
     assert_eq!(api.seen().len(), 3);
 }
+
+/// Issues with a cursor, whose comments can be refused.
+const CHANGES: &str = r#"
+[sources.hub.client]
+base_url = "BASE"
+retry = { max_attempts = 1 }
+paginator = { type = "single_page" }
+[sources.hub.resources.issues]
+primary_key = "number"
+incremental = { cursor_path = "at" }
+params = { since = "${incremental.start_value}" }
+[sources.hub.resources.comments]
+path = "issues/${resources.issues.number}/comments"
+primary_key = "id"
+"#;
+
+#[test]
+fn what_a_child_has_left_to_read_is_read_by_the_next_run_although_its_parent_moves_on() {
+    let broken = Arc::new(Mutex::new(true));
+    let refusing = Arc::clone(&broken);
+    let api = Api::start(move |request: &Seen, _| {
+        let since: u64 = request.param("since").map_or(0, |since| since.parse().unwrap());
+        match request.path().split('/').nth(2) {
+            None => answer(json!(
+                (1..=3).filter(|n| *n >= since).map(|n| json!({"number": n, "at": n})).collect::<Vec<_>>()
+            )),
+            Some("2") if *refusing.lock().unwrap() => respond(500, &[], ""),
+            Some(number) => answer(json!([{"id": number}])),
+        }
+    });
+    let workspace = Workspace::with_config(api.address, CHANGES);
+    workspace.sync(69);
+    assert_eq!(comments(&workspace), ["1", "3"]);
+    *broken.lock().unwrap() = false;
+    workspace.sync(0);
+    assert_eq!(comments(&workspace), ["1", "2", "3"], "its parent does not return it again");
+}
+
+#[test]
+fn an_unchanged_parent_is_asked_for_its_records_all_the_same() {
+    let api = Api::start(|request: &Seen, number| {
+        if request.path() == "/issues" {
+            return match request.headers.get("if-none-match") {
+                Some(_) => respond(304, &[("etag", "\"x\"")], ""),
+                None => respond(200, &[("etag", "\"x\"")], r#"[{"number": 1}]"#),
+            };
+        }
+        answer(json!([{"id": number}]))
+    });
+    let text = CHANGES
+        .replace("incremental = { cursor_path = \"at\" }\nparams = { since = \"${incremental.start_value}\" }\n", "")
+        .replace("retry =", "conditional_requests = true\nretry =")
+        + "write_disposition = \"replace\"\n";
+    let workspace = Workspace::with_config(api.address, &text);
+    workspace.sync(0);
+    workspace.sync(0);
+    assert_eq!(workspace.column::<i64>("SELECT id FROM hub_comments"), [3], "the second answer to the child");
+}
+
+#[test]
+fn a_child_whose_parent_returns_only_what_is_new_cannot_be_replaced() {
+    let api = Api::start(|_, _| respond(500, &[], ""));
+    let workspace = Workspace::with_config(api.address, &format!("{CHANGES}write_disposition = \"replace\"\n"));
+    let finished = workspace.run(&["check"]);
+    assert_eq!(finished.code, Some(78), "{finished:#?}");
+    assert!(finished.stderr.contains("needs every record of the parents"), "{finished:#?}");
+}

@@ -159,3 +159,21 @@ fn partitions_that_are_taken_out_of_the_configuration_are_forgotten() {
     assert_eq!(left, [r#"{"repo":"b"}"#]);
     assert_eq!(per_repo(&workspace), ["a 5", "b 5"], "their rows stay");
 }
+
+#[test]
+fn a_pass_that_is_open_is_not_gone_on_with_where_the_partitions_have_changed() {
+    let api = Repos::new(&[("a", 25), ("b", 25), ("c", 5)]).api();
+    let replaced = "primary_key = \"id\"\nwrite_disposition = \"replace\"\n";
+    let limited = "paginator = { type = \"page_number\", total_path = \"pages\", max_pages = 1 }\n";
+    let two = "[{ repo = \"a\" }, { repo = \"b\" }]";
+    for (after, expected) in
+        [("[{ repo = \"a\" }]", vec!["a 25"]), ("[{ repo = \"a\" }, { repo = \"c\" }]", vec!["a 25", "c 5"])]
+    {
+        let workspace = Workspace::with_config(api.address, &config(two, &format!("{replaced}{limited}")));
+        workspace.sync(75);
+        workspace.configure(api.address, &config(after, replaced));
+        workspace.sync(0);
+        assert_eq!(per_repo(&workspace), expected);
+        workspace.check_books();
+    }
+}

@@ -5,6 +5,7 @@ use indexmap::IndexMap;
 use super::super::path::Path;
 use super::super::suggest;
 use super::Rules;
+use crate::page::WriteDisposition;
 use crate::source::ResourceOptions;
 use crate::template::{Slot, Template};
 
@@ -57,6 +58,15 @@ pub(super) fn check(
                 }
             }
         }
+    }
+    let skips = |options: &ResourceOptions| options.parent.is_some_and(|parent| parent.only_changed);
+    let above = || ancestors.iter().filter_map(|name| siblings.get(*name));
+    let is_partial = above().any(|options| options.incremental.is_some() || skips(options)) || skips(resource);
+    if !ancestors.is_empty() && is_partial && resource.write_disposition == Some(WriteDisposition::Replace) {
+        let help = "use `merge`, or let the parents be read in full (without `incremental` and `only_changed`)";
+        let message =
+            "`replace` needs every record of the parents in every read, or the rows of the others would be lost";
+        rules.refuse_with_help(&path.key("write_disposition"), message, help);
     }
     if ancestors.is_empty() {
         for key in ["parent", "include_from_parent"] {
