@@ -269,8 +269,8 @@ impl Reading {
         if let Some(fingerprint) = &resource.validity_fingerprint
             && start.position.is_none()
             && !is_in_parts
-            // Its children are read for the records that come with it.
-            && resource.children.is_empty()
+            // Children are read for the records that come; of an incremental resource, for what has changed.
+            && (resource.children.is_empty() || resource.incremental.is_some())
         {
             start.known = self.shared.db.validators(&resource.target.id, &stored.partition, fingerprint).await?;
         }
