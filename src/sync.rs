@@ -74,6 +74,9 @@ struct Shared {
     slots: Slots,
     /// Partitions that are read at the same time.
     places: Semaphore,
+    /// Resources without relatives that have had their first place, in the order of the plan: only then the next one
+    /// stands in line.
+    begun: watch::Sender<usize>,
     /// How far the resources have come that others wait for.
     parents: HashMap<ResourceId, watch::Sender<Life>>,
     stop: CancellationToken,
@@ -88,6 +91,7 @@ pub async fn sync(plan: &SyncPlan, db: Arc<Db>, stop: &CancellationToken) -> Syn
         db: Arc::clone(&db),
         slots: Slots::new(plan.pipeline.channel_bytes),
         places: Semaphore::new(plan.pipeline.concurrency as usize),
+        begun: watch::Sender::new(0),
         parents: parents.into_iter().map(|id| (id, watch::Sender::default())).collect(),
         stop: stop.clone(),
     });
@@ -174,9 +178,12 @@ const LONG_WAIT: SignedDuration = SignedDuration::from_secs(2);
 async fn read_all(plan: &SyncPlan, shared: &Arc<Shared>, sender: Sender<Delivery>) -> HashMap<ResourceId, ReadEnd> {
     let mut readers = TaskGroup::default();
     let mut begun = resource::begin_families(plan, shared).await;
+    let mut number = 0;
     for planned in &plan.resources {
         let begun = begun.remove(planned.id());
-        readers.spawn(planned.clone(), resource::read(Arc::clone(shared), planned.clone(), begun, sender.clone()));
+        let reader = resource::read(Arc::clone(shared), planned.clone(), number, begun, sender.clone());
+        readers.spawn(planned.clone(), reader);
+        number += usize::from(!shared.is_family(planned));
     }
     drop(sender);
     let mut ends = HashMap::new();

@@ -46,7 +46,7 @@ pub(super) async fn begin_families(plan: &SyncPlan, shared: &Shared) -> HashMap<
 }
 
 impl Shared {
-    fn is_family(&self, planned: &PlannedResource) -> bool {
+    pub(super) fn is_family(&self, planned: &PlannedResource) -> bool {
         planned.parent().is_some() || !planned.resource.children.is_empty()
     }
 }
@@ -55,15 +55,24 @@ impl Shared {
 pub(super) async fn read(
     shared: Arc<Shared>,
     planned: PlannedResource,
+    number: usize,
     begun: Option<RunBegun>,
     sender: Sender<Delivery>,
 ) -> ReadEnd {
     let begun = match begun {
         Some(begun) => begun,
-        None if shared.stop.is_cancelled() => return ReadEnd::interrupted(None),
         None => {
+            let mut turn = shared.begun.subscribe();
+            let waits = turn.wait_for(|begun| *begun >= number);
+            // The sender lives as long as the run.
+            if !matches!(shared.stop.run_until_cancelled(waits).await, Some(Ok(_))) {
+                return ReadEnd::interrupted(None);
+            }
             // Its turn has not come before there is a place for it.
-            let begin = in_place(&shared, &planned.progress, begin(&shared, &planned, Vec::new()));
+            let begin = in_place(&shared, &planned.progress, async {
+                shared.begun.send_replace(number + 1);
+                begin(&shared, &planned, Vec::new()).await
+            });
             // Another program may hold the file for long. A run that is entered all the same is closed by the next one.
             let Some(begun) = shared.stop.run_until_cancelled(begin).await else {
                 return ReadEnd::interrupted(None);
