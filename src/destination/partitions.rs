@@ -1,7 +1,7 @@
 //! Where the read of each partition stands: which are still to be read in a pass, and what their reads have stored.
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::batch::PartitionFailed;
 use super::history::{now_text, table_exists};
@@ -147,7 +147,8 @@ pub(super) fn begin_read(transaction: &Transaction<'_>, page: &Page) -> Result<i
              WHERE source = ?1 AND resource = ?2 AND partition = ?3 AND read_open = 1",
         )?
         .query_row(params![&*target.id.source, &*target.id.resource, &*read.partition], |row| row.get(0))
-        .or_else(|error| if error == rusqlite::Error::QueryReturnedNoRows { Ok(None) } else { Err(error) })?;
+        .optional()?
+        .flatten();
     if let Some(unfinished) = unfinished {
         take_back(transaction, target, unfinished)?;
     }
@@ -289,7 +290,8 @@ pub(super) fn check_fence(transaction: &Transaction<'_>, run: &Run) -> Result<()
     let owner: Option<i64> = transaction
         .prepare_cached("SELECT run_id FROM _hw_resources WHERE source = ?1 AND resource = ?2")?
         .query_row((&*id.source, &*id.resource), |row| row.get(0))
-        .or_else(|error| if error == rusqlite::Error::QueryReturnedNoRows { Ok(None) } else { Err(error) })?;
+        .optional()?
+        .flatten();
     if owner == Some(run.run_id) { Ok(()) } else { Err(DbError::TakenOver(id.to_string())) }
 }
 

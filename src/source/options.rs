@@ -139,6 +139,34 @@ impl ResourceOptions {
         named.iter().copied().find(|name| !named.iter().any(|other| is_above(name, other)))
     }
 
+    /// The parent of the resource of this name, its parent, and so on; in a circle, up to the resource itself.
+    #[must_use]
+    pub fn ancestors<'a>(name: &'a str, siblings: &'a IndexMap<String, Self>) -> Vec<&'a str> {
+        let mut line: Vec<&str> = Vec::new();
+        let mut at = name;
+        while let Some(parent) = siblings.get(at).and_then(|options| options.parent_name(siblings)) {
+            if line.contains(&parent) {
+                break;
+            }
+            line.push(parent);
+            if parent == name {
+                break;
+            }
+            at = parent;
+        }
+        line
+    }
+
+    /// Whether the resource of this name is read for some of its parents' records only: their reads do not return every
+    /// record, or not every one is taken.
+    #[must_use]
+    pub fn has_partial_parent(name: &str, siblings: &IndexMap<String, Self>) -> bool {
+        let skips = |options: &Self| options.parent.is_some_and(|parent| parent.only_changed);
+        let ancestors = Self::ancestors(name, siblings);
+        let mut above = ancestors.iter().filter_map(|name| siblings.get(*name));
+        siblings.get(name).is_some_and(skips) || above.any(|options| options.incremental.is_some() || skips(options))
+    }
+
     fn named_parents(&self) -> Vec<&str> {
         let named = self.slots().into_iter().filter_map(|slot| match slot {
             Slot::Parent { resource, .. } => Some(resource.as_str()),

@@ -14,7 +14,7 @@ use crate::rest::request::{RequestParts, Target};
 use crate::template::{Slot, Template};
 
 /// Combinations of values; more are a mistake, or the records of a parent.
-pub const PARTITIONS_MAX: usize = 100_000;
+const PARTITIONS_MAX: usize = 100_000;
 
 /// Keys of the range that a partition of a backfill stands for. Keys of the configuration do not begin so.
 const FROM: &str = "_from";

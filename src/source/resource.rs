@@ -88,45 +88,15 @@ impl Resource {
         client: Arc<Client>,
         salt: &str,
     ) -> Result<Self, String> {
-        let primary_key = options.primary_key.clone().map(|columns| columns.0).unwrap_or_default();
-        let by_key = if primary_key.is_empty() { WriteDisposition::Append } else { WriteDisposition::Merge };
-        let target = Target {
-            id: id.clone(),
-            table: table_name(id, options),
-            primary_key,
-            disposition: options.write_disposition.unwrap_or(by_key),
-            layout: Layout {
-                hints: options.columns.clone(),
-                contract: options.schema_contract,
-                max_table_nesting: options.max_table_nesting,
-            },
-        };
+        let target = target_of(id, options);
         let parent = options.parent_name(&source.resources).map(|parent| ResourceId::new(&id.source, parent));
-        let path = options.path.clone().unwrap_or_else(|| Template::text(&*id.resource));
         let paginator = options.paginator.clone().or_else(|| source.client.paginator.clone());
         let paginator = paginator.unwrap_or(Paginator::Auto(Auto::default()));
-        let mut secrets: Vec<_> = path.secrets().cloned().collect();
         let json = options.json_body();
-        secrets.extend(json.iter().flat_map(JsonTemplate::secrets));
-        secrets.extend(options.form.iter().flat_map(IndexMap::values).flat_map(Template::secrets).cloned());
         let format = BodyFormat::new(options)?;
-        let mut headers = pairs(&options.headers);
-        let asks = |map: &IndexMap<String, Template>| map.keys().any(|name| name.eq_ignore_ascii_case("accept"));
-        if let Some(accept) = format.accept().filter(|_| !asks(&options.headers) && !asks(&source.client.headers)) {
-            headers.push(("Accept".to_owned(), Template::text(accept)));
-        }
-        let request = RequestParts {
-            method: match options.method() {
-                Method::Get => http::Method::GET,
-                Method::Post => http::Method::POST,
-            },
-            target: RequestTarget::Path(path),
-            params: pairs(&options.params),
-            headers,
-            json: json.as_ref().map(JsonTemplate::expose),
-            form: options.form.as_ref().map(pairs),
-            secrets,
-        };
+        let request = request_of(id, source, options, json.as_ref(), &format);
+        let incremental = options.incremental.as_ref().map(Incremental::new).transpose();
+        let incremental = incremental.map_err(|(key, reason)| format!("incremental.{key} {reason}"))?.map(Arc::new);
         let request_fingerprint = request_fingerprint(source, options, &request, &paginator, salt);
         Ok(Self {
             validity_fingerprint: unchanged::fingerprint(source, options, &target, &request_fingerprint, salt),
@@ -152,7 +122,7 @@ impl Resource {
                     .join("; ")
             })?,
             concurrency: options.concurrency.unwrap_or(1) as usize,
-            json: options.json_body(),
+            json,
             has_slots: !options.slots().is_empty(),
             starts_at_cursor: options.slots().contains(&&Slot::StartValue),
             partitions: match (&parent, &options.partitions) {
@@ -161,26 +131,9 @@ impl Resource {
                 (None, Some(partitions)) => partitions.values.iter().map(|values| json!(values).to_string()).collect(),
             },
             parent,
-            incremental: options
-                .incremental
-                .as_ref()
-                .map(|options| Incremental::new(options).map_err(|(key, reason)| format!("incremental.{key} {reason}")))
-                .transpose()?
-                .map(Arc::new),
-            from_parent: FromParent {
-                fields: options
-                    .slots()
-                    .into_iter()
-                    .filter_map(|slot| match slot {
-                        Slot::Parent { resource, field } => Some((resource.clone(), field.clone())),
-                        _ => None,
-                    })
-                    .collect(),
-                include: options.include_from_parent.clone(),
-                own: options.partitions.as_ref().map_or_else(|| vec![Map::new()], |own| own.values.clone()),
-                only_changed: options.parent.unwrap_or_default().only_changed,
-            },
-            has_partial_parent: false,
+            incremental,
+            from_parent: FromParent::of(options),
+            has_partial_parent: ResourceOptions::has_partial_parent(&id.resource, &source.resources),
             children: Vec::new(),
             resume_within: options.resume_within.unwrap_or(RESUME_WITHIN),
         })
@@ -198,6 +151,24 @@ pub struct FromParent {
     pub own: Vec<Map<String, Json>>,
     /// Only for records whose row is new or has changed.
     pub only_changed: bool,
+}
+
+impl FromParent {
+    fn of(options: &ResourceOptions) -> Self {
+        Self {
+            fields: options
+                .slots()
+                .into_iter()
+                .filter_map(|slot| match slot {
+                    Slot::Parent { resource, field } => Some((resource.clone(), field.clone())),
+                    _ => None,
+                })
+                .collect(),
+            include: options.include_from_parent.clone(),
+            own: options.partitions.as_ref().map_or_else(|| vec![Map::new()], |own| own.values.clone()),
+            only_changed: options.parent.unwrap_or_default().only_changed,
+        }
+    }
 }
 
 /// Tells each parent among `resources` of its children, and what of its records they and their own children need.
@@ -220,13 +191,6 @@ pub fn link(resources: &mut [Resource]) {
             }
         }
     }
-    for number in 0..resources.len() {
-        let line = std::iter::successors(Some(number), |number| parents[*number]);
-        let line: Vec<usize> = line.take(resources.len()).collect();
-        let skips = line.iter().any(|number| resources[*number].from_parent.only_changed);
-        let is_partial = skips || line[1..].iter().any(|number| resources[*number].incremental.is_some());
-        resources[number].has_partial_parent = is_partial;
-    }
     for (number, fields) in fields.into_iter().enumerate() {
         let Some(parent) = parents[number] else { continue };
         let from_parent = resources[number].from_parent.clone();
@@ -239,6 +203,54 @@ pub fn link(resources: &mut [Resource]) {
             only_changed: from_parent.only_changed,
         };
         resources[parent].children.push(child);
+    }
+}
+
+/// Where the records of a resource go.
+fn target_of(id: &ResourceId, options: &ResourceOptions) -> Target {
+    let primary_key = options.primary_key.clone().map(|columns| columns.0).unwrap_or_default();
+    let by_key = if primary_key.is_empty() { WriteDisposition::Append } else { WriteDisposition::Merge };
+    Target {
+        id: id.clone(),
+        table: table_name(id, options),
+        primary_key,
+        disposition: options.write_disposition.unwrap_or(by_key),
+        layout: Layout {
+            hints: options.columns.clone(),
+            contract: options.schema_contract,
+            max_table_nesting: options.max_table_nesting,
+        },
+    }
+}
+
+/// The first request of a resource, before its slots are filled in.
+fn request_of(
+    id: &ResourceId,
+    source: &SourceOptions,
+    options: &ResourceOptions,
+    json: Option<&JsonTemplate>,
+    format: &BodyFormat,
+) -> RequestParts {
+    let path = options.path.clone().unwrap_or_else(|| Template::text(&*id.resource));
+    let mut secrets: Vec<_> = path.secrets().cloned().collect();
+    secrets.extend(json.into_iter().flat_map(JsonTemplate::secrets));
+    secrets.extend(options.form.iter().flat_map(IndexMap::values).flat_map(Template::secrets).cloned());
+    let mut headers = pairs(&options.headers);
+    let asks = |map: &IndexMap<String, Template>| map.keys().any(|name| name.eq_ignore_ascii_case("accept"));
+    if let Some(accept) = format.accept().filter(|_| !asks(&options.headers) && !asks(&source.client.headers)) {
+        headers.push(("Accept".to_owned(), Template::text(accept)));
+    }
+    RequestParts {
+        method: match options.method() {
+            Method::Get => http::Method::GET,
+            Method::Post => http::Method::POST,
+        },
+        target: RequestTarget::Path(path),
+        params: pairs(&options.params),
+        headers,
+        json: json.map(JsonTemplate::expose),
+        form: options.form.as_ref().map(pairs),
+        secrets,
     }
 }
 

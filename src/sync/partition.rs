@@ -42,10 +42,8 @@ impl Reading {
         let Some(incremental) = &resource.incremental else {
             return self.read_all(&stored, start, None).await;
         };
-        let failed = |reason: String| {
-            let text = format!("{}{}: {reason}", resource.target.id, place_of(&stored.partition));
-            ReadEnd::failed(Some(Arc::clone(&self.run)), text, Exit::Config)
-        };
+        let place = place_of(&stored.partition);
+        let failed = |reason: String| self.failed(&place, &reason, Exit::Config);
         // A range of a backfill says itself what it reads.
         let values = PartitionValues::parse(&stored.partition).unwrap_or_default();
         if let Some((from, to)) = values.range() {
@@ -148,8 +146,7 @@ impl Reading {
         let (cursor, seen) = match (value(stored.cursor.as_ref()), value(seen)) {
             (Ok(cursor), Ok(seen)) => (cursor, seen),
             (Err(reason), _) | (_, Err(reason)) => {
-                let text = format!("{}{}: {reason}", resource.target.id, place_of(&stored.partition));
-                return Err(ReadEnd::failed(Some(Arc::clone(&self.run)), text, Exit::Config));
+                return Err(self.failed(&place_of(&stored.partition), &reason, Exit::Config));
             }
         };
         let known = match resource.target.disposition {
@@ -163,6 +160,52 @@ impl Reading {
             WriteDisposition::Merge | WriteDisposition::Replace => None,
         };
         Ok(Some(Track::new(incremental, window.clone(), cursor, seen, known, &resource.target.primary_key)))
+    }
+
+    /// Everything that reading it once needs, and the cursor of an incremental resource.
+    async fn prepare(
+        &self,
+        stored: &StoredPartition,
+        start: Start,
+        window: Option<&Window>,
+    ) -> Result<(Read, Option<Track>), ReadEnd> {
+        let resource = &self.planned.resource;
+        let resumes = start.position.is_some();
+        let track = match window {
+            None => None,
+            Some(window) => self.track(stored, window, resumes).await?,
+        };
+        let first = window.and_then(|window| window.start.as_ref()).map(|start| start.json.clone());
+        let behind = window.and_then(|window| window.sent_end.clone());
+        let (request, parent_fields) = PartitionValues::parse(&stored.partition)
+            .map(|values| values.within(first, behind))
+            .and_then(|values| Ok((values.request(resource)?, parent_fields(stored.parent_fields.as_deref())?)))
+            .map_err(|reason| self.failed(&place_of(&stored.partition), &reason, Exit::Unavailable))?;
+        let read_id = stored.read_id.filter(|_| resumes);
+        let partition = PartitionRead {
+            partition: stored.partition.as_str().into(),
+            bounds: window.map(Window::to_stored),
+            read_id: read_id.map_or_else(Default::default, Into::into),
+        };
+        let read = Read {
+            resource: Arc::clone(resource),
+            run: Arc::clone(&self.run),
+            partition: Arc::new(partition),
+            request,
+            parent_fields,
+            concurrency: self.pages,
+            ends_pass: self.is_only && window.is_none_or(|window| !window.goes_on),
+            start,
+            slots: self.shared.slots.clone(),
+            progress: Arc::clone(&self.planned.progress),
+        };
+        Ok((read, track))
+    }
+
+    /// A partition that cannot be read at all; `place` is which one, for people.
+    fn failed(&self, place: &str, reason: &str, exit: Exit) -> ReadEnd {
+        let text = format!("{}{place}: {reason}", self.planned.id());
+        ReadEnd::failed(Some(Arc::clone(&self.run)), text, exit)
     }
 
     /// Reads it once, and says in `cursor` where its cursor stands in the end. The second value says why the position
@@ -183,44 +226,11 @@ impl Reading {
             tracing::warn!(resource = %resource.target.id, %reason, "starts over");
         }
         let started_over = start.started_over.clone();
-        let track = match window {
-            None => None,
-            Some(window) => match self.track(stored, window, start.position.is_some()).await {
-                Ok(track) => track,
-                Err(end) => return (end, None),
-            },
-        };
-        let first = window.and_then(|window| window.start.as_ref()).map(|start| start.json.clone());
-        let behind = window.and_then(|window| window.sent_end.clone());
-        let prepared = PartitionValues::parse(&stored.partition)
-            .map(|values| values.within(first, behind))
-            .and_then(|values| Ok((values.request(resource)?, parent_fields(stored.parent_fields.as_deref())?)));
-        let (request, parent_fields) = match prepared {
+        let (read, track) = match self.prepare(stored, start, window).await {
             Ok(prepared) => prepared,
-            Err(reason) => {
-                let text = format!("{}{}: {reason}", resource.target.id, place_of(&stored.partition));
-                return (ReadEnd::failed(Some(Arc::clone(run)), text, Exit::Unavailable), None);
-            }
-        };
-        let read_id = stored.read_id.filter(|_| start.position.is_some());
-        let partition = PartitionRead {
-            partition: stored.partition.as_str().into(),
-            bounds: window.map(Window::to_stored),
-            read_id: read_id.map_or_else(Default::default, Into::into),
+            Err(end) => return (end, None),
         };
         self.planned.progress.set(Activity::Reading);
-        let read = Read {
-            resource: Arc::clone(resource),
-            run: Arc::clone(run),
-            partition: Arc::new(partition),
-            request,
-            parent_fields,
-            concurrency: self.pages,
-            ends_pass: self.is_only && window.is_none_or(|window| !window.goes_on),
-            start,
-            slots: self.shared.slots.clone(),
-            progress: Arc::clone(&self.planned.progress),
-        };
         let mut pages = pin!(source::pages(read, track));
         let mut last = None;
         let error = loop {

@@ -16,7 +16,7 @@ pub(super) fn check(
     path: &Path,
     rules: &mut Rules<'_>,
 ) {
-    let ancestors = ancestors(name, siblings);
+    let ancestors = ResourceOptions::ancestors(name, siblings);
     if ancestors.last() == Some(&name) && ancestors.len() > 1 {
         let line: Vec<&str> = std::iter::once(name).chain(ancestors.iter().copied()).collect();
         return rules.refuse(path, format!("its parents lead in a circle: {}", line.join(" → ")));
@@ -59,10 +59,10 @@ pub(super) fn check(
             }
         }
     }
-    let skips = |options: &ResourceOptions| options.parent.is_some_and(|parent| parent.only_changed);
-    let above = || ancestors.iter().filter_map(|name| siblings.get(*name));
-    let is_partial = above().any(|options| options.incremental.is_some() || skips(options)) || skips(resource);
-    if !ancestors.is_empty() && is_partial && resource.write_disposition == Some(WriteDisposition::Replace) {
+    if !ancestors.is_empty()
+        && ResourceOptions::has_partial_parent(name, siblings)
+        && resource.write_disposition == Some(WriteDisposition::Replace)
+    {
         let help = "use `merge`, or let the parents be read in full (without `incremental` and `only_changed`)";
         let message =
             "`replace` needs every record of the parents in every read, or the rows of the others would be lost";
@@ -104,23 +104,6 @@ fn check_own(resource: &ResourceOptions, path: &Path, rules: &mut Rules<'_>) {
         let help = format!("put `${{partition.{key}}}` where it belongs, or all partitions would read the same");
         rules.refuse_with_help(&path, format!("nothing in the request uses `{key}`"), help);
     }
-}
-
-/// The parent of a resource, its parent, and so on; in a circle, up to the resource itself.
-fn ancestors<'a>(name: &'a str, siblings: &'a IndexMap<String, ResourceOptions>) -> Vec<&'a str> {
-    let mut line: Vec<&str> = Vec::new();
-    let mut at = name;
-    while let Some(parent) = siblings.get(at).and_then(|options| options.parent_name(siblings)) {
-        if line.contains(&parent) {
-            break;
-        }
-        line.push(parent);
-        if parent == name {
-            break;
-        }
-        at = parent;
-    }
-    line
 }
 
 /// The key in whose value a placeholder stands.
