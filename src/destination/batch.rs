@@ -26,6 +26,9 @@ pub struct PartitionFailed {
     pub error: String,
     /// The position is of no more use: the next read starts over.
     pub abandon: bool,
+    /// Its records turned out not to be sorted, so that the cursor can have passed some of them: where the cursor stood
+    /// before, as JSON.
+    pub unsorted: Option<Option<String>>,
 }
 
 /// What becomes of a pass when a run ends.

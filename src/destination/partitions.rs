@@ -26,6 +26,9 @@ pub struct StoredPartition {
     pub updated_at: Timestamp,
     /// Whether the last read was given up: its position led nowhere.
     pub abandoned: bool,
+    /// Whether its rows came in another order than configured, so that no cursor is true of them and they cannot be read
+    /// again without coming twice.
+    pub unsorted: bool,
     /// The highest cursor value of what is stored, as received.
     pub cursor: Option<String>,
     /// The highest cursor value of the read that is under way.
@@ -78,6 +81,7 @@ fn stored_partition(row: &Row<'_>) -> rusqlite::Result<StoredPartition> {
         // A time that cannot be read is as old as time: the read starts over, and nothing is lost.
         updated_at: updated_at.parse().unwrap_or(Timestamp::UNIX_EPOCH),
         abandoned: state == "abandoned",
+        unsorted: state == "unsorted",
         cursor: row.get(7)?,
         cursor_seen: row.get(8)?,
         bounds: row.get(9)?,
@@ -251,6 +255,30 @@ pub(super) fn fail(transaction: &Transaction<'_>, failed: &PartitionFailed) -> R
             failed.run.run_id,
             failed.error
         ])?;
+    match &failed.unsorted {
+        None => Ok(()),
+        Some(began) => take_back_cursor(transaction, failed, began.as_deref()),
+    }
+}
+
+/// Lets the next read begin where the failed one did. Rows without a key would come twice: they are read no more.
+fn take_back_cursor(
+    transaction: &Transaction<'_>,
+    failed: &PartitionFailed,
+    began: Option<&str>,
+) -> Result<(), DbError> {
+    let Target { id, disposition, .. } = &*failed.run.target;
+    let sql = match disposition {
+        WriteDisposition::Append => {
+            "UPDATE _hw_checkpoints SET state = 'unsorted'
+             WHERE source = ?1 AND resource = ?2 AND partition = ?3 AND cursor IS NOT ?4"
+        }
+        WriteDisposition::Merge | WriteDisposition::Replace => {
+            "UPDATE _hw_checkpoints SET cursor = ?4, bounds = NULL
+             WHERE source = ?1 AND resource = ?2 AND partition = ?3"
+        }
+    };
+    transaction.prepare_cached(sql)?.execute(params![&*id.source, &*id.resource, &*failed.partition, began])?;
     Ok(())
 }
 

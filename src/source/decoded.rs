@@ -101,8 +101,14 @@ pub(super) fn decode_page(
             let rows = decode::jsonl(&text).map_err(|error| refused(&text, "JSON Lines", error))?;
             Ok(Decoded::new(rows, text, Around::Nothing))
         }
-        BodyFormat::Csv { delimiter } => {
+        BodyFormat::Csv { delimiter, key } => {
             let rows = decode::csv(&text, *delimiter).map_err(|error| refused(&text, "CSV", error))?;
+            if let Some(missing) = key.iter().find(|name| !rows.keys().contains(name)) {
+                // Words of an error with a comma in them are a header row, too.
+                let reason =
+                    format!("the header row of the CSV has no column `{missing}`, which is in the primary_key");
+                return Err(not_a_page(reason));
+            }
             Ok(Decoded::new(rows, text, Around::Nothing))
         }
         BodyFormat::Xml { record_path } => {

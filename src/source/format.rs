@@ -72,6 +72,8 @@ pub enum BodyFormat {
     Csv {
         /// What stands between two fields.
         delimiter: u8,
+        /// Columns that its header row cannot be without.
+        key: Vec<String>,
     },
     /// XML.
     Xml {
@@ -99,7 +101,13 @@ impl BodyFormat {
             Format::Jsonl => Self::Jsonl {},
             Format::Csv => {
                 let csv = options.csv.clone().unwrap_or_default();
-                Self::Csv { delimiter: csv.delimiter().ok_or("`csv.delimiter` is not one character")? }
+                // Steps may make columns of the key, and those of a parent begin so.
+                let comes = |name: &String| options.processing_steps.is_empty() && !name.starts_with('_');
+                let key = options.primary_key.iter().flat_map(|key| &key.0).filter(|name| comes(name));
+                Self::Csv {
+                    delimiter: csv.delimiter().ok_or("`csv.delimiter` is not one character")?,
+                    key: key.cloned().collect(),
+                }
             }
             Format::Xml => {
                 let record_path = options.xml_record_path.clone();

@@ -175,6 +175,13 @@ impl ResourceOptions {
         named.collect()
     }
 
+    /// How its records become rows: as it says, else by whether they have a key.
+    #[must_use]
+    pub fn disposition(&self) -> WriteDisposition {
+        let has_key = self.primary_key.as_ref().is_some_and(|key| !key.0.is_empty());
+        self.write_disposition.unwrap_or(if has_key { WriteDisposition::Merge } else { WriteDisposition::Append })
+    }
+
     /// The method that requests are sent with.
     #[must_use]
     pub fn method(&self) -> Method {

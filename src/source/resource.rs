@@ -12,7 +12,7 @@ use super::partition::Child;
 use super::select::Selector;
 use super::transform::Steps;
 use super::{BodyFormat, Method, ResourceOptions, SourceOptions, unchanged};
-use crate::page::{Layout, ResourceId, Target, WriteDisposition};
+use crate::page::{Layout, ResourceId, Target};
 use crate::rest::action::CompiledAction;
 use crate::rest::client::Client;
 use crate::rest::paginator::{Auto, Paginator};
@@ -209,12 +209,11 @@ pub fn link(resources: &mut [Resource]) {
 /// Where the records of a resource go.
 fn target_of(id: &ResourceId, options: &ResourceOptions) -> Target {
     let primary_key = options.primary_key.clone().map(|columns| columns.0).unwrap_or_default();
-    let by_key = if primary_key.is_empty() { WriteDisposition::Append } else { WriteDisposition::Merge };
     Target {
         id: id.clone(),
         table: table_name(id, options),
         primary_key,
-        disposition: options.write_disposition.unwrap_or(by_key),
+        disposition: options.disposition(),
         layout: Layout {
             hints: options.columns.clone(),
             contract: options.schema_contract,

@@ -14,8 +14,15 @@ use crate::exit::Exit;
 use crate::page::{PartitionRead, Run, StopReason, WriteDisposition};
 use crate::progress::Activity;
 use crate::source::cursor::{self, Start, Stored};
-use crate::source::incremental::{CursorError, Track, Window, Windows};
+use crate::source::incremental::{CursorError, Incremental, RowOrder, Track, Window, Windows};
 use crate::source::{self, PartitionValues, Read, SourceError, SourceErrorKind, WalkError, parent_fields, place_of};
+
+/// Why an interrupted read of a sorted list begins again although its cursor has moved.
+const WITHIN_LAG: &str = "what it had read begins where its cursor leads: a sorted list moves while its records change";
+
+/// Why an append resource is read no more.
+const UNSORTED: &str = "an earlier read found that the API does not sort as row_order = \"asc\" says, and some of its rows \
+                        are stored: leave `row_order` out, and begin anew with `highwater reset --drop-rows`";
 
 /// What the reads of a run share.
 pub(super) struct Reading {
@@ -52,37 +59,44 @@ impl Reading {
                 Err(reason) => failed(reason),
             };
         }
+        if stored.unsorted {
+            return failed(UNSORTED.to_owned());
+        }
+        let mut interrupted = match self.interrupted(&stored) {
+            Ok(interrupted) => interrupted,
+            Err(reason) => return failed(reason),
+        };
+        // Where the API sorts by the cursor, and is asked from it on, a position is worth less: it counts pages of a list
+        // whose changed records have gone to the end since, so that others have come forward into pages that were read.
+        let from_cursor = interrupted.is_some() && resource.starts_at_cursor && start.position.take().is_some();
         let now = Timestamp::now();
         let mut windows = None;
         let (mut resumed_at, mut started_over) = (None, None);
-        if start.position.is_some()
-            && let Some(place) = self.leads_further(&stored, now)
-        {
-            tracing::info!(resource = %resource.target.id, position = %place, "goes on where the last run stopped");
-            (start.position, resumed_at) = (None, Some(place));
-        }
         loop {
-            let cursor = stored.cursor.as_deref().map(|cursor| incremental.stored(cursor)).transpose();
-            let window = match (&windows, &stored.bounds, cursor) {
-                (_, _, Err(reason)) => return failed(reason),
-                (None, Some(bounds), _) if start.position.is_some() => incremental.stored_window(bounds).map(Some),
-                (_, _, Ok(cursor)) => {
-                    if windows.is_none() {
-                        windows = match incremental.windows(cursor.as_ref(), now) {
-                            Ok(found) => Some(found),
-                            Err(reason) => return failed(reason),
-                        };
-                    }
-                    windows.as_mut().map_or(Ok(None), Windows::step_on)
-                }
+            let bounds = stored.bounds.as_ref().filter(|_| start.position.is_some() && windows.is_none());
+            let window = match bounds {
+                Some(bounds) => incremental.stored_window(bounds).map(Some),
+                None => next_window(incremental, &stored, now, &mut windows),
             };
-            let window = match window {
+            let mut window = match window {
                 Ok(Some(window)) => window,
                 Ok(None) => {
                     return ReadEnd { resumed_at, started_over, ..ReadEnd::complete(&self.run, StopReason::NoNext) };
                 }
                 Err(reason) => return failed(reason),
             };
+            if let Some(interrupted) = &interrupted {
+                let is_further = window.goes_on_with(interrupted);
+                match &stored.cursor {
+                    Some(cursor) if from_cursor && is_further => {
+                        let position = format!("cursor {cursor}");
+                        tracing::info!(resource = %resource.target.id, %position, "goes on where the last run stopped");
+                        resumed_at = Some(position);
+                    }
+                    _ if from_cursor => start.started_over = Some(WITHIN_LAG.to_owned()),
+                    _ => {}
+                }
+            }
             let mut cursor = None;
             let (mut end, stale) = self.read_once(&stored, start.clone(), Some(&window), &mut cursor).await;
             if let Some(reason) = stale.filter(|_| start.position.is_some()) {
@@ -103,24 +117,15 @@ impl Reading {
                 };
             }
             stored.cursor = cursor.or(stored.cursor);
-            (stored.cursor_seen, stored.read_id) = (None, None);
+            (stored.cursor_seen, stored.read_id, interrupted) = (None, None, None);
             start = Start { position: None, started_over: None, ..start };
         }
     }
 
-    /// Where the cursor leads further than the window of an interrupted read began. Where the API sorts by the cursor, and
-    /// is asked from it on, a position is worth less: it counts pages of a list whose changed records have gone to the
-    /// end since, so that others have come forward into the pages that are not read again.
-    fn leads_further(&self, stored: &StoredPartition, now: Timestamp) -> Option<String> {
-        let resource = &self.planned.resource;
-        let incremental = resource.incremental.as_ref().filter(|_| resource.starts_at_cursor)?;
-        if !incremental.is_sorted() {
-            return None;
-        }
-        let began = incremental.stored_window(stored.bounds.as_deref()?).ok()?.start;
-        let cursor = incremental.stored(stored.cursor.as_deref()?).ok()?;
-        let start = incremental.windows(Some(&cursor), now).ok()?.step_on().ok()??.start?;
-        began.is_none_or(|began| start.point > began.point).then(|| format!("cursor {}", cursor.json))
+    /// What the read asked for that is under way, where the API sorts by the cursor: what follows is the rest of it.
+    fn interrupted(&self, stored: &StoredPartition) -> Result<Option<Window>, String> {
+        let sorted = self.planned.resource.incremental.as_ref().filter(|incremental| incremental.is_sorted());
+        sorted.zip(stored.bounds.as_ref()).map(|(incremental, bounds)| incremental.stored_window(bounds)).transpose()
     }
 
     /// Reads a window, or all there is. A stored position that the API no longer takes is tried once; then the read starts
@@ -255,6 +260,7 @@ impl Reading {
             return (ReadEnd::interrupted(Some(Arc::clone(run))), Some(reason));
         }
         let abandon = error.as_ref().is_some_and(gives_up_position);
+        let unsorted = window.filter(|window| !window.is_range && error.as_ref().is_some_and(is_unsorted));
         let mut end = end_of(run, last, error);
         (end.resumed_at, end.started_over) = (resumed_at, started_over);
         if end.outcome == Outcome::Failed {
@@ -263,6 +269,7 @@ impl Reading {
                 partition: stored.partition.as_str().into(),
                 error: end.error.clone().unwrap_or_default(),
                 abandon,
+                unsorted: unsorted.map(Window::began),
             };
             if self.sender.send(Delivery::Failed(failed)).await.is_err() {
                 tracing::debug!("the processor has ended before the failure could be entered");
@@ -309,6 +316,20 @@ impl Reading {
     }
 }
 
+/// The next window from where the cursor stands.
+fn next_window<'i>(
+    incremental: &'i Incremental,
+    stored: &StoredPartition,
+    now: Timestamp,
+    windows: &mut Option<Windows<'i>>,
+) -> Result<Option<Window>, String> {
+    if windows.is_none() {
+        let cursor = stored.cursor.as_deref().map(|cursor| incremental.stored(cursor)).transpose()?;
+        *windows = Some(incremental.windows(cursor.as_ref(), now)?);
+    }
+    windows.as_mut().map_or(Ok(None), Windows::step_on)
+}
+
 /// Whether the position that an earlier run stored is refused by the API, or is not where it was any more.
 fn is_stale(error: &SourceError) -> bool {
     error.at_stored_position
@@ -317,6 +338,11 @@ fn is_stale(error: &SourceError) -> bool {
             SourceErrorKind::Cursor(error) => matches!(error, CursorError::Order { .. }),
             SourceErrorKind::Walk(_) => false,
         }
+}
+
+/// Whether the cursor has moved with pages that it should not have moved with.
+fn is_unsorted(error: &SourceError) -> bool {
+    matches!(error.kind, SourceErrorKind::Cursor(CursorError::Order { order: RowOrder::Asc, .. }))
 }
 
 /// Whether the next run has to start over: the stored position leads nowhere.

@@ -429,3 +429,14 @@ fn a_header_that_cannot_name_columns_is_said_so_at_once() {
         assert_eq!(api.seen().len(), 1, "the same table would come again");
     }
 }
+
+#[test]
+fn the_words_of_an_error_are_no_table_without_rows() {
+    let api =
+        Api::start(|_, _| respond(200, &[("content-type", "text/csv")], "Error: too many requests, come back later"));
+    let keys = "format = \"csv\"\npaginator = { type = \"single_page\" }";
+    let workspace = Workspace::with_config(api.address, &config("", keys));
+    let report = workspace.sync(69);
+    let error = report["resources"][0]["error"].as_str().unwrap();
+    assert!(error.contains("has no column `id`, which is in the primary_key"), "{error}");
+}

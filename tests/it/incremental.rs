@@ -203,6 +203,83 @@ fn an_order_that_is_not_as_configured_fails_the_read() {
 }
 
 #[test]
+fn a_cursor_that_an_unsorted_list_has_moved_goes_back_to_where_it_was() {
+    let events = Events::new("asc");
+    events.add_minutes(0..5);
+    let api = events.api();
+    let sorted = "row_order = \"asc\", initial_value = \"2024-01-01T00:00:00Z\"";
+    let workspace = Workspace::with_config(api.address, &config(sorted, KEYED));
+    workspace.sync(0);
+    assert_eq!(cursor(&workspace).unwrap(), format!("\"{}\"", time(4)));
+    // Ten in order are a page that is stored; the read is interrupted, goes on, and finds an older one behind them.
+    *events.order.lock().unwrap() = "";
+    events.add_minutes(30..45);
+    events.break_from(Some(2));
+    workspace.sync(69);
+    assert_eq!(cursor(&workspace).unwrap(), format!("\"{}\"", time(38)));
+    events.add("older", json!(time(40)));
+    events.add("much older", json!(time(20)));
+    events.break_from(None);
+    for place in ["page 1: record 8", "page 2: record 7"] {
+        let report = workspace.sync(65);
+        let error = report["resources"][0]["error"].as_str().unwrap();
+        assert!(
+            error.contains(&format!("{place} has a cursor of")) && error.contains("leave `row_order` out"),
+            "{error}"
+        );
+        assert_eq!(cursor(&workspace).unwrap(), format!("\"{}\"", time(4)));
+    }
+    workspace.configure(api.address, &config(&sorted.replace("row_order = \"asc\", ", ""), KEYED));
+    workspace.sync(0);
+    assert_eq!(ids(&workspace), events.ids());
+}
+
+#[test]
+fn an_append_resource_that_turned_out_to_be_unsorted_is_read_no_more_until_it_is_reset() {
+    let events = Events::new("");
+    events.add_minutes(10..25);
+    events.add("older", json!(time(5)));
+    let api = events.api();
+    let workspace = Workspace::with_config(api.address, &config("row_order = \"asc\"", ""));
+    let error = |report: &Value| report["resources"][0]["error"].as_str().unwrap().to_owned();
+    assert!(error(&workspace.sync(65)).contains("record 6 has a cursor of"));
+    let asked = api.seen().len();
+    workspace.configure(api.address, &config("", ""));
+    let said = error(&workspace.sync(78));
+    assert!(said.contains("leave `row_order` out") && said.contains("reset --drop-rows"), "{said}");
+    assert_eq!(api.seen().len(), asked, "nothing is asked for that could not be stored");
+    assert_eq!(workspace.run(&["reset", "s.events", "--drop-rows"]).code, Some(0));
+    workspace.sync(0);
+    assert_eq!(ids(&workspace), events.ids());
+}
+
+#[test]
+fn a_sorted_read_that_came_no_further_than_its_lag_begins_again() {
+    for more in [KEYED, ""] {
+        let events = Events::new("asc");
+        events.add_minutes(0..35);
+        let api = events.api();
+        let lag = "row_order = \"asc\", lag = \"2h\", initial_value = \"2024-01-01T00:00:00Z\"";
+        let workspace = Workspace::with_config(api.address, &config(lag, more));
+        events.break_from(Some(3));
+        workspace.sync(69);
+        events.break_from(None);
+        // What changes goes to the end of the list; others come forward into the pages that were read.
+        for event in events.all.lock().unwrap().iter_mut().take(3) {
+            event["at"] = json!(time(50));
+            event["id"] = json!(format!("{} again", event["id"].as_str().unwrap()));
+        }
+        let report = workspace.sync(0);
+        let over = report["resources"][0]["started_over"].as_str().unwrap();
+        assert!(over.contains("a sorted list moves while its records change"), "{over}");
+        let rows: Vec<String> =
+            workspace.column("SELECT id FROM s_events WHERE at > '2024-01-01T00:02:30Z' ORDER BY id");
+        assert_eq!(rows, events.ids(), "{more}");
+        workspace.check_books();
+    }
+}
+
+#[test]
 fn records_that_moved_across_a_stored_position_do_not_block_the_next_runs() {
     let events = Events::new("asc");
     events.add_minutes(0..30);

@@ -20,7 +20,13 @@ macro_rules! items {
     };
 }
 
-const OF_INCREMENTAL: [Broken; 22] = [
+const OF_INCREMENTAL: [Broken; 23] = [
+    Broken(
+        SINCE,
+        "incremental = { cursor_path = \"at\", on_cursor_value_missing = ‸\"include\" }",
+        items!("incremental.on_cursor_value_missing"),
+        &["an append resource would add them each time", "give the resource a `primary_key`"],
+    ),
     Broken(
         SINCE,
         "incremental = { cursor_path = \"at\", ‸lagg = 1 }",

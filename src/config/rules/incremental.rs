@@ -5,7 +5,7 @@ use super::Rules;
 use super::partition::place_of;
 use crate::page::WriteDisposition;
 use crate::source::ResourceOptions;
-use crate::source::incremental::{Incremental, IncrementalOptions, RowOrder};
+use crate::source::incremental::{Incremental, IncrementalOptions, OnMissing, RowOrder};
 use crate::template::{Slot, Template};
 
 pub(super) fn check(resource: &ResourceOptions, path: &Path, rules: &mut Rules<'_>) {
@@ -31,6 +31,11 @@ pub(super) fn check(resource: &ResourceOptions, path: &Path, rules: &mut Rules<'
             "`write_disposition = \"replace\"` needs all records in every read, and `incremental` reads only the new ones",
             help,
         );
+    }
+    if options.on_cursor_value_missing == OnMissing::Include && resource.disposition() == WriteDisposition::Append {
+        let help = "give the resource a `primary_key`, so that they are updated, or use `exclude`";
+        let message = "records without a cursor come with every read, and an append resource would add them each time";
+        rules.refuse_with_help(&place.key("on_cursor_value_missing"), message, help);
     }
     check_use(resource, options, path, rules);
 }

@@ -2,6 +2,7 @@
 //! moves with what was stored.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use jiff::{Span, SpanRelativeTo};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -52,10 +53,20 @@ pub struct IncrementalOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RowOrder {
-    /// Oldest first: the cursor moves with every page. It is checked.
+    /// Oldest first: the cursor moves with every page. It is checked, to within the `lag`.
     Asc,
-    /// Newest first: the read ends at the first page that is wholly older than where it started.
+    /// Newest first: the read ends at the first page that is wholly older than where it started. It is checked on each
+    /// page.
     Desc,
+}
+
+impl fmt::Display for RowOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Asc => "asc",
+            Self::Desc => "desc",
+        })
+    }
 }
 
 /// What becomes of records without a cursor value.

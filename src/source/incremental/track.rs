@@ -8,7 +8,7 @@ use ring::digest;
 use serde_json::Value as Json;
 
 use super::super::partition::field;
-use super::value::{CursorValue, Point};
+use super::value::{CursorValue, Point, Stride};
 use super::{Incremental, OnMissing, RowOrder, Window};
 use crate::page::{BoundaryRow, Coverage, Fate, Rows, SortKey, Value};
 
@@ -36,14 +36,21 @@ pub enum CursorError {
     },
     /// The API does not sort as the configuration says.
     #[error(
-        "record {row} has a cursor of {value}, and one before it a higher one: the API does not sort as row_order = \"asc\" \
-         says; leave `row_order` out"
+        "record {row} has a cursor of {value}, and one before it {before}: the API does not sort as row_order = \"{order}\" \
+         says; leave `row_order` out{}",
+        if *has_lag { ", or give it a longer `lag`" } else { "" }
     )]
     Order {
         /// Its number on the page, from 1.
         row: usize,
         /// Its value.
         value: String,
+        /// The value that it should not come after.
+        before: String,
+        /// The order that it is not in.
+        order: RowOrder,
+        /// Whether it is too late even with the `lag`.
+        has_lag: bool,
     },
 }
 
@@ -56,8 +63,8 @@ pub struct Track {
     stored: Option<CursorValue>,
     /// The highest value of this read.
     seen: Option<CursorValue>,
-    /// The last value, where the API sorts by it.
-    last: Option<Point>,
+    /// The highest value of this read, where the API sorts by it; outside of the window as well.
+    highest: Option<CursorValue>,
     /// Rows of an append resource that are stored already and will be sent again. None where rows have a key.
     known: Option<HashSet<[u8; 16]>>,
     primary_key: Vec<String>,
@@ -83,13 +90,13 @@ impl Track {
         known: Option<HashSet<[u8; 16]>>,
         primary_key: &[String],
     ) -> Self {
-        let last = seen.as_ref().map(|seen| seen.point.clone());
+        let highest = seen.clone();
         Self {
             incremental: Arc::clone(incremental),
             window,
             stored,
             seen,
-            last,
+            highest,
             known,
             primary_key: primary_key.to_vec(),
         }
@@ -142,6 +149,7 @@ impl Track {
     /// The cursor of each record; also checks their order, and remembers the highest.
     fn points(&mut self, rows: &Rows) -> Result<Vec<Option<Point>>, CursorError> {
         let mut points = Vec::with_capacity(rows.len());
+        let mut lowest = None;
         for row in 0..rows.len() {
             let number = row + 1;
             let Some(json) = field(rows, row, &self.incremental.path) else {
@@ -154,11 +162,8 @@ impl Track {
             let wrong = |reason: String| CursorError::Value { row: number, reason };
             let value = self.incremental.format.read(&json).map_err(wrong)?;
             self.check_kind(&value).map_err(wrong)?;
-            if self.incremental.order == Some(RowOrder::Asc) {
-                if self.last.as_ref().is_some_and(|last| value.point < *last) {
-                    return Err(CursorError::Order { row: number, value: json.to_string() });
-                }
-                self.last = Some(value.point.clone());
+            if let Some(order) = self.incremental.order {
+                self.check_order(order, number, &value, &mut lowest)?;
             }
             let is_inside = self.window.end.as_ref().is_none_or(|end| value.point < end.point);
             if is_inside && self.seen.as_ref().is_none_or(|seen| value.point > seen.point) {
@@ -167,6 +172,34 @@ impl Track {
             points.push(Some(value.point));
         }
         Ok(points)
+    }
+
+    /// Whether a record comes in the order that the configuration names, to within the `lag`: what is late by no more is
+    /// asked for again. Newest first, only the records of one page are compared: what is new at the head of such a list
+    /// moves records from one page to the next.
+    fn check_order(
+        &mut self,
+        order: RowOrder,
+        row: usize,
+        value: &CursorValue,
+        lowest: &mut Option<CursorValue>,
+    ) -> Result<(), CursorError> {
+        let (extreme, wrong) = match order {
+            RowOrder::Asc => (&mut self.highest, Ordering::Less),
+            RowOrder::Desc => (lowest, Ordering::Greater),
+        };
+        let Some(before) = extreme.as_ref().filter(|before| value.point.partial_cmp(&before.point) == Some(wrong))
+        else {
+            *extreme = Some(value.clone());
+            return Ok(());
+        };
+        let (higher, lower) = if order == RowOrder::Asc { (before, value) } else { (value, before) };
+        let is_late = |lag: &Stride| higher.point.moved(lag, true).is_ok_and(|start| lower.point >= start);
+        if self.incremental.lag.as_ref().is_some_and(is_late) {
+            return Ok(());
+        }
+        let (value, before) = (value.json.to_string(), before.json.to_string());
+        Err(CursorError::Order { row, value, before, order, has_lag: self.incremental.lag.is_some() })
     }
 
     fn check_kind(&self, value: &CursorValue) -> Result<(), String> {
@@ -232,7 +265,7 @@ impl Track {
     #[must_use]
     pub fn covers(&self) -> Option<Coverage> {
         let to = if self.window.is_range { self.window.end.clone() } else { self.cursor_value(true) }?;
-        let from = self.window.start.as_ref();
+        let from = self.window.began.as_ref();
         // Where nothing newer was received, there is nothing between the two.
         if from.is_some_and(|from| from.point >= to.point) {
             return None;
@@ -316,7 +349,7 @@ mod tests {
     use bytes::Bytes;
     use serde_json::{Value as Json, json};
 
-    use super::super::{Incremental, IncrementalOptions, Window};
+    use super::super::{Incremental, IncrementalOptions, RowOrder, Window};
     use super::{CursorError, Track};
     use crate::decode::decode;
     use crate::page::{Rows, Text};
@@ -335,7 +368,7 @@ mod tests {
 
     fn track(incremental: &Arc<Incremental>, from: Option<i64>, known: Option<HashSet<[u8; 16]>>) -> Track {
         let value = |value: i64| incremental.format.read(&json!(value)).unwrap();
-        let window = Window { start: from.map(value), ..Window::default() };
+        let window = Window { start: from.map(value), began: from.map(value), ..Window::default() };
         Track::new(incremental, window, from.map(value), None, known, &[])
     }
 
@@ -348,10 +381,12 @@ mod tests {
         ] {
             let incremental = incremental(options);
             let mut track = track(&incremental, Some(5), None);
-            track.look_at(&mut rows(&[json!(6), json!(7)])).unwrap();
+            let is_desc = incremental.order == Some(RowOrder::Desc);
+            let first = if is_desc { [json!(7), json!(6)] } else { [json!(6), json!(7)] };
+            track.look_at(&mut rows(&first)).unwrap();
             assert_eq!(track.cursor(false).as_deref(), after_first);
             assert_eq!(track.seen().as_deref(), Some("7"));
-            track.look_at(&mut rows(&[json!(8), json!(9)])).unwrap();
+            track.look_at(&mut rows(&[json!(9)])).unwrap();
             assert_eq!(track.cursor(true).as_deref(), after_last);
         }
         let incremental = incremental(json!({}));
@@ -366,7 +401,29 @@ mod tests {
         let mut track = track(&incremental, None, None);
         track.look_at(&mut rows(&[json!(1), json!(3), json!(3)])).unwrap();
         let error = track.look_at(&mut rows(&[json!(3), json!(2)])).unwrap_err();
-        assert_eq!(error, CursorError::Order { row: 2, value: "2".to_owned() });
+        let said = r#"record 2 has a cursor of 2, and one before it 3: the API does not sort as row_order = "asc" says; leave `row_order` out"#;
+        assert_eq!(error.to_string(), said);
+    }
+
+    #[test]
+    fn descending_order_is_checked_on_each_page_and_not_over_pages() {
+        let incremental = incremental(json!({"row_order": "desc"}));
+        let mut track = track(&incremental, None, None);
+        track.look_at(&mut rows(&[json!(9), json!(8), json!(8), json!(7)])).unwrap();
+        track.look_at(&mut rows(&[json!(8), json!(7), json!(5)])).unwrap();
+        let error = track.look_at(&mut rows(&[json!(4), json!(5)])).unwrap_err();
+        let CursorError::Order { row: 2, order: RowOrder::Desc, .. } = error else { panic!("{error}") };
+    }
+
+    #[test]
+    fn what_is_late_within_the_lag_is_in_order() {
+        for (order, page, wrong) in [("asc", [4, 7, 5], 4), ("desc", [9, 5, 7], 8)] {
+            let incremental = incremental(json!({"row_order": order, "lag": 2}));
+            let mut track = track(&incremental, None, None);
+            track.look_at(&mut rows(&page.map(|at| json!(at)))).unwrap();
+            let error = track.look_at(&mut rows(&[json!(5), json!(wrong)])).unwrap_err();
+            assert!(error.to_string().ends_with("leave `row_order` out, or give it a longer `lag`"), "{error}");
+        }
     }
 
     #[test]

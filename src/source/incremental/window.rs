@@ -14,6 +14,8 @@ use crate::page::Bound;
 pub struct Window {
     /// Its lowest value.
     pub start: Option<CursorValue>,
+    /// Where the cursor stood when its read began, which other reads may have brought there; else its first value.
+    pub began: Option<CursorValue>,
     /// The value behind its highest.
     pub end: Option<CursorValue>,
     /// The end as it is sent.
@@ -31,6 +33,7 @@ pub struct Window {
 #[serde(deny_unknown_fields)]
 struct Stored {
     start: Option<Json>,
+    began: Option<Json>,
     end: Option<Json>,
     sent_end: Option<Json>,
     cursor_after: Option<Json>,
@@ -44,6 +47,8 @@ struct Stored {
 pub struct Windows<'i> {
     incremental: &'i Incremental,
     start: Option<CursorValue>,
+    /// Where the cursor stands, before the first window.
+    cursor: Option<CursorValue>,
     /// Before this all windows end, and whether that is only where the clock stands.
     limit: Option<(CursorValue, bool)>,
     done: bool,
@@ -64,7 +69,7 @@ impl Incremental {
                 Some(before.cloned().unwrap_or(start))
             }
         };
-        self.windows_from(start, now)
+        Ok(Windows { cursor: cursor.cloned(), ..self.windows_from(start, now)? })
     }
 
     /// The windows that follow one which has been read.
@@ -87,7 +92,7 @@ impl Incremental {
         };
         // A cursor that has reached the configured end has nothing left to ask for.
         let done = matches!((&start, &limit), (Some(start), Some((limit, false))) if start.point >= limit.point);
-        Ok(Windows { incremental: self, start, limit, done })
+        Ok(Windows { incremental: self, start, cursor: None, limit, done })
     }
 
     /// The ranges, step by step, from one value to before another.
@@ -124,7 +129,7 @@ impl Incremental {
     /// When it is not ours: stored data is input.
     pub fn range_window(&self, from: &Json, to: &Json) -> Result<Window, String> {
         let (from, to) = (self.format.read(from)?, self.format.read(to)?);
-        let windows = Windows { incremental: self, start: None, limit: None, done: true };
+        let windows = Windows { incremental: self, start: None, cursor: None, limit: None, done: true };
         let window = windows.window(Some(from), Some(to), None, false)?;
         Ok(Window { is_range: true, ..window })
     }
@@ -170,6 +175,7 @@ impl Incremental {
         let read = |json: &Option<Json>| json.as_ref().map(|json| self.format.read(json)).transpose();
         Ok(Window {
             start: read(&stored.start)?,
+            began: read(&stored.began)?,
             end: read(&stored.end)?,
             sent_end: stored.sent_end,
             cursor_after: read(&stored.cursor_after)?,
@@ -180,12 +186,29 @@ impl Incremental {
 }
 
 impl Window {
+    /// Where the cursor stood when its read began, as JSON.
+    #[must_use]
+    pub fn began(&self) -> Option<String> {
+        self.began.as_ref().map(|began| began.json.to_string())
+    }
+
+    /// Makes it the rest of a read that was interrupted, of which everything before the cursor is stored. Says whether it
+    /// begins further on than that read did.
+    pub fn goes_on_with(&mut self, interrupted: &Self) -> bool {
+        let point = |value: &Option<CursorValue>| value.as_ref().map(|value| value.point.clone());
+        if point(&interrupted.began) < point(&self.began) {
+            self.began.clone_from(&interrupted.began);
+        }
+        point(&interrupted.start) < point(&self.start)
+    }
+
     /// The window as it is stored.
     #[must_use]
     pub fn to_stored(&self) -> String {
         let json = |value: &Option<CursorValue>| value.as_ref().map(|value| value.json.clone());
         let stored = Stored {
             start: json(&self.start),
+            began: json(&self.began),
             end: json(&self.end),
             sent_end: self.sent_end.clone(),
             cursor_after: json(&self.cursor_after),
@@ -202,6 +225,12 @@ impl Windows<'_> {
     /// # Errors
     /// When its end cannot be found.
     pub fn step_on(&mut self) -> Result<Option<Window>, String> {
+        let cursor = self.cursor.take();
+        let window = self.next()?;
+        Ok(window.map(|window| Window { began: cursor.or(window.began), ..window }))
+    }
+
+    fn next(&mut self) -> Result<Option<Window>, String> {
         if self.done {
             return Ok(None);
         }
@@ -248,7 +277,7 @@ impl Windows<'_> {
             (Some(end), Some(granularity)) => Some(self.sent(end, granularity)?),
             (end, _) => end.as_ref().map(|end| end.json.clone()),
         };
-        Ok(Window { start, end, sent_end, cursor_after, goes_on, is_range: false })
+        Ok(Window { began: start.clone(), start, end, sent_end, cursor_after, goes_on, is_range: false })
     }
 
     fn sent(&self, end: &CursorValue, granularity: &Stride) -> Result<Json, String> {

@@ -161,8 +161,7 @@ impl Model {
     fn part_ran(&mut self, part: usize, log: &[&Asked], pages: &[(String, usize)], ran: &Ran) {
         let mut committed = 0;
         let mut is_refuted = false;
-        // What was refused and not replaced since is tried once more; but a sorted read goes on at its cursor, where that
-        // leads further than its position.
+        // What was refused and not replaced since is tried once more; but a sorted read goes on at its cursor.
         let goes_on_at_cursor = log.first().is_some_and(|first| self.goes_on_at_cursor(part, first));
         self.parts[part].open.iter_mut().for_each(|open| open.has_expired = goes_on_at_cursor);
         for (number, asked) in log.iter().enumerate() {
@@ -170,7 +169,7 @@ impl Model {
             let open = self.parts[part].open.as_ref().filter(|open| !open.is_gone());
             let breaks_order = asked.status == 200
                 && is_sorted(&self.shape)
-                && open.is_some_and(|open| has_lower(asked, open.highest));
+                && open.is_some_and(|open| has_lower(asked, open.highest.map(|highest| highest - self.lag())));
             match asked.status {
                 // Records have moved across the position: nothing of the page counts.
                 200 if breaks_order && number == 0 => {
@@ -213,22 +212,13 @@ impl Model {
         }
     }
 
-    /// Whether a read of a sorted resource goes on at its cursor, and not at its position: it has to where that leads
-    /// further than where it began.
+    /// Whether a read of a sorted resource goes on at its cursor, and not at its position.
     fn goes_on_at_cursor(&self, number: usize, first: &Asked) -> bool {
         let part = &self.parts[number];
-        let Some(open) = part.open.as_ref().filter(|open| !open.is_lost) else { return false };
-        let sorted =
-            self.shape.incremental.as_ref().filter(|incremental| incremental.filters && is_sorted(&self.shape));
-        let Some(start) = sorted.and_then(|incremental| start_at(incremental, part.cursor)) else { return false };
-        // What is written to the second begins up to a second earlier.
-        let slack = if self.shape.unit > 1 { 999 } else { 0 };
-        let is_further = |start: i64| open.since.is_none_or(|since| start > since);
-        assert!(
-            !is_further(start - slack) || first.position == Position::First,
-            "partition {number}: not at its cursor"
-        );
-        is_further(start) && first.position == Position::First
+        let filters = self.shape.incremental.as_ref().is_some_and(|incremental| incremental.filters);
+        let goes_on = filters && is_sorted(&self.shape) && part.open.as_ref().is_some_and(|open| !open.is_lost);
+        assert!(!goes_on || first.position == Position::First, "partition {number}: not at its cursor");
+        goes_on
     }
 
     /// Whether this is where the read had to go on, or to begin.
