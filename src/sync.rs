@@ -1,28 +1,31 @@
 //! One run: resources are read side by side, their pages flow through one bounded channel into the processor, and
 //! what became of each resource comes back as a report. `sync` and every later way of running use this.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::mpsc::{Sender, channel};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::mpsc::Sender;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::destination::{Counts, Db, DbError, Delivery, Outcome};
-use crate::page::{ResourceId, RunKind, Slots};
-use crate::processor::{self, Done, OnError, PipelineOptions};
+use crate::destination::{Db, Delivery, Outcome, PassEnd};
+use crate::page::{ResourceId, RunKind};
+use crate::processor::{OnError, PipelineOptions};
 use crate::progress::{Activity, ResourceProgress};
 use crate::source::Resource;
-use crate::tasks::{Panicked, TaskGroup};
+use crate::tasks::TaskGroup;
 
 mod partition;
+mod pipeline;
 mod report;
 mod resource;
 
+pub use pipeline::Pipeline;
+use pipeline::{Core, Life, Live};
 use report::{ReadEnd, report};
 pub use report::{ResourceReport, SyncReport, exit_of_db};
 
@@ -50,99 +53,58 @@ pub struct PlannedResource {
     pub progress: Arc<ResourceProgress>,
 }
 
-/// How far a resource has come, for those that are read for its records.
-#[derive(Clone, Copy, Debug, Default)]
-struct Life {
-    /// Pages that are stored, and the partitions that their records give with them.
-    commits: u64,
-    /// How it ended; nothing more is stored then.
-    ended: Option<Outcome>,
-}
-
-impl Shared {
-    fn change_life(&self, id: &ResourceId, change: impl FnOnce(&mut Life)) {
-        if let Some(life) = self.parents.get(id) {
-            life.send_modify(change);
-        }
-    }
-}
-
-/// What every reader of a run shares.
+/// What the readers of a run share.
 #[derive(Debug)]
 struct Shared {
-    db: Arc<Db>,
-    slots: Slots,
-    /// Partitions that are read at the same time.
-    places: Semaphore,
+    core: Arc<Core>,
+    /// The resources of the run.
+    live: HashMap<ResourceId, Arc<Live>>,
     /// Resources without relatives that have had their first place, in the order of the plan: only then the next one
     /// stands in line.
     begun: watch::Sender<usize>,
-    /// How far the resources have come that others wait for.
-    parents: HashMap<ResourceId, watch::Sender<Life>>,
     stop: CancellationToken,
 }
 
 /// Runs the plan until every resource has ended or `stop` is cancelled. What was received by then is committed.
 pub async fn sync(plan: &SyncPlan, db: Arc<Db>, stop: &CancellationToken) -> SyncReport {
     let stop = stop.child_token();
-    let (sender, receiver) = channel(plan.pipeline.channel_pages as usize);
-    let parents: HashSet<ResourceId> = plan.resources.iter().filter_map(|planned| planned.parent().cloned()).collect();
-    let shared = Arc::new(Shared {
-        db: Arc::clone(&db),
-        slots: Slots::new(plan.pipeline.channel_bytes),
-        places: Semaphore::new(plan.pipeline.concurrency as usize),
-        begun: watch::Sender::new(0),
-        parents: parents.into_iter().map(|id| (id, watch::Sender::default())).collect(),
-        stop: stop.clone(),
-    });
-    let stored: Arc<Mutex<HashMap<ResourceId, (Counts, u64)>>> = Arc::default();
-    let progress: HashMap<ResourceId, Arc<ResourceProgress>> =
-        plan.resources.iter().map(|planned| (planned.id().clone(), Arc::clone(&planned.progress))).collect();
+    let pipeline = Pipeline::start(&plan.pipeline, db, &stop);
+    let mut report = pipeline.run(plan.resources.clone(), &stop).await;
+    if let Err(error) = pipeline.end().await {
+        // The first error of the file is the one to be told.
+        report.db_error = Some(error);
+    }
+    report
+}
 
-    let mut processor = TaskGroup::default();
-    processor.spawn((), {
-        let (stored, pipeline, stop) = (Arc::clone(&stored), plan.pipeline.clone(), stop.clone());
-        let shared = Arc::clone(&shared);
-        async move {
-            // However it ends, by an error or by a panic too: nobody reads what nobody stores.
-            let _stop = stop.clone().drop_guard();
-            let note = |done: Done<'_>| match done {
-                Done::Stored(run, counts) => {
-                    let id = &run.target.id;
-                    if let Some(progress) = progress.get(id) {
-                        progress.pages_committed.add(1);
-                        progress.records_committed.add(counts.received);
-                    }
-                    let mut stored = stored.lock().unwrap_or_else(PoisonError::into_inner);
-                    let (sum, pages) = stored.entry(id.clone()).or_default();
-                    sum.add(counts);
-                    *pages += 1;
-                    shared.change_life(id, |life| life.commits += 1);
-                }
-                // Its reader may have ended well before: only here it shows that the resource failed.
-                Done::Broken(_) if pipeline.on_error == OnError::FailFast => stop.cancel(),
-                Done::Broken(_) => {}
-                Done::Ended(run, outcome) => shared.change_life(&run.target.id, |life| life.ended = Some(outcome)),
-            };
-            processor::process(receiver, &db, &pipeline, note).await
+/// Reads resources once in a pipeline that stores what comes.
+async fn run(
+    core: Arc<Core>,
+    sender: Sender<Delivery>,
+    resources: &[PlannedResource],
+    stop: CancellationToken,
+) -> SyncReport {
+    let live = resources.iter().map(|planned| (planned.id().clone(), Arc::new(Live::new(planned, &stop)))).collect();
+    let shared = Arc::new(Shared { core, live, begun: watch::Sender::new(0), stop });
+    let mut ends = read_all(resources, &shared, &sender).await;
+    drop(sender);
+    let mut db_error = None;
+    let mut reports = Vec::with_capacity(resources.len());
+    for planned in resources {
+        let end = ends.remove(planned.id()).expect("every planned resource has ended");
+        let live = &shared.live[planned.id()];
+        if let Some(run) = live.run.get() {
+            if end.db_error.is_none() {
+                // Its last pages may still be on their way.
+                let mut life = live.life.subscribe();
+                let ended = life.wait_for(|life| life.ended.is_some());
+                drop(shared.core.ended.run_until_cancelled(ended).await);
+            }
+            shared.core.forget(run);
         }
-    });
-    let mut ends = read_all(plan, &shared, sender).await;
-    let mut db_error = match processor.next().await {
-        Some(((), Ok(result))) => result.err(),
-        Some(((), Err(Panicked(_)))) => Some(DbError::Panic("process")),
-        None => None,
-    };
-    let stored = stored.lock().unwrap_or_else(PoisonError::into_inner);
-    let resources = plan
-        .resources
-        .iter()
-        .map(|planned| {
-            let end = ends.remove(planned.id()).expect("every planned resource has ended");
-            report(planned, end, stored.get(planned.id()).copied().unwrap_or_default(), &mut db_error)
-        })
-        .collect();
-    SyncReport { resources, db_error }
+        reports.push(report(planned, end, live, &mut db_error));
+    }
+    SyncReport { resources: reports, db_error }
 }
 
 impl PlannedResource {
@@ -174,29 +136,35 @@ impl PlannedResource {
 /// `Retry-After` does not starve the others. When its wait is over it stands in line for a place again.
 const LONG_WAIT: SignedDuration = SignedDuration::from_secs(2);
 
-/// Reads the resources, `concurrency` at a time, in the order of the plan.
-async fn read_all(plan: &SyncPlan, shared: &Arc<Shared>, sender: Sender<Delivery>) -> HashMap<ResourceId, ReadEnd> {
+/// Reads the resources, as many at a time as there are places, in the order of the plan.
+async fn read_all(
+    resources: &[PlannedResource],
+    shared: &Arc<Shared>,
+    sender: &Sender<Delivery>,
+) -> HashMap<ResourceId, ReadEnd> {
     let mut readers = TaskGroup::default();
-    let mut begun = resource::begin_families(plan, shared).await;
+    let mut begun = resource::begin_families(resources, shared).await;
     let mut number = 0;
-    for planned in &plan.resources {
+    for planned in resources {
         let begun = begun.remove(planned.id());
         let reader = resource::read(Arc::clone(shared), planned.clone(), number, begun, sender.clone());
         readers.spawn(planned.clone(), reader);
         number += usize::from(!shared.is_family(planned));
     }
-    drop(sender);
     let mut ends = HashMap::new();
     while let Some((planned, result)) = readers.next().await {
         planned.progress.set(Activity::Ended);
+        let panicked = result.is_err();
         let end = ReadEnd::of_task(result);
-        // One that could not even begin has no end in the file.
-        shared.change_life(planned.id(), |life| {
-            if end.run.is_none() {
-                life.ended.get_or_insert(end.outcome);
-            }
-        });
-        if end.db_error.is_some() || (end.outcome == Outcome::Failed && plan.pipeline.on_error == OnError::FailFast) {
+        let live = &shared.live[planned.id()];
+        match live.run.get() {
+            // A reader that panicked could not end its run.
+            Some(run) if panicked => resource::end_run(&planned, run, &end, PassEnd::Open, sender).await,
+            Some(_) => {}
+            // One that could not even begin has no end in the file.
+            None => live.life.send_modify(|life| life.ended = Some(end.outcome)),
+        }
+        if end.db_error.is_some() || (end.outcome == Outcome::Failed && shared.core.on_error == OnError::FailFast) {
             shared.stop.cancel();
         }
         ends.insert(planned.id().clone(), end);
@@ -209,7 +177,7 @@ async fn in_place<T>(shared: &Shared, progress: &ResourceProgress, reader: impl 
     let mut reader = pin!(reader);
     loop {
         // A run that ends goes on without one: nothing more is sent.
-        let place = shared.stop.run_until_cancelled(shared.places.acquire()).await;
+        let place = shared.stop.run_until_cancelled(shared.core.places.acquire()).await;
         let ended = poll_fn(|context| match reader.as_mut().poll(context) {
             Poll::Ready(ended) => Poll::Ready(Some(ended)),
             Poll::Pending if waits_long(&progress.activity()) => Poll::Ready(None),

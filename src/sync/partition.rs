@@ -159,7 +159,7 @@ impl Reading {
                 let partition = PartitionValues::parse(&stored.partition).unwrap_or_default().without_range();
                 // What a live read has stored stays, whatever becomes of the range of a backfill.
                 let counts_open = resumes || partition != stored.partition;
-                let known = self.shared.db.boundary(&resource.target.id, &partition, counts_open).await;
+                let known = self.shared.core.db.boundary(&resource.target.id, &partition, counts_open).await;
                 Some(known.map_err(ReadEnd::from_db)?)
             }
             WriteDisposition::Merge | WriteDisposition::Replace => None,
@@ -201,7 +201,7 @@ impl Reading {
             concurrency: self.pages,
             ends_pass: self.is_only && window.is_none_or(|window| !window.goes_on),
             start,
-            slots: self.shared.slots.clone(),
+            slots: self.shared.core.slots.clone(),
             progress: Arc::clone(&self.planned.progress),
         };
         Ok((read, track))
@@ -289,7 +289,7 @@ impl Reading {
             // Children are read for the records that come; of an incremental resource, for what has changed.
             && (resource.children.is_empty() || resource.incremental.is_some())
         {
-            start.known = self.shared.db.validators(&resource.target.id, &stored.partition, fingerprint).await?;
+            start.known = self.shared.core.db.validators(&resource.target.id, &stored.partition, fingerprint).await?;
         }
         Ok(())
     }

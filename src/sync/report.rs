@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::PlannedResource;
+use super::{Live, PlannedResource};
 use crate::destination::{Counts, DbError, Outcome};
 use crate::exit::Exit;
 use crate::page::{ResourceId, Run, StopReason};
@@ -187,7 +187,7 @@ pub(super) fn end_of(run: &Arc<Run>, last: Option<StopReason>, error: Option<Sou
 pub(super) fn report(
     planned: &PlannedResource,
     mut end: ReadEnd,
-    (counts, pages): (Counts, u64),
+    live: &Live,
     db_error: &mut Option<DbError>,
 ) -> ResourceReport {
     if let Some(error) = end.db_error.take() {
@@ -195,10 +195,11 @@ pub(super) fn report(
     }
     if let Some(reason) = end.run.as_deref().and_then(Run::broken) {
         end = ReadEnd::failed(end.run.clone(), format!("{}: {reason}", planned.id()), Exit::Contract);
-    } else if db_error.is_some() && end.outcome == Outcome::Complete {
-        // Its last page may not have been stored.
+    } else if end.outcome == Outcome::Complete && !live.has_ended() {
+        // The file failed before its last page was stored.
         end = ReadEnd::interrupted(end.run.clone());
     }
+    let (counts, pages) = live.sum();
     ResourceReport {
         id: planned.id().clone(),
         table: planned.resource.target.table.clone(),

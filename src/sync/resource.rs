@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::partition::Reading;
 use super::report::ReadEnd;
-use super::{Life, PlannedResource, Shared, SyncPlan, in_place};
+use super::{Life, PlannedResource, Shared, in_place};
 use crate::destination::{Begun, DbError, Delivery, Ending, Outcome, PassEnd, RunStart, StoredPartition};
 use crate::exit::Exit;
 use crate::page::{ChildPass, ResourceId, Run, StopReason, WriteDisposition};
@@ -26,9 +26,9 @@ pub(super) type RunBegun = Result<(Arc<Run>, Begun), DbError>;
 
 /// Enters the runs of all resources that have a parent or children, the children first: what a page of a parent stores
 /// goes into their queues.
-pub(super) async fn begin_families(plan: &SyncPlan, shared: &Shared) -> HashMap<ResourceId, RunBegun> {
+pub(super) async fn begin_families(resources: &[PlannedResource], shared: &Shared) -> HashMap<ResourceId, RunBegun> {
     let mut begun: HashMap<ResourceId, RunBegun> = HashMap::new();
-    let mut left: Vec<&PlannedResource> = plan.resources.iter().filter(|planned| shared.is_family(planned)).collect();
+    let mut left: Vec<&PlannedResource> = resources.iter().filter(|planned| shared.is_family(planned)).collect();
     while !left.is_empty() && !shared.stop.is_cancelled() {
         let has_begun =
             |planned: &&PlannedResource| planned.resource.children.iter().all(|child| begun.contains_key(&child.id));
@@ -87,15 +87,27 @@ pub(super) async fn read(
     let resource = &planned.resource;
     let is_only = planned.parent().is_none() && planned.partitions.len() == 1;
     let (side_by_side, pages) = if is_only { (1, resource.concurrency) } else { (planned.concurrency, 1) };
-    let parent = planned.parent().and_then(|id| shared.parents.get(id)).map(watch::Sender::subscribe);
+    let parent = planned.parent().and_then(|id| shared.live.get(id)).map(|live| live.life.subscribe());
     let reading = Reading { shared, planned: planned.clone(), run, sender, decided: begun.decided, pages, is_only };
     let ends = match read_partitions(&reading, side_by_side, parent).await {
         Ok(ends) => Ends { started_over: ends.started_over.or(begun.started_over), ..ends },
         Err(error) => return ReadEnd { run: Some(Arc::clone(&reading.run)), ..ReadEnd::from_db(error) },
     };
     let (end, pass) = ends.sum(&reading);
+    end_run(&planned, &reading.run, &end, pass, &reading.sender).await;
+    end
+}
+
+/// Enters the end of a run, behind everything that is on its way of it.
+pub(super) async fn end_run(
+    planned: &PlannedResource,
+    run: &Arc<Run>,
+    end: &ReadEnd,
+    pass: PassEnd,
+    sender: &Sender<Delivery>,
+) {
     let ending = Ending {
-        run: Arc::clone(&reading.run),
+        run: Arc::clone(run),
         outcome: end.outcome,
         stop_reason: end.stop_reason,
         error: end.error.clone(),
@@ -103,15 +115,15 @@ pub(super) async fn read(
         retries: planned.progress.retries.get(),
         pass,
     };
-    if reading.sender.send(Delivery::Ended(ending)).await.is_err() {
+    if sender.send(Delivery::Ended(ending)).await.is_err() {
         tracing::debug!("the processor has ended before the run's end could be entered");
     }
-    end
 }
 
 async fn begin(shared: &Shared, planned: &PlannedResource, children: Vec<ChildPass>) -> RunBegun {
     let resource = &planned.resource;
     let begun = shared
+        .core
         .db
         .begin_run(RunStart {
             kind: planned.kind,
@@ -125,7 +137,9 @@ async fn begin(shared: &Shared, planned: &PlannedResource, children: Vec<ChildPa
         .await?;
     let mut run = Run::new(begun.run_id, begun.pass_id, Arc::clone(&resource.target), shared.stop.child_token());
     (run.children, run.kind) = (children, planned.kind);
-    Ok((Arc::new(run), begun))
+    let run = Arc::new(run);
+    shared.core.watch(&run, &shared.live[planned.id()]);
+    Ok((run, begun))
 }
 
 /// Reads the partitions that wait in the file, and those that a parent's pages bring while it is being read.
@@ -145,7 +159,7 @@ async fn read_partitions(
             if waiting.is_empty() {
                 // Looked at before the file is: what comes between the two is seen the next time.
                 parent_ended = parent.as_mut().map(|parent| parent.borrow_and_update().ended);
-                waiting = shared.db.partitions(&run.target.id, run.pass_id, after, FETCHED).await?.into();
+                waiting = shared.core.db.partitions(&run.target.id, run.pass_id, after, FETCHED).await?.into();
                 after = waiting.back().map_or(after, |partition| partition.queued);
             }
             let Some(partition) = waiting.pop_front() else { break };
