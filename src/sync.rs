@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::destination::{Counts, Db, DbError, Delivery, Outcome};
-use crate::page::{ResourceId, RunKind, Slots};
+use crate::page::{RangeNotes, ResourceId, RunKind, Slots};
 use crate::processor::{self, Done, OnError, PipelineOptions};
 use crate::progress::{Activity, ResourceProgress};
 use crate::source::Resource;
@@ -44,6 +44,8 @@ pub struct PlannedResource {
     pub kind: RunKind,
     /// Its partitions, as far as they are known before its parent is read.
     pub partitions: Vec<String>,
+    /// Of a backfill, what there is to know of them.
+    pub ranges: RangeNotes,
     /// Partitions at the same time; or, where there is one and no more will come, pages in flight.
     pub concurrency: usize,
     /// Its counters.
@@ -152,6 +154,7 @@ impl PlannedResource {
         Self {
             kind: RunKind::Sync,
             partitions: resource.partitions.clone(),
+            ranges: RangeNotes::default(),
             concurrency: resource.concurrency,
             resource: Arc::new(resource),
             progress: Arc::default(),
