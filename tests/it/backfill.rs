@@ -311,12 +311,18 @@ fn nothing_behind_the_clock_is_taken_for_read() {
             &config(more).replace("6000", "32503680000").replace(", end_value = 9000", ""),
         );
         let arguments = ["--from", "0", "--to", "2900-01-01", "--step", "900y"];
+        backfill(&workspace, &["--from", "0", "--to", "600"], 0);
+        let before = api.seen().len();
         let finished = backfill(&workspace, &arguments, 0);
         assert!(finished.stderr.contains("where the clock stands"), "{finished:#?}");
         let clock = jiff::Timestamp::now().as_second();
         let read_to: i64 = workspace.value("SELECT CAST(to_value AS INTEGER) FROM _hw_coverage");
         assert!(read_to <= clock, "{read_to} {clock}");
-        assert_eq!(windows(&api, 0), [format!("0-{read_to}")]);
+        assert_eq!(
+            windows(&api, before),
+            [format!("600-{read_to}")],
+            "what the end that was given would not have spared"
+        );
         let before = api.seen().len();
         backfill(&workspace, &arguments, 0);
         let asked = windows(&api, before);
