@@ -59,7 +59,8 @@ pub async fn plan(
     }
     let known = Known::of(id, &planned, db).await?;
     if known.partitions.is_empty() {
-        if !db.is_complete(id).await? {
+        // Of a parent that is read in part, the last read may have queued nothing although there are records.
+        if planned.resource.has_partial_parent || !db.is_complete(id).await? {
             return Err(refused(no_parents(&planned)));
         }
         tracing::warn!(resource = %id, "its parent has no records that it could be read for");
@@ -148,7 +149,7 @@ struct Ask<'a> {
 enum Found {
     /// The gaps, and where the range ends before the end that was given.
     Gaps(Gaps, Option<Limit>),
-    /// Its gaps cannot be told: nothing of it was ever read.
+    /// Its gaps cannot be told: no range of it is known to have been read.
     Unread,
     /// The whole range lies behind where it has to end.
     Behind(Limit),
@@ -178,15 +179,15 @@ impl Ask<'_> {
             return Err(match behind.first() {
                 Some(limit) => limit.refusal(self.id),
                 None => format!(
-                    "nothing of that was ever read, so it has no gaps: say what to read with --from and --to, or run \
-                     `highwater sync {}` first",
+                    "no range of that is known to have been read, so it has no gaps: say what to read with --from and --to, or \
+                     run `highwater sync {}` first",
                     self.id
                 ),
             });
         }
         let id = self.id;
         if unread > 0 {
-            tracing::warn!(resource = %id, "{unread} of {all} partitions were never read, and have no gaps: left out");
+            tracing::warn!(resource = %id, "of {unread} of {all} partitions no range is known to have been read: they have no gaps, and are left out");
         }
         if let Some(limit) = shortened.first().or(behind.first()) {
             let more = if all > 1 { " (others of its partitions may end elsewhere)" } else { "" };

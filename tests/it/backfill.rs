@@ -318,11 +318,7 @@ fn nothing_behind_the_clock_is_taken_for_read() {
         let clock = jiff::Timestamp::now().as_second();
         let read_to: i64 = workspace.value("SELECT CAST(to_value AS INTEGER) FROM _hw_coverage");
         assert!(read_to <= clock, "{read_to} {clock}");
-        assert_eq!(
-            windows(&api, before),
-            [format!("600-{read_to}")],
-            "what the end that was given would not have spared"
-        );
+        assert_eq!(windows(&api, before), [format!("600-{read_to}")], "what is missing, and not all of it once more");
         let before = api.seen().len();
         backfill(&workspace, &arguments, 0);
         let asked = windows(&api, before);
@@ -361,9 +357,9 @@ fn there_is_nothing_to_do_only_where_it_was_done() {
     let none = Api::start(|_: &Seen, _| answer(json!([])));
     let workspace = Workspace::with_config(none.address, &config(KEYED));
     for (arguments, said) in [
-        (&["--fill-gaps"][..], "nothing of that was ever read"),
-        (&["--fill-gaps", "--from", "60"], "nothing of that was ever read"),
-        (&["--fill-gaps", "--json"], "nothing of that was ever read"),
+        (&["--fill-gaps"][..], "no range of that is known to have been read"),
+        (&["--fill-gaps", "--from", "60"], "no range of that is known to have been read"),
+        (&["--fill-gaps", "--json"], "no range of that is known to have been read"),
     ] {
         let finished = backfill(&workspace, arguments, 2);
         assert!(finished.stderr.contains(said), "{finished:#?}");
@@ -385,6 +381,10 @@ fn there_is_nothing_to_do_only_where_it_was_done() {
     let finished = backfill(&workspace, &["--from", "60", "--to", "120"], 0);
     assert!(finished.stdout.contains("Nothing to do"), "{finished:#?}");
     assert!(finished.stderr.contains("no records"), "{finished:#?}");
+    // Of one that is read in part that cannot be told.
+    workspace.configure(none.address, &text.replace("\npath =", "\nparent = { only_changed = true }\npath ="));
+    let finished = backfill(&workspace, &["--from", "60", "--to", "120"], 2);
+    assert!(finished.stderr.contains("none is known yet"), "{finished:#?}");
 }
 
 #[test]
