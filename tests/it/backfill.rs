@@ -265,6 +265,32 @@ fn an_append_leaves_to_live_reads_what_they_will_read() {
 }
 
 #[test]
+fn an_append_leaves_alone_what_a_sorted_live_read_under_way_has_stored() {
+    let broken = Arc::new(Mutex::new(true));
+    let is_broken = Arc::clone(&broken);
+    let api = Api::start(move |request: &Seen, _| {
+        let number = |name: &str| request.param(name).map(|value| value.parse::<u64>().unwrap());
+        let (from, page) = (number("from").unwrap(), number("page").unwrap());
+        if page == 2 && *is_broken.lock().unwrap() {
+            return respond(500, &[], "");
+        }
+        let found = (0..15_u64).filter(|n| n * 60 >= from).skip(((page - 1) * 10) as usize).take(10);
+        answer(json!(found.map(|n| json!({"id": n, "created": n * 60})).collect::<Vec<_>>()))
+    });
+    let text = endless(", row_order = \"asc\"").replace("6000", "120");
+    let workspace = Workspace::with_config(api.address, &text);
+    workspace.sync(69);
+    assert_eq!(live(&workspace).0.as_deref(), Some("660"), "the cursor moved with its page");
+    *broken.lock().unwrap() = false;
+    let arguments = ["--from", "0", "--to", "600"];
+    let finished = backfill(&workspace, &arguments, 0);
+    assert!(finished.stderr.contains("reads up to 120"), "{finished:#?}");
+    workspace.sync(0);
+    assert_eq!(ids(&workspace), (0..15).collect::<Vec<_>>());
+    workspace.check_books();
+}
+
+#[test]
 fn what_a_range_left_open_is_gone_on_with_or_taken_back_when_the_windows_change() {
     for more in [KEYED, ""] {
         let open = "SELECT partition FROM _hw_checkpoints WHERE state <> 'complete'";
