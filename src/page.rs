@@ -282,6 +282,15 @@ impl RunKind {
     }
 }
 
+/// What a backfill says of its ranges besides their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RangeNotes {
+    /// For each of them in their order, the fields of the parent's record that are put on the rows, as a JSON object.
+    pub parent_fields: Vec<Option<String>>,
+    /// Ranges that earlier backfills left open, and in whose place these are read.
+    pub given_up: Vec<String>,
+}
+
 /// A partition of a child that a record of its parent gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueuedPartition {

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::destination::{Db, Delivery, Outcome, PassEnd};
-use crate::page::{ResourceId, RunKind};
+use crate::page::{RangeNotes, ResourceId, RunKind};
 use crate::processor::{OnError, PipelineOptions};
 use crate::progress::{Activity, ResourceProgress};
 use crate::source::Resource;
@@ -47,6 +47,8 @@ pub struct PlannedResource {
     pub kind: RunKind,
     /// Its partitions, as far as they are known before its parent is read.
     pub partitions: Vec<String>,
+    /// Of a backfill, what there is to know of them.
+    pub ranges: RangeNotes,
     /// Partitions at the same time; or, where there is one and no more will come, pages in flight.
     pub concurrency: usize,
     /// Its counters.
@@ -114,6 +116,7 @@ impl PlannedResource {
         Self {
             kind: RunKind::Sync,
             partitions: resource.partitions.clone(),
+            ranges: RangeNotes::default(),
             concurrency: resource.concurrency,
             resource: Arc::new(resource),
             progress: Arc::default(),

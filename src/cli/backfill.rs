@@ -26,7 +26,7 @@ pub(super) struct BackfillArgs {
     /// The first value of the range: a date, a time, or a value as the API writes it
     #[arg(long, value_name = "VALUE", required_unless_present = "fill_gaps")]
     from: Option<String>,
-    /// The value behind the last one of the range
+    /// The value behind the last one of the range. Nothing behind the clock is read, with `append` nothing behind the live cursor
     #[arg(long, value_name = "VALUE", required_unless_present = "fill_gaps")]
     to: Option<String>,
     /// The length of a window (12h, 7d, 1mo, or a number) [default: the resource's `step`, else the whole range]

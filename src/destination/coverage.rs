@@ -7,6 +7,28 @@ use super::history::now_text;
 use super::{Db, DbError};
 use crate::page::{Bound, Coverage, Page, ResourceId, SortKey};
 
+/// A partition as its live reads have left it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LivePartition {
+    /// The partition, as a JSON object of what it stands for; empty where a resource has only one.
+    pub partition: String,
+    /// Where its cursor stands, as JSON.
+    pub cursor: Option<String>,
+    /// What the read that is under way asks for.
+    pub bounds: Option<String>,
+    /// Fields of the parent record that are put on the rows, as a JSON object.
+    pub parent_fields: Option<String>,
+}
+
+/// A range that a backfill has not read to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenRange {
+    /// The partition that it is.
+    pub partition: String,
+    /// Whether it can be gone on with at a page behind its first.
+    pub is_under_way: bool,
+}
+
 impl Db {
     /// The ranges of a partition that were read completely, in order. They do not touch each other.
     ///
@@ -21,17 +43,46 @@ impl Db {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub async fn live_partitions(&self, id: &ResourceId) -> Result<Vec<String>, DbError> {
+    pub async fn live_partitions(&self, id: &ResourceId) -> Result<Vec<LivePartition>, DbError> {
         let id = id.clone();
         self.writer
             .call("read partitions", move |connection, _| {
                 let mut statement = connection.prepare(
-                    "SELECT partition FROM _hw_checkpoints
+                    "SELECT partition, cursor, bounds, parent_fields FROM _hw_checkpoints
                      WHERE source = ?1 AND resource = ?2
                        AND (partition = '' OR json_extract(partition, '$._from') IS NULL)
                      ORDER BY queued",
                 )?;
-                let rows = statement.query_map((&*id.source, &*id.resource), |row| row.get(0))?;
+                let rows = statement.query_map((&*id.source, &*id.resource), |row| {
+                    Ok(LivePartition {
+                        partition: row.get(0)?,
+                        cursor: row.get(1)?,
+                        bounds: row.get(2)?,
+                        parent_fields: row.get(3)?,
+                    })
+                })?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+
+    /// The ranges of a resource that backfills have left open.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn open_ranges(&self, id: &ResourceId) -> Result<Vec<OpenRange>, DbError> {
+        let id = id.clone();
+        self.writer
+            .call("read ranges", move |connection, _| {
+                let mut statement = connection.prepare(
+                    "SELECT partition, state = 'reading' AND position IS NOT NULL FROM _hw_checkpoints
+                     WHERE source = ?1 AND resource = ?2 AND state <> 'complete'
+                       AND partition <> '' AND json_extract(partition, '$._from') IS NOT NULL
+                     ORDER BY queued",
+                )?;
+                let rows = statement.query_map((&*id.source, &*id.resource), |row| {
+                    Ok(OpenRange { partition: row.get(0)?, is_under_way: row.get(1)? })
+                })?;
                 Ok(rows.collect::<Result<_, _>>()?)
             })
             .await

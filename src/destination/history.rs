@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Db, DbError, runs, sqlite};
-use crate::page::{ResourceId, RunKind, Target};
+use crate::page::{RangeNotes, ResourceId, RunKind, Target};
 use crate::units::Timespan;
 
 /// The time now as the tables keep it: RFC 3339 in UTC, with milliseconds.
@@ -30,6 +30,8 @@ pub struct RunStart {
     pub request_fingerprint: String,
     /// Its partitions, each a JSON object or empty; those of a resource with a parent come with the parent's records.
     pub partitions: Vec<String>,
+    /// Of a backfill, what there is to know of them.
+    pub ranges: RangeNotes,
     /// Partitions that are left of the last pass are part of the next one: nothing names them again.
     pub keeps_queue: bool,
     /// A pass that was interrupted is gone on with when it is younger than this.

@@ -39,6 +39,7 @@ mod validators;
 mod writer;
 
 pub use batch::{Batch, Committed, Counts, Delivery, Ending, Outcome, PartitionFailed, PassEnd};
+pub use coverage::{LivePartition, OpenRange};
 pub use error::DbError;
 pub use history::{Begun, RunStart, StoredBudget};
 pub use partitions::StoredPartition;
@@ -157,6 +158,7 @@ mod tests {
             identity: "{}".to_owned(),
             request_fingerprint: String::new(),
             partitions: vec![String::new()],
+            ranges: Default::default(),
             keeps_queue: false,
             resume_within: crate::units::Timespan::secs(0),
         };

@@ -302,6 +302,22 @@ pub(super) fn forget_old(transaction: &Transaction<'_>, id: &ResourceId, pass_id
     Ok(())
 }
 
+/// Gives up ranges that earlier backfills left open: what is read in their place would store their rows once more.
+pub(super) fn give_up(transaction: &Transaction<'_>, target: &Target, ranges: &[String]) -> Result<(), DbError> {
+    let mut forget = transaction.prepare_cached(
+        "DELETE FROM _hw_checkpoints WHERE source = ?1 AND resource = ?2 AND partition = ?3
+         RETURNING CASE WHEN read_open THEN read_id END",
+    )?;
+    for range in ranges {
+        let read_id: Option<Option<i64>> =
+            forget.query_row((&*target.id.source, &*target.id.resource, range), |row| row.get(0)).optional()?;
+        if let Some(unfinished) = read_id.flatten() {
+            take_back(transaction, target, unfinished)?;
+        }
+    }
+    Ok(())
+}
+
 /// Forgets the ranges of a backfill that are complete: the coverage knows them.
 pub(super) fn forget_complete(transaction: &Transaction<'_>, id: &ResourceId, pass_id: i64) -> Result<(), DbError> {
     transaction.execute(

@@ -29,7 +29,9 @@ pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &Ru
     let (pass_id, started_over) = match start.kind {
         RunKind::Sync => enter_pass(&transaction, tables, start, &before, run_id)?,
         RunKind::Backfill => {
-            let partitions = start.partitions.iter().map(|partition| (partition.as_str(), None));
+            partitions::give_up(&transaction, target, &start.ranges.given_up)?;
+            let fields = start.ranges.parent_fields.iter().map(Option::as_deref).chain(std::iter::repeat(None));
+            let partitions = start.partitions.iter().map(String::as_str).zip(fields);
             partitions::enqueue(&transaction, id, run_id, partitions, false)?;
             (run_id, None)
         }

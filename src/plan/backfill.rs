@@ -1,16 +1,23 @@
 //! From a range of a cursor and what is covered of it to what is to be read: ranges as partitions of their own.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::config::Config;
-use crate::destination::Db;
-use crate::page::{Coverage, ResourceId, RunKind, WriteDisposition};
+use crate::destination::{Db, DbError, LivePartition, OpenRange};
+use crate::page::{Coverage, RangeNotes, ResourceId, RunKind, WriteDisposition};
 use crate::source::PartitionValues;
-use crate::source::incremental::{CursorValue, Incremental, Stride};
+use crate::source::incremental::{CursorValue, Incremental, Point, Stride};
 use crate::sync::{PlannedResource, SyncPlan};
 use crate::template::Slot;
 
 use super::{Clients, PlanError, plan_only};
+
+mod gaps;
+
+use gaps::{Gaps, gaps};
 
 /// What a backfill is to read.
 #[derive(Clone, Debug, Default)]
@@ -27,10 +34,11 @@ pub struct Range {
     pub fill_gaps: bool,
 }
 
-/// Puts the plan of a backfill together; without resources where nothing is left to be read.
+/// Puts the plan of a backfill together; without resources where all of it was read before.
 ///
 /// # Errors
-/// When the resource has no cursor that its request can be bounded by, or the bounds are none of its values.
+/// When the resource has no cursor that its request can be bounded by, the bounds are none of its values, or nothing of
+/// them can be read.
 pub async fn plan(
     config: &Config,
     id: &ResourceId,
@@ -49,130 +57,238 @@ pub async fn plan(
         let reason = "its request does not use `${incremental.start_value}`: it would read everything for every window";
         return Err(refused(reason.to_owned()));
     }
-    let given = |text: &Option<String>| text.as_ref().map(|text| incremental.value_of(text)).transpose();
-    let (from, to) = (given(&range.from).map_err(refused)?, given(&range.to).map_err(refused)?);
-    let partitions = if planned.resource.parent.is_some() {
-        // Its parent's records were queued for it when they were read.
-        db.live_partitions(id).await?
-    } else {
-        planned.partitions.clone()
-    };
-    let is_append = planned.resource.target.disposition == WriteDisposition::Append;
-    let mut wanted = Vec::new();
-    for partition in &partitions {
-        let covered = db.coverage(id, partition).await?;
-        let ranges = match (&from, &to, range.fill_gaps) {
-            (Some(from), Some(to), _) => incremental.ranges(from, to, range.step.as_ref()).map_err(refused)?,
-            (from, to, true) => {
-                let bounds = between(&incremental, from.as_ref(), to.as_ref(), &covered).map_err(refused)?;
-                match bounds {
-                    Some((from, to)) => incremental.ranges(&from, &to, range.step.as_ref()).map_err(refused)?,
-                    None => Vec::new(),
-                }
-            }
-            (..) => return Err(refused("say what to read with --from and --to".to_owned())),
-        };
-        let values = PartitionValues::parse(partition).map_err(refused)?;
-        for (from, to) in ranges {
-            for (from, to) in missing(&incremental, from, to, &covered, range.fill_gaps || is_append) {
-                wanted.push(values.with_range(&from.json, &to.json));
-            }
+    let known = Known::of(id, &planned, db).await?;
+    if known.partitions.is_empty() {
+        // Of a parent that is read in part, the last read may have queued nothing although there are records.
+        if planned.resource.has_partial_parent || !db.is_complete(id).await? {
+            return Err(refused(no_parents(&planned)));
         }
+        tracing::warn!(resource = %id, "its parent has no records that it could be read for");
+        return Ok((plan, clients));
     }
-    if !wanted.is_empty() {
+    let stored = known.value(&incremental).map_err(refused)?;
+    let given = |flag: &str, text: &Option<String>| {
+        let value = |text: &String| incremental.value_of(text, stored.as_ref());
+        text.as_ref().map(value).transpose().map_err(|reason| refused(format!("{flag}: {reason}")))
+    };
+    let ask = Ask {
+        from: given("--from", &range.from)?,
+        to: given("--to", &range.to)?,
+        is_append: planned.resource.target.disposition == WriteDisposition::Append,
+        now: Timestamp::now(),
+        incremental: &incremental,
+        range,
+        id,
+    };
+    let (partitions, ranges) = ask.of_all(known).map_err(refused)?;
+    if !partitions.is_empty() {
         let concurrency = range.concurrency.unwrap_or(planned.concurrency);
-        plan.resources.push(PlannedResource { kind: RunKind::Backfill, partitions: wanted, concurrency, ..planned });
+        plan.resources.push(PlannedResource { kind: RunKind::Backfill, partitions, ranges, concurrency, ..planned });
     }
     Ok((plan, clients))
 }
 
-/// The bounds of gaps: those given, else the first and the last value that was ever read.
-fn between(
-    incremental: &Incremental,
-    from: Option<&CursorValue>,
-    to: Option<&CursorValue>,
-    covered: &[Coverage],
-) -> Result<Option<(CursorValue, CursorValue)>, String> {
-    let (Some(first), Some(last)) = (covered.first(), covered.last()) else { return Ok(None) };
-    let from = match (from, &first.from) {
-        (Some(from), _) => from.clone(),
-        (None, Some(first)) => incremental.stored(&first.json)?,
-        // It reaches back to the beginning: the first gap is behind it.
-        (None, None) => incremental.stored(&first.to.json)?,
-    };
-    let to = match to {
-        Some(to) => to.clone(),
-        None => incremental.stored(&last.to.json)?,
-    };
-    Ok(matches!(from.point.partial_cmp(&to.point), Some(std::cmp::Ordering::Less)).then_some((from, to)))
+fn no_parents(planned: &PlannedResource) -> String {
+    let parent = planned.resource.parent.as_ref().map(ToString::to_string).unwrap_or_default();
+    format!("is read for the records of {parent}, and none is known yet: run `highwater sync {}` first", planned.id())
 }
 
-/// What of a range is not covered: its parts where it is `cut`, else all of it or nothing.
-fn missing(
-    incremental: &Incremental,
-    from: CursorValue,
-    to: CursorValue,
-    covered: &[Coverage],
-    cut: bool,
-) -> Vec<(CursorValue, CursorValue)> {
-    let (start, end) = (Incremental::bound(&from).sort, Incremental::bound(&to).sort);
-    let mut gaps = Vec::new();
-    let mut at = Some(from.clone());
-    for range in covered.iter().filter(|range| range.to.sort > start) {
-        let Some(begins) = at.take() else { break };
-        match &range.from {
-            Some(first) if first.sort >= end => {
-                at = Some(begins);
-                break;
-            }
-            Some(first) if first.sort > Incremental::bound(&begins).sort => match incremental.stored(&first.json) {
-                Ok(first) => gaps.push((begins, first)),
-                Err(_) => return vec![(from, to)],
-            },
-            _ => {}
+/// What the file knows of a resource.
+struct Known {
+    /// Its partitions, and what was read completely of each.
+    partitions: Vec<(LivePartition, Vec<Coverage>)>,
+    /// What earlier backfills have left open of them.
+    open: HashMap<String, Vec<OpenRange>>,
+}
+
+impl Known {
+    async fn of(id: &ResourceId, planned: &PlannedResource, db: &Db) -> Result<Self, DbError> {
+        let mut live = db.live_partitions(id).await?;
+        if planned.resource.parent.is_none() {
+            // Those of the configuration, whether they were ever read or not; the file has others that are there no more.
+            let mut by_name: HashMap<String, LivePartition> =
+                live.into_iter().map(|live| (live.partition.clone(), live)).collect();
+            let of_name = |name: &String| {
+                by_name.remove(name).unwrap_or_else(|| LivePartition { partition: name.clone(), ..Default::default() })
+            };
+            live = planned.partitions.iter().map(of_name).collect();
         }
-        if range.to.sort < end {
-            at = incremental.stored(&range.to.json).ok();
+        let mut partitions = Vec::with_capacity(live.len());
+        for partition in live {
+            let covered = db.coverage(id, &partition.partition).await?;
+            partitions.push((partition, covered));
+        }
+        let mut open: HashMap<String, Vec<OpenRange>> = HashMap::new();
+        for range in db.open_ranges(id).await? {
+            let partition = PartitionValues::parse(&range.partition).unwrap_or_default().without_range();
+            open.entry(partition).or_default().push(range);
+        }
+        Ok(Self { partitions, open })
+    }
+
+    /// A value of the cursor as it was received.
+    fn value(&self, incremental: &Incremental) -> Result<Option<CursorValue>, String> {
+        let cursors = self.partitions.iter().filter_map(|(live, _)| live.cursor.as_ref());
+        let covered = self.partitions.iter().filter_map(|(_, covered)| covered.last().map(|last| &last.to.json));
+        cursors.chain(covered).next().map(|json| incremental.stored(json)).transpose()
+    }
+}
+
+/// What is asked for of every partition.
+struct Ask<'a> {
+    from: Option<CursorValue>,
+    to: Option<CursorValue>,
+    is_append: bool,
+    now: Timestamp,
+    incremental: &'a Incremental,
+    range: &'a Range,
+    id: &'a ResourceId,
+}
+
+/// What there is to read of one partition.
+enum Found {
+    /// The gaps, and where the range ends before the end that was given.
+    Gaps(Gaps, Option<Limit>),
+    /// Its gaps cannot be told: no range of it is known to have been read.
+    Unread,
+    /// The whole range lies behind where it has to end.
+    Behind(Limit),
+}
+
+impl Ask<'_> {
+    /// The ranges of all partitions; none where all of it was read before.
+    fn of_all(&self, known: Known) -> Result<(Vec<String>, RangeNotes), String> {
+        let (mut wanted, mut notes) = (Vec::new(), RangeNotes::default());
+        let (mut unread, mut behind, mut shortened) = (0, Vec::new(), Vec::new());
+        let Known { partitions, mut open } = known;
+        let all = partitions.len();
+        for (live, covered) in partitions {
+            let open = open.remove(&live.partition).unwrap_or_default();
+            match self.of_partition(&live, &covered, &open)? {
+                Found::Gaps(gaps, limit) => {
+                    notes.parent_fields.extend(gaps.ranges.iter().map(|_| live.parent_fields.clone()));
+                    notes.given_up.extend(gaps.given_up);
+                    wanted.extend(gaps.ranges);
+                    shortened.extend(limit);
+                }
+                Found::Unread => unread += 1,
+                Found::Behind(limit) => behind.push(limit),
+            }
+        }
+        if unread + behind.len() == all {
+            return Err(match behind.first() {
+                Some(limit) => limit.refusal(self.id),
+                None => format!(
+                    "no range of that is known to have been read, so it has no gaps: say what to read with --from and --to, or \
+                     run `highwater sync {}` first",
+                    self.id
+                ),
+            });
+        }
+        let id = self.id;
+        if unread > 0 {
+            tracing::warn!(resource = %id, "of {unread} of {all} partitions no range is known to have been read: they have no gaps, and are left out");
+        }
+        if let Some(limit) = shortened.first().or(behind.first()) {
+            let more = if all > 1 { " (others of its partitions may end elsewhere)" } else { "" };
+            tracing::warn!(resource = %id, "{limit}{more}");
+        }
+        Ok((wanted, notes))
+    }
+
+    fn of_partition(&self, live: &LivePartition, covered: &[Coverage], open: &[OpenRange]) -> Result<Found, String> {
+        let Some((from, mut to)) = self.bounds(covered)? else { return Ok(Found::Unread) };
+        let is_before = |end: &CursorValue| from.point < end.point;
+        let mut limit = None;
+        if is_before(&to)
+            && let Some(found) = self.limit(live, &to)?
+        {
+            match &found.end {
+                Some(end) if is_before(end) => to = end.clone(),
+                _ => return Ok(Found::Behind(found)),
+            }
+            limit = Some(found);
+        }
+        if !is_before(&to) && (self.from.is_none() || self.to.is_none()) {
+            let is_all = self.from.is_none() && covered.first().is_some_and(|first| first.from.is_none());
+            return Ok(if is_all { Found::Gaps(Gaps::default(), None) } else { Found::Unread });
+        }
+        let windows = self.incremental.ranges(&from, &to, self.range.step.as_ref())?;
+        let values = PartitionValues::parse(&live.partition)?;
+        // What lay behind the end the last time is all that is missing.
+        let cut = self.range.fill_gaps || self.is_append || limit.is_some();
+        Ok(Found::Gaps(gaps(self.incremental, &values, &windows, covered, open, cut), limit))
+    }
+
+    /// The bounds as they were given; of gaps, else the first and the last value that was ever read.
+    fn bounds(&self, covered: &[Coverage]) -> Result<Option<(CursorValue, CursorValue)>, String> {
+        let from = match (&self.from, covered.first()) {
+            (Some(from), _) => from.clone(),
+            // Where it reaches back to the beginning, the first gap is behind it.
+            (None, Some(first)) if self.range.fill_gaps => {
+                self.incremental.stored(&first.from.as_ref().unwrap_or(&first.to).json)?
+            }
+            (None, None) if self.range.fill_gaps => return Ok(None),
+            (None, _) => return Err("say what to read with --from and --to".to_owned()),
+        };
+        let to = match (&self.to, covered.last()) {
+            (Some(to), _) => to.clone(),
+            (None, Some(last)) if self.range.fill_gaps => self.incremental.stored(&last.to.json)?,
+            (None, None) if self.range.fill_gaps => return Ok(None),
+            (None, _) => return Err("say what to read with --from and --to".to_owned()),
+        };
+        Ok(Some((from, to)))
+    }
+
+    /// Where a range of a partition has to end, if that is before `to`.
+    fn limit(&self, live: &LivePartition, to: &CursorValue) -> Result<Option<Limit>, String> {
+        let mut limit = None;
+        let live_from = self.incremental.live_from(live.cursor.as_deref(), live.bounds.as_deref())?;
+        if matches!(to.point, Point::Time(_)) && to.point > Point::Time(self.now) {
+            let end = Some(self.incremental.clock(self.now, live_from.as_ref().unwrap_or(to))?);
+            limit = Some(Limit { end, is_clock: true });
+        }
+        // What comes from there on is read by live reads, which do not know what others have stored of it.
+        let end = limit.as_ref().and_then(|limit| limit.end.as_ref()).unwrap_or(to);
+        if self.is_append && live_from.as_ref().is_none_or(|from| from.point < end.point) {
+            limit = Some(Limit { end: live_from, is_clock: false });
+        }
+        Ok(limit)
+    }
+}
+
+/// Where a range ends before the end that was given: where the clock stands, for nothing behind it can be said to have
+/// been read; with `append`, where live reads begin.
+struct Limit {
+    /// None where live reads begin at the very beginning.
+    end: Option<CursorValue>,
+    is_clock: bool,
+}
+
+impl Limit {
+    /// Why nothing of a range can be read.
+    fn refusal(&self, id: &ResourceId) -> String {
+        match (&self.end, self.is_clock) {
+            (Some(end), true) => format!("nothing of the range lies before {}, where the clock stands", end.json),
+            (Some(end), false) => format!(
+                "from {} on it is read by `highwater sync {id}`, and with write_disposition = \"append\" its rows would \
+                 be there twice",
+                end.json
+            ),
+            (None, _) => format!(
+                "`highwater sync {id}` begins at the very beginning, and with write_disposition = \"append\" rows would be \
+                 there twice: run that first"
+            ),
         }
     }
-    gaps.extend(at.map(|begins| (begins, to.clone())));
-    if gaps.is_empty() || cut { gaps } else { vec![(from, to)] }
 }
 
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::missing;
-    use crate::page::Coverage;
-    use crate::source::incremental::Incremental;
-
-    #[test]
-    fn what_is_covered_is_cut_out_of_a_range() {
-        let options = serde_json::from_value(json!({"cursor_path": "n"})).unwrap();
-        let incremental = Incremental::new(&options).unwrap();
-        let value = |n: i64| incremental.value_of(&n.to_string()).unwrap();
-        let covered = |ranges: &[(Option<i64>, i64)]| -> Vec<Coverage> {
-            let bound = |n: i64| Incremental::bound(&value(n));
-            ranges.iter().map(|(from, to)| Coverage { from: from.map(bound), to: bound(*to) }).collect()
-        };
-        let gaps = |ranges: &[(Option<i64>, i64)], cut: bool| -> Vec<String> {
-            let gaps = missing(&incremental, value(10), value(20), &covered(ranges), cut);
-            gaps.iter().map(|(from, to)| format!("{}-{}", from.json, to.json)).collect()
-        };
-        for (ranges, expected) in [
-            (&[][..], &["10-20"][..]),
-            (&[(Some(0), 5), (Some(30), 40)], &["10-20"]),
-            (&[(None, 20)], &[]),
-            (&[(Some(10), 20)], &[]),
-            (&[(Some(0), 12), (Some(14), 16), (Some(18), 25)], &["12-14", "16-18"]),
-            (&[(Some(12), 14)], &["10-12", "14-20"]),
-            (&[(None, 15)], &["15-20"]),
-            (&[(Some(15), 20)], &["10-15"]),
-        ] {
-            assert_eq!(gaps(ranges, true), expected, "{ranges:?}");
-            let whole: &[&str] = if expected.is_empty() { &[] } else { &["10-20"] };
-            assert_eq!(gaps(ranges, false), whole, "{ranges:?}");
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let end = self.end.as_ref().map(|end| end.json.to_string()).unwrap_or_default();
+        match self.is_clock {
+            true => write!(f, "reads up to {end}, where the clock stands"),
+            false => write!(f, "reads up to {end}: what follows is read by `highwater sync`, and would be there twice"),
         }
     }
 }

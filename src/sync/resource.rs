@@ -131,6 +131,7 @@ async fn begin(shared: &Shared, planned: &PlannedResource, children: Vec<ChildPa
             identity: resource.identity.clone(),
             request_fingerprint: resource.request_fingerprint.clone(),
             partitions: planned.partitions.clone(),
+            ranges: planned.ranges.clone(),
             keeps_queue: resource.has_partial_parent,
             resume_within: resource.resume_within,
         })

@@ -68,6 +68,7 @@ async fn store(db: &Db, name: &str, pages: &[Vec<Fields>]) {
             identity: "{}".to_owned(),
             request_fingerprint: String::new(),
             partitions: vec![String::new()],
+            ranges: Default::default(),
             keeps_queue: false,
             resume_within: highwater::units::Timespan::secs(0),
         })

@@ -341,6 +341,24 @@ fn windows_are_read_one_after_the_other_and_each_is_kept() {
 }
 
 #[test]
+fn windows_of_the_future_are_not_passed_over() {
+    let events = Events::new("asc");
+    events.add_minutes(0..5);
+    let api = events.api();
+    let window = "initial_value = \"2024-01-01T00:00:00Z\", end_value = \"2999-01-01T00:00:00Z\", step = \"100y\"";
+    let params = "${incremental.start_value}\", until = \"${incremental.end_value}";
+    let text = config(window, KEYED).replace("${incremental.start_value}", params);
+    let workspace = Workspace::with_config(api.address, &text);
+    workspace.sync(0);
+    assert_eq!(cursor(&workspace).unwrap(), format!("\"{}\"", time(4)), "it stays at what was received");
+    events.add_minutes(5..9);
+    workspace.sync(0);
+    assert_eq!(ids(&workspace), events.ids(), "what came later is not lost");
+    let asked = asked(&api, 0, "until");
+    assert!(asked.iter().flatten().all(|until| until.as_str() < "2099"), "{asked:?}");
+}
+
+#[test]
 fn numbers_and_seconds_are_cursors_too() {
     for (options, first, then, granularity) in [
         ("initial_value = 100", 100, 125, ""),

@@ -128,7 +128,8 @@ impl Track {
                 continue;
             }
             let Some(known) = &self.known else { continue };
-            let may_be_known = stored.as_ref().is_some_and(|stored| point <= stored);
+            // A range of a backfill has no cursor of its own: what live reads have stored can be anywhere in it.
+            let may_be_known = self.window.is_range || stored.as_ref().is_some_and(|stored| point <= stored);
             let is_kept = keep_from.as_ref().is_none_or(|from| point >= from);
             if !may_be_known && !is_kept {
                 continue;
@@ -461,6 +462,19 @@ mod tests {
         assert_eq!(left.len(), 2, "the late one and the new one: {left:?}");
         assert_eq!(tracked.boundary.len(), 2);
         assert_eq!(page.received(), 6);
+    }
+
+    #[test]
+    fn what_live_reads_have_stored_is_left_out_of_a_range() {
+        let incremental = incremental(json!({"lag": 2}));
+        let stored = track(&incremental, None, Some(HashSet::new())).look_at(&mut rows(&[json!(7), json!(8)])).unwrap();
+        let known = stored.boundary.iter().map(|row| row.hash).collect();
+        let value = |value: i64| Some(incremental.format.read(&json!(value)).unwrap());
+        let window = Window { start: value(7), end: value(9), is_range: true, ..Window::default() };
+        let mut range = Track::new(&incremental, window, None, None, Some(known), &[]);
+        let mut page = rows(&[json!(7), json!(8), json!(8)]);
+        let tracked = range.look_at(&mut page).unwrap();
+        assert_eq!((page.len(), page.received(), tracked.boundary.len()), (1, 3, 0));
     }
 
     #[test]

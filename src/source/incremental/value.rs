@@ -152,6 +152,12 @@ impl Format {
         }
     }
 
+    /// Whether values of it are numbers where nothing else is known of them.
+    #[must_use]
+    pub fn has_numbers(&self) -> bool {
+        !matches!(self, Self::Pattern(_))
+    }
+
     fn expected(&self) -> String {
         match self {
             Self::Rfc3339 => "neither a time as in RFC 3339, an integer nor a text".to_owned(),

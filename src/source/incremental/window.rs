@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::track::sort_key;
-use super::value::{CursorValue, Format, Point, Stride};
+use super::value::{CursorValue, Point, Stride};
 use super::{Incremental, RowOrder, Stride as Step};
 use crate::page::Bound;
 
@@ -82,17 +82,44 @@ impl Incremental {
 
     fn windows_from(&self, start: Option<CursorValue>, now: Timestamp) -> Result<Windows<'_>, String> {
         let limit = match (&self.end, &self.step, &start) {
+            // Windows of the future are empty now: a cursor that passed over them would lose what comes to be there.
+            (end, Some(_), Some(start)) if matches!(start.point, Point::Time(_)) => match end {
+                Some(end) if end.point <= Point::Time(now) => Some((end.clone(), false)),
+                _ => Some((self.clock(now, start)?, true)),
+            },
             (Some(end), ..) => Some((end.clone(), false)),
-            (None, Some(_), Some(start)) if matches!(start.point, Point::Time(_)) => {
-                // Whole seconds: an API may not take more of them than its own values have.
-                let now = Timestamp::from_second(now.as_second()).map_err(|error| error.to_string())?;
-                Some((self.format.write(&Point::Time(now), &start.json)?, true))
-            }
             _ => None,
         };
         // A cursor that has reached the configured end has nothing left to ask for.
-        let done = matches!((&start, &limit), (Some(start), Some((limit, false))) if start.point >= limit.point);
+        let done = matches!((&start, &self.end), (Some(start), Some(end)) if start.point >= end.point);
         Ok(Windows { incremental: self, start, cursor: None, limit, done })
+    }
+
+    /// The time now, written like a value of the cursor. Whole seconds: an API may not take more of them than its own
+    /// values have.
+    ///
+    /// # Errors
+    /// When it cannot be written, which loading has tried.
+    pub fn clock(&self, now: Timestamp, like: &CursorValue) -> Result<CursorValue, String> {
+        let now = Timestamp::from_second(now.as_second()).map_err(|error| error.to_string())?;
+        self.format.write(&Point::Time(now), &like.json)
+    }
+
+    /// From where on the live reads of a partition read, whose cursor is stored: nothing where they begin at the very
+    /// beginning. `bounds` are those of a read that is under way.
+    ///
+    /// # Errors
+    /// When what is stored does not fit the configuration.
+    pub fn live_from(&self, cursor: Option<&str>, bounds: Option<&str>) -> Result<Option<CursorValue>, String> {
+        let from = cursor.map(|cursor| self.stored(cursor)).transpose()?.or_else(|| self.initial.clone());
+        // Where the cursor moves with the pages, it leaves behind what is covered only when the read is complete.
+        match (bounds.filter(|_| self.is_sorted()), from) {
+            (Some(bounds), Some(from)) => {
+                let began = self.stored_window(bounds)?.began;
+                Ok(began.map(|began| if began.point < from.point { began } else { from }))
+            }
+            (_, from) => Ok(from),
+        }
     }
 
     /// The ranges, step by step, from one value to before another.
@@ -107,11 +134,16 @@ impl Incremental {
     ) -> Result<Vec<(CursorValue, CursorValue)>, String> {
         /// So many windows are a slip of the pen.
         const RANGES_MAX: usize = 100_000;
-        if from.point.partial_cmp(&to.point) != Some(std::cmp::Ordering::Less) {
-            return Err("the range ends where it starts, or before".to_owned());
+        match from.point.partial_cmp(&to.point) {
+            Some(std::cmp::Ordering::Less) => {}
+            Some(_) => return Err("the range ends where it starts, or before".to_owned()),
+            None => {
+                let (first, last) = (from.point.kind(), to.point.kind());
+                return Err(format!("the range begins with {first} and ends with {last}"));
+            }
         }
         let bounded = Self { end: Some(to.clone()), step: step.or(self.step.as_ref()).cloned(), ..self.clone() };
-        let mut windows = bounded.windows_from(Some(from.clone()), Timestamp::MIN)?;
+        let mut windows = bounded.windows_from(Some(from.clone()), Timestamp::MAX)?;
         let mut all = Vec::new();
         while let Some(window) = windows.step_on()? {
             let end = window.end.unwrap_or_else(|| to.clone());
@@ -134,23 +166,34 @@ impl Incremental {
         Ok(Window { is_range: true, ..window })
     }
 
-    /// A value of the command line, as the API writes them.
+    /// A value of the command line: as the API writes them, or a date or a time whatever the API's format is. Its kind is
+    /// that of the configured bounds, else of `stored`, a value that was received.
     ///
     /// # Errors
     /// When it is no value of this cursor.
-    pub fn value_of(&self, text: &str) -> Result<CursorValue, String> {
-        let like = self.initial.as_ref().map(|initial| initial.json.clone());
-        let number = text.parse::<i64>().ok().map(Json::from);
-        let json = match (&like, number) {
-            (Some(Json::Number(_)) | None, Some(number)) => number,
-            _ => Json::String(text.to_owned()),
-        };
-        let read = self.format.read(&json).map_err(|reason| format!("{text:?}: {reason}"));
-        // A date is understood whatever the API's format is.
-        let time = Format::Rfc3339.read(&Json::String(text.to_owned())).ok().map(|value| value.point);
-        match (read, time) {
-            (Err(_), Some(time @ Point::Time(_))) => self.format.write(&time, &like.unwrap_or(Json::from(0))),
-            (read, _) => read,
+    pub fn value_of(&self, text: &str, stored: Option<&CursorValue>) -> Result<CursorValue, String> {
+        let like = self.initial.as_ref().or(self.end.as_ref()).or(stored);
+        let is_number = like.map_or(self.format.has_numbers(), |like| like.json.is_number());
+        let number = text.parse::<i64>().ok().filter(|_| is_number);
+        let json = number.map_or_else(|| Json::String(text.to_owned()), Json::from);
+        let value = self.format.given(&json)?;
+        let as_times = "2024-01-31 or 2024-01-31T08:00:00Z";
+        match (like, &value.point) {
+            (Some(like), point) if point.partial_cmp(&like.point).is_none() => {
+                let (is, wanted) = (point.kind(), like.point.kind());
+                let examples = match like.point {
+                    Point::Time(_) => format!("{as_times}, or as the API does"),
+                    Point::Integer(_) | Point::Text(_) => like.json.to_string(),
+                };
+                Err(format!("{text:?} is {is}, and the cursor is {wanted}: write it like {examples}"))
+            }
+            (None, Point::Text(_)) => Err(format!(
+                "{text:?} is neither a time nor an integer, and nothing says yet that the cursor is a text: write a time \
+                 like {as_times}, or read the resource once with `highwater sync`"
+            )),
+            // What was written anew is written as the API does.
+            (Some(like), _) if value.json != json => self.format.write(&value.point, &like.json),
+            _ => Ok(value),
         }
     }
 
@@ -244,10 +287,13 @@ impl Windows<'_> {
             None => (None, false),
         };
         let format = &self.incremental.format;
-        let end = format.write(&start.point.moved(step, false)?, &start.json)?;
+        let mut end = format.write(&start.point.moved(step, false)?, &start.json)?;
         if end.point.partial_cmp(&start.point) != Some(std::cmp::Ordering::Greater) {
             // A step that is finer than the values are written in leads nowhere.
             return Err("`step` is shorter than what the values of the cursor can tell apart".to_owned());
+        }
+        if let Some(last) = self.incremental.end.as_ref().filter(|last| end.point > last.point) {
+            end = last.clone();
         }
         let clipped = limit.filter(|limit| end.point >= limit.point && limit.point > start.point);
         self.done = clipped.is_some() || self.limit.is_none() || is_now && self.starts_late(&start);
@@ -361,6 +407,74 @@ mod tests {
         assert_eq!(shown(seconds, None, NOW), ["0 3600 3599 3600 +", "3600 7200 7199 7200"]);
         let ahead = json!({"initial_value": "2024-05-01T00:00:00Z", "step": "1d"});
         assert_eq!(shown(ahead, None, NOW), ["2024-05-01 2024-05-02 2024-05-02 -"], "a cursor ahead of the clock");
+    }
+
+    #[test]
+    fn an_end_ahead_of_the_clock_does_not_take_the_cursor_there() {
+        let finite =
+            json!({"initial_value": "2024-04-01T00:00:00Z", "step": "7d", "end_value": "2024-04-20T00:00:00Z"});
+        assert_eq!(
+            shown(finite.clone(), None, NOW),
+            ["2024-04-01 2024-04-08 2024-04-08 2024-04-08 +", "2024-04-08 2024-04-10 2024-04-10 -"]
+        );
+        let cursor = |text: &str| Some(json!(text));
+        let later = "2024-05-01T00:00:00Z";
+        assert_eq!(
+            shown(finite.clone(), cursor("2024-04-09T00:00:00Z"), later),
+            ["2024-04-09 2024-04-16 2024-04-16 2024-04-16 +", "2024-04-16 2024-04-20 2024-04-20 2024-04-20"]
+        );
+        let ahead = cursor("2024-04-15T00:00:00Z");
+        assert_eq!(shown(finite.clone(), ahead, NOW), ["2024-04-15 2024-04-20 2024-04-20 -"], "not beyond the end");
+        assert_eq!(shown(finite, cursor("2024-04-20T00:00:00Z"), NOW), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_value_of_the_command_line_is_of_the_kind_of_the_cursor() {
+        let like = |incremental: &Incremental, json: Json| incremental.format.read(&json).unwrap();
+        for (options, stored, text, expected) in [
+            (json!({"initial_value": "2024-01-01"}), None, "2024-02-01", Ok(json!("2024-02-01"))),
+            (json!({"initial_value": "2024-01-01"}), None, "2024-01", Err("is a text, and the cursor is a time")),
+            (json!({"initial_value": "2024-01-01"}), None, "1704067200", Err("like 2024-01-31 or 2024")),
+            (json!({}), Some(json!("2024-01-01T00:00:00Z")), "2024-01", Err("is a text, and the cursor is a time")),
+            (json!({"initial_value": 6}), Some(json!("x")), "70", Ok(json!(70))),
+            (
+                json!({}),
+                Some(json!(17)),
+                "soon",
+                Err("\"soon\" is a text, and the cursor is an integer: write it like 17"),
+            ),
+            (json!({}), Some(json!("01HX")), "0200", Ok(json!("0200"))),
+            (json!({}), Some(json!("01HX")), "2024-01-01", Err("is a time, and the cursor is a text")),
+            (json!({}), None, "2024-01", Err("nothing says yet that the cursor is a text")),
+            (json!({}), None, "12", Ok(json!(12))),
+            (json!({"datetime_format": "%s"}), None, "1970-01-02", Ok(json!(86400))),
+            (json!({"datetime_format": "%s"}), Some(json!("60")), "1970-01-02", Ok(json!("86400"))),
+            (json!({"datetime_format": "%s"}), None, "soon", Err("nor a time as in RFC 3339")),
+            (json!({"datetime_format": "%Y%m%d"}), None, "20240131", Ok(json!("20240131"))),
+        ] {
+            let incremental = incremental(options);
+            let stored = stored.map(|json| like(&incremental, json));
+            match (incremental.value_of(text, stored.as_ref()), expected) {
+                (Ok(value), Ok(json)) => assert_eq!(value.json, json),
+                (Err(error), Err(part)) => assert!(error.contains(part), "{error}"),
+                (found, expected) => panic!("{text}: {found:?}, and not {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn live_reads_begin_at_their_cursor_or_where_one_under_way_began() {
+        let from = |options: Json, cursor: Option<&str>, began: Option<i64>| {
+            let incremental = incremental(options);
+            let began = began.map(|began| incremental.format.read(&json!(began)).unwrap());
+            let bounds = Window { began, ..Window::default() }.to_stored();
+            incremental.live_from(cursor, Some(&bounds)).unwrap().map(|value| value.json)
+        };
+        assert_eq!(from(json!({}), Some("7"), Some(3)), Some(json!(7)), "what it has left behind is covered");
+        assert_eq!(from(json!({"row_order": "asc"}), Some("7"), Some(3)), Some(json!(3)));
+        assert_eq!(from(json!({"row_order": "asc"}), Some("7"), None), None);
+        assert_eq!(from(json!({"initial_value": 5}), None, Some(5)), Some(json!(5)));
+        assert_eq!(from(json!({}), None, None), None);
     }
 
     #[test]
