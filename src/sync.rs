@@ -133,16 +133,37 @@ pub async fn sync(plan: &SyncPlan, db: Arc<Db>, stop: &CancellationToken) -> Syn
         Some(((), Err(Panicked(_)))) => Some(DbError::Panic("process")),
         None => None,
     };
+    let mut child_tables = HashMap::new();
+    if db_error.is_none() {
+        match self::child_tables(plan, &shared.db).await {
+            Ok(tables) => child_tables = tables,
+            Err(error) => db_error = Some(error),
+        }
+    }
     let stored = stored.lock().unwrap_or_else(PoisonError::into_inner);
     let resources = plan
         .resources
         .iter()
         .map(|planned| {
             let end = ends.remove(planned.id()).expect("every planned resource has ended");
-            report(planned, end, stored.get(planned.id()).copied().unwrap_or_default(), &mut db_error)
+            let child_tables = child_tables.remove(planned.id()).unwrap_or_default();
+            let stored = stored.get(planned.id()).copied().unwrap_or_default();
+            ResourceReport { child_tables, ..report(planned, end, stored, &mut db_error) }
         })
         .collect();
     SyncReport { resources, db_error }
+}
+
+/// The tables that the lists of each resource are in.
+async fn child_tables(plan: &SyncPlan, db: &Db) -> Result<HashMap<ResourceId, Vec<String>>, DbError> {
+    let mut tables = HashMap::new();
+    for planned in &plan.resources {
+        let target = &planned.resource.target;
+        if target.layout.max_table_nesting > 0 {
+            tables.insert(target.id.clone(), db.child_tables(&target.table).await?);
+        }
+    }
+    Ok(tables)
 }
 
 impl PlannedResource {

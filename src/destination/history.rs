@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Db, DbError, runs, sqlite};
+use super::{Db, DbError, family, runs, sqlite};
 use crate::page::{ResourceId, RunKind, Target};
 use crate::units::Timespan;
 
@@ -73,6 +73,19 @@ impl Db {
                            WHERE source = ?1 AND resource = ?2";
                 let complete = connection.query_row(sql, (&*id.source, &*id.resource), |row| row.get(0)).optional()?;
                 Ok(complete.unwrap_or(false))
+            })
+            .await
+    }
+
+    /// The tables that the lists of the records of `table` are in, and the lists in those.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn child_tables(&self, table: &str) -> Result<Vec<String>, DbError> {
+        let table = table.to_owned();
+        self.writer
+            .call("read tables", move |connection, _| {
+                Ok(family::family(connection, &table)?.into_iter().skip(1).collect())
             })
             .await
     }
