@@ -225,12 +225,12 @@ fn identity_change(before: &str, after: &str) -> String {
     let parse =
         |text: &str| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).unwrap_or_default();
     let (before, after) = (parse(before), parse(after));
-    let changes: Vec<String> = after
-        .iter()
-        .filter(|(key, value)| before.get(*key) != Some(value))
-        .map(|(key, value)| {
-            let old = before.get(key).unwrap_or(&serde_json::Value::Null);
-            format!("its {key} changed from {old} to {value}")
+    let keys = after.keys().chain(before.keys().filter(|key| !after.contains_key(*key)));
+    let changes: Vec<String> = keys
+        .filter(|key| before.get(*key) != after.get(*key))
+        .map(|key| {
+            let [old, new] = [&before, &after].map(|identity| identity.get(key).unwrap_or(&serde_json::Value::Null));
+            format!("its {key} changed from {old} to {new}")
         })
         .collect();
     if changes.is_empty() { "its definition changed".to_owned() } else { changes.join(", ") }
@@ -264,4 +264,26 @@ pub(super) fn reset(
     validators::forget(&transaction, id)?;
     transaction.commit()?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::identity_change;
+
+    #[test]
+    fn every_key_in_which_two_identities_differ_is_named() {
+        for (before, after, said) in [
+            (r#"{"a":1,"b":2}"#, r#"{"a":1,"b":3}"#, "its b changed from 2 to 3"),
+            (r#"{"a":1}"#, r#"{"a":1,"b":3}"#, "its b changed from null to 3"),
+            (r#"{"a":1,"b":"x"}"#, r#"{"a":1}"#, r#"its b changed from "x" to null"#),
+            (
+                r#"{"a":1,"b":2}"#,
+                r#"{"a":2,"c":3}"#,
+                "its a changed from 1 to 2, its c changed from null to 3, its b changed from 2 to null",
+            ),
+            ("nonsense", "{}", "its definition changed"),
+        ] {
+            assert_eq!(identity_change(before, after), said);
+        }
+    }
 }
