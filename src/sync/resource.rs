@@ -69,14 +69,12 @@ pub(super) async fn read(
                 return ReadEnd::interrupted(None);
             }
             // Its turn has not come before there is a place for it.
-            let begin = in_place(&shared, &planned.progress, async {
+            let begun = in_place(&shared, &planned.progress, async {
                 shared.begun.send_replace(number + 1);
-                begin(&shared, &planned, Vec::new()).await
+                // A run that is being entered is waited for, so that its end is entered, too.
+                if shared.stop.is_cancelled() { None } else { Some(begin(&shared, &planned, Vec::new()).await) }
             });
-            // Another program may hold the file for long. A run that is entered all the same is closed by the next one.
-            let Some(begun) = shared.stop.run_until_cancelled(begin).await else {
-                return ReadEnd::interrupted(None);
-            };
+            let Some(begun) = begun.await else { return ReadEnd::interrupted(None) };
             begun
         }
     };
@@ -254,5 +252,47 @@ impl Ends {
             None => (self.last.unwrap_or_else(|| ReadEnd::complete(run, StopReason::NoNext)), PassEnd::Complete),
         };
         (ReadEnd { resumed_at: self.resumed_at, started_over: self.started_over, ..end }, pass)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+    use tokio::sync::mpsc::channel;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::config::{Env, load_text};
+    use crate::destination::{Db, DestinationOptions};
+    use crate::page::Slots;
+    use crate::plan::plan;
+    use crate::processor::PipelineOptions;
+
+    #[tokio::test]
+    async fn a_run_that_is_being_entered_when_the_signal_comes_is_ended_as_interrupted() {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let folder = tempfile::tempdir().unwrap();
+        let options = DestinationOptions { path: folder.path().join("x.db"), ..DestinationOptions::default() };
+        let db = Arc::new(Db::open(&options).await.unwrap());
+        let text = "[sources.s.client]\nbase_url = \"http://127.0.0.1:9/\"\n[sources.s.resources.r]\n";
+        let config = load_text("config.toml", text, &Env::with([("", ""); 0])).unwrap().config;
+        let (plan, _clients) = plan(&config, &[ResourceId::new("s", "r")], &db).await.unwrap();
+        let stop = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            db,
+            slots: Slots::new(PipelineOptions::default().channel_bytes),
+            places: Semaphore::new(1),
+            begun: watch::Sender::new(0),
+            parents: HashMap::new(),
+            stop: stop.clone(),
+        });
+        let (sender, mut receiver) = channel(1);
+        let mut reader = Box::pin(read(shared, plan.resources[0].clone(), 0, None, sender));
+        assert!(futures::poll!(&mut reader).is_pending(), "it is being entered");
+        stop.cancel();
+        assert_eq!(reader.await.outcome, Outcome::Incomplete);
+        let Some(Delivery::Ended(ending)) = receiver.recv().await else { panic!("its end is not entered") };
+        assert_eq!((ending.outcome, ending.stop_reason), (Outcome::Incomplete, StopReason::Interrupted));
+        assert_eq!(ending.error, None);
     }
 }
