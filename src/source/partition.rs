@@ -16,6 +16,14 @@ use crate::template::{Slot, Template};
 /// Combinations of values; more are a mistake, or the records of a parent.
 const PARTITIONS_MAX: usize = 100_000;
 
+/// The text that names a partition of these values. It does not depend on the order in which they are written down.
+#[must_use]
+pub fn partition_text(values: Map<String, Json>) -> String {
+    let mut values = Json::Object(values);
+    values.sort_all_objects();
+    values.to_string()
+}
+
 /// Keys of the range that a partition of a backfill stands for. Keys of the configuration do not begin so.
 const FROM: &str = "_from";
 const TO: &str = "_to";
@@ -126,7 +134,7 @@ impl PartitionValues {
         let mut values = self.values.clone();
         values.remove(FROM);
         values.remove(TO);
-        if values.is_empty() { String::new() } else { Json::Object(values).to_string() }
+        if values.is_empty() { String::new() } else { partition_text(values) }
     }
 
     /// The text of the partition with such a range.
@@ -135,7 +143,7 @@ impl PartitionValues {
         let mut values = self.values.clone();
         values.insert(FROM.to_owned(), from.clone());
         values.insert(TO.to_owned(), to.clone());
-        Json::Object(values).to_string()
+        partition_text(values)
     }
 
     /// The same, with a range of the cursor.
@@ -183,7 +191,7 @@ impl PartitionValues {
     }
 }
 
-/// A partition as a person would name it, to follow the name of its resource: ` (repo=a/b, issues.number=5)`.
+/// A partition as a person would name it, to follow the name of its resource: ` (issues.number=5, repo=a/b)`.
 #[must_use]
 pub fn place_of(partition: &str) -> String {
     let Ok(PartitionValues { values, .. }) = PartitionValues::parse(partition) else { return String::new() };
@@ -262,7 +270,7 @@ impl Child {
                 queued.push(QueuedPartition {
                     child: self.number,
                     row,
-                    partition: Json::Object(values).to_string(),
+                    partition: partition_text(values),
                     fields: (!included.is_empty()).then(|| Json::Object(included.clone()).to_string()),
                     only_changed: self.only_changed,
                 });
@@ -366,8 +374,8 @@ mod tests {
         assert_eq!(
             shown,
             [
-                (0, r#"{"repo":"a","issues.id":1}"#, Some(r#"{"_issues_n":"12345678901234567890123"}"#)),
-                (2, r#"{"repo":"a","issues.id":3}"#, Some(r#"{"_issues_n":2}"#)),
+                (0, r#"{"issues.id":1,"repo":"a"}"#, Some(r#"{"_issues_n":"12345678901234567890123"}"#)),
+                (2, r#"{"issues.id":3,"repo":"a"}"#, Some(r#"{"_issues_n":2}"#)),
             ]
         );
         assert_eq!(without, 1);

@@ -8,7 +8,7 @@ use ring::hmac;
 use serde_json::{Map, Value as Json, json};
 
 use super::incremental::Incremental;
-use super::partition::Child;
+use super::partition::{Child, partition_text};
 use super::select::Selector;
 use super::transform::Steps;
 use super::{BodyFormat, Method, ResourceOptions, SourceOptions, unchanged};
@@ -128,7 +128,7 @@ impl Resource {
             partitions: match (&parent, &options.partitions) {
                 (Some(_), _) => Vec::new(),
                 (None, None) => vec![String::new()],
-                (None, Some(partitions)) => partitions.values.iter().map(|values| json!(values).to_string()).collect(),
+                (None, Some(partitions)) => partitions.values.iter().cloned().map(partition_text).collect(),
             },
             parent,
             incremental,

@@ -186,7 +186,7 @@ fn a_parent_without_a_page_is_passed_over_as_the_response_actions_say() {
     let workspace = Workspace::with_config(api.address, HUB);
     let report = workspace.sync(69);
     let error = report["resources"][1]["error"].as_str().unwrap();
-    assert!(error.starts_with("hub.comments (repo=a, issues.number=2): first page: "), "{error}");
+    assert!(error.starts_with("hub.comments (issues.number=2, repo=a): first page: "), "{error}");
     let ignoring = format!("{HUB}response_actions = [{{ status_code = [404, 410], action = \"ignore\" }}]\n");
     let workspace = Workspace::with_config(api.address, &ignoring);
     workspace.sync(0);
