@@ -163,7 +163,7 @@ impl PartitionValues {
     /// The first request of the partition. Parameters and headers without a value are left out.
     ///
     /// # Errors
-    /// When its path has no value, or one that leads elsewhere.
+    /// When its path has no value, an empty one, or one that leads elsewhere.
     pub fn request(&self, resource: &Resource) -> Result<RequestParts, String> {
         let mut request = resource.request.clone();
         if !resource.has_slots {
@@ -177,6 +177,12 @@ impl PartitionValues {
                 format!("there is no value for {} in its path", slots.join(", "))
             };
             let filled = path.fill(&in_path).ok_or_else(missing)?;
+            let is_empty = |slot: &&Slot| self.get(slot).is_some_and(|value| value.as_str() == Some(""));
+            if let Some(slot) = path.slots().find(is_empty) {
+                return Err(format!(
+                    "the value for {slot} in its path is empty, which makes it the path of something else"
+                ));
+            }
             check_segments(&filled, path)?;
             request.target = Target::Path(filled);
         }

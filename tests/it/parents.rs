@@ -364,3 +364,20 @@ fn a_child_whose_parent_returns_only_what_is_new_cannot_be_replaced() {
     assert_eq!(finished.code, Some(78), "{finished:#?}");
     assert!(finished.stderr.contains("needs every record of the parents"), "{finished:#?}");
 }
+
+#[test]
+fn an_empty_value_does_not_make_another_path() {
+    let api = Api::start(|request: &Seen, _| match request.path() {
+        "/names" => answer(json!([{"name": "fine"}, {"name": ""}])),
+        _ => answer(json!([{"path": request.target}])),
+    });
+    let config = "[sources.s.client]\nbase_url = \"BASE\"\npaginator = { type = \"single_page\" }\n\
+                  [sources.s.resources.names]\n[sources.s.resources.details]\n\
+                  path = \"details/${resources.names.name}/all\"\n";
+    let workspace = Workspace::with_config(api.address, config);
+    let report = workspace.sync(69);
+    let error = report["resources"][1]["error"].as_str().unwrap();
+    assert!(error.contains("the value for ${resources.names.name} in its path is empty"), "{error}");
+    assert_eq!(workspace.column::<String>("SELECT path FROM s_details"), ["/details/fine/all"]);
+    assert_eq!(api.seen().len(), 2);
+}
