@@ -7,6 +7,7 @@ use ring::digest;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::history::{Begun, RunStart, now_text};
+use super::partitions::{Queue, Queued};
 use super::place::staging_table;
 use super::table::NOT_OURS;
 use super::tables::Tables;
@@ -29,8 +30,7 @@ pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &Ru
     let (pass_id, started_over) = match start.kind {
         RunKind::Sync => enter_pass(&transaction, tables, start, &before, run_id)?,
         RunKind::Backfill => {
-            let partitions = start.partitions.iter().map(|partition| (partition.as_str(), None));
-            partitions::enqueue(&transaction, id, run_id, partitions, false)?;
+            enqueue_all(&transaction, start, run_id, false)?;
             (run_id, None)
         }
     };
@@ -68,8 +68,7 @@ fn enter_pass(
             if start.keeps_queue {
                 partitions::keep_queue(transaction, id, before.pass_id, run_id)?;
             }
-            let partitions = start.partitions.iter().map(|partition| (partition.as_str(), None));
-            partitions::enqueue(transaction, id, run_id, partitions, is_replaced)?;
+            enqueue_all(transaction, start, run_id, is_replaced)?;
             run_id
         }
     };
@@ -79,6 +78,12 @@ fn enter_pass(
         params![&*id.source, &*id.resource, pass_id, pass_fingerprint(start)],
     )?;
     Ok((pass_id, started_over))
+}
+
+/// Queues the partitions of a pass that begins with a run.
+fn enqueue_all(transaction: &Transaction<'_>, start: &RunStart, run_id: i64, afresh: bool) -> Result<(), DbError> {
+    let queue = Queue { id: &start.target.id, pass_id: run_id, run_id: Some(run_id), afresh };
+    partitions::enqueue(transaction, &queue, start.partitions.iter().map(|partition| Queued::named(partition)))
 }
 
 /// What a pass depends on: the request, and what there is to be read with it.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value as Json};
 
 use super::resource::Resource;
-use crate::page::{NewValue, QueuedPartition, ResourceId, Rows, Value};
+use crate::page::{NewValue, QueuedPartition, ReadAgain, ResourceId, Rows, Value};
 use crate::rest::request::{RequestParts, Target};
 use crate::template::{Slot, Template};
 
@@ -249,6 +249,8 @@ pub struct Child {
     pub own: Vec<Map<String, Json>>,
     /// Only for records whose row is new or has changed.
     pub only_changed: bool,
+    /// For which records it is read again in one pass.
+    pub again: ReadAgain,
 }
 
 impl Child {
@@ -336,7 +338,7 @@ mod tests {
 
     use super::{Child, Map, Partitions, path_text};
     use crate::decode::decode;
-    use crate::page::{ResourceId, Text};
+    use crate::page::{ReadAgain, ResourceId, Text};
 
     #[test]
     fn partitions_are_a_list_or_all_combinations() {
@@ -373,6 +375,7 @@ mod tests {
             include: include.iter().map(|field| (*field).to_owned()).collect(),
             own: vec![Map::new()],
             only_changed: false,
+            again: ReadAgain::Changed,
         };
         let (queued, without) = child(&["id"], &["n"]).partitions("issues", r#"{"repo":"a"}"#, &rows);
         let shown: Vec<_> =

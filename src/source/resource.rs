@@ -12,7 +12,7 @@ use super::partition::{Child, partition_text};
 use super::select::Selector;
 use super::transform::Steps;
 use super::{BodyFormat, Method, ResourceOptions, SourceOptions, unchanged};
-use crate::page::{Layout, ResourceId, Target, WriteDisposition};
+use crate::page::{Layout, ReadAgain, ResourceId, Target, WriteDisposition};
 use crate::rest::action::CompiledAction;
 use crate::rest::client::Client;
 use crate::rest::paginator::{Auto, Paginator};
@@ -138,6 +138,15 @@ impl Resource {
             resume_within: options.resume_within.unwrap_or(RESUME_WITHIN),
         })
     }
+
+    /// For which records of its parent it is read again in one pass.
+    fn read_again(&self) -> ReadAgain {
+        match self.target.disposition {
+            WriteDisposition::Replace => ReadAgain::Never,
+            _ if self.has_partial_parent => ReadAgain::Always,
+            WriteDisposition::Append | WriteDisposition::Merge => ReadAgain::Changed,
+        }
+    }
 }
 
 /// What a resource takes of its parent's records.
@@ -171,8 +180,9 @@ impl FromParent {
     }
 }
 
-/// Tells each parent among `resources` of its children, and what of its records they and their own children need.
-pub fn link(resources: &mut [Resource]) {
+/// Tells each parent among `resources` of its children, and what of its records they and their own children need. Only
+/// the first `read` are read now; of the others, a parent is told where it may not return again what they need.
+pub fn link(resources: &mut [Resource], read: usize) {
     let place: HashMap<ResourceId, usize> =
         resources.iter().enumerate().map(|(number, resource)| (resource.target.id.clone(), number)).collect();
     let parents: Vec<Option<usize>> =
@@ -193,6 +203,10 @@ pub fn link(resources: &mut [Resource]) {
     }
     for (number, fields) in fields.into_iter().enumerate() {
         let Some(parent) = parents[number] else { continue };
+        let again = resources[number].read_again();
+        if number >= read && again != ReadAgain::Always {
+            continue;
+        }
         let from_parent = resources[number].from_parent.clone();
         let child = Child {
             number: resources[parent].children.len(),
@@ -201,6 +215,7 @@ pub fn link(resources: &mut [Resource]) {
             include: from_parent.include,
             own: from_parent.own,
             only_changed: from_parent.only_changed,
+            again,
         };
         resources[parent].children.push(child);
     }

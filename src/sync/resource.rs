@@ -13,7 +13,7 @@ use super::report::ReadEnd;
 use super::{Life, PlannedResource, Shared, SyncPlan, in_place};
 use crate::destination::{Begun, DbError, Delivery, Ending, Outcome, PassEnd, RunStart, StoredPartition};
 use crate::exit::Exit;
-use crate::page::{ChildPass, ResourceId, Run, StopReason, WriteDisposition};
+use crate::page::{ChildPass, ReadAgain, ResourceId, Run, StopReason, WriteDisposition};
 
 /// Partitions are fetched from the file so many at a time.
 const FETCHED: usize = 64;
@@ -30,14 +30,17 @@ pub(super) async fn begin_families(plan: &SyncPlan, shared: &Shared) -> HashMap<
     let mut begun: HashMap<ResourceId, RunBegun> = HashMap::new();
     let mut left: Vec<&PlannedResource> = plan.resources.iter().filter(|planned| shared.is_family(planned)).collect();
     while !left.is_empty() && !shared.stop.is_cancelled() {
-        let has_begun =
-            |planned: &&PlannedResource| planned.resource.children.iter().all(|child| begun.contains_key(&child.id));
+        let is_left = |id: &ResourceId| left.iter().any(|planned| planned.id() == id);
+        let has_begun = |planned: &&PlannedResource| !planned.resource.children.iter().any(|child| is_left(&child.id));
         // The configuration has no circles among parents; whoever is left over would be in one.
         let Some(next) = left.iter().position(has_begun) else { break };
         let planned = left.swap_remove(next);
         let children = planned.resource.children.iter().filter_map(|child| {
-            let pass_id = begun[&child.id].as_ref().map(|(run, _)| run.pass_id).ok()?;
-            Some(ChildPass { number: child.number, id: child.id.clone(), pass_id })
+            // One that is not read now, or cannot begin, finds what its parent may not return again when it is read.
+            let run = begun.get(&child.id).and_then(|begun| begun.as_ref().ok());
+            let run = run.map(|(run, _)| (run.run_id, run.pass_id));
+            let is_wanted = run.is_some() || child.again == ReadAgain::Always;
+            is_wanted.then(|| ChildPass { number: child.number, id: child.id.clone(), run, again: child.again })
         });
         let children = children.collect();
         begun.insert(planned.id().clone(), begin(shared, planned, children).await);
