@@ -186,7 +186,7 @@ fn below(config: &Config, ids: &[ResourceId]) -> Vec<ResourceId> {
 }
 
 /// Puts the plan together: one client for each source, one budget for each name. Parents know of their children that
-/// are not selected, too: what they do not return again is queued for those.
+/// are not selected, too: what they may not return again is queued for those.
 ///
 /// # Errors
 /// When a client or a resource cannot be made of its options.
@@ -237,7 +237,7 @@ async fn put_together(
             .map_err(|reason| PlanError::Resource { resource: id.to_string(), reason })?;
         resources.push(resource);
     }
-    source::link(&mut resources, read.len());
+    source::link(&mut resources);
     let resources = resources.into_iter().take(read.len()).map(PlannedResource::new).collect();
     Ok((SyncPlan { resources, pipeline: config.pipeline.clone() }, Clients { clients, budgets }))
 }

@@ -191,11 +191,14 @@ fn queue_children(transaction: &Transaction<'_>, page: &Page, rows: &[Option<Row
                 },
             })
         });
-        let (run_id, pass_id) = match child.run {
-            Some((run_id, pass_id)) => (Some(run_id), pass_id),
-            None => (None, partitions::last_pass(transaction, &child.id)?),
+        let pass_id = match child.run {
+            Some((_, pass_id)) => Some(pass_id),
+            None => partitions::waiting_pass(transaction, &child.id, child.again == ReadAgain::Always)?,
         };
-        partitions::enqueue(transaction, &Queue { id: &child.id, pass_id, run_id, afresh: false }, queued)?;
+        if let Some(pass_id) = pass_id {
+            let run_id = child.run.map(|(run_id, _)| run_id);
+            partitions::enqueue(transaction, &Queue { id: &child.id, pass_id, run_id, afresh: false }, queued)?;
+        }
     }
     Ok(())
 }

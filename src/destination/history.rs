@@ -32,6 +32,8 @@ pub struct RunStart {
     pub partitions: Vec<String>,
     /// Partitions that are left of the last pass are part of the next one: nothing names them again.
     pub keeps_queue: bool,
+    /// Every record has to come, as others begin with all of them: what is under way starts over.
+    pub needs_all: bool,
     /// A pass that was interrupted is gone on with when it is younger than this.
     pub resume_within: Timespan,
 }

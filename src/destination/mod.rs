@@ -158,6 +158,7 @@ mod tests {
             request_fingerprint: String::new(),
             partitions: vec![String::new()],
             keeps_queue: false,
+            needs_all: false,
             resume_within: crate::units::Timespan::secs(0),
         };
         db.begin_run(start).await.unwrap();

@@ -157,13 +157,31 @@ pub(super) fn enqueue<'p>(
     Ok(())
 }
 
-/// The pass of a resource that is not read now: what is left of it is a part of its next one, where that keeps it.
-pub(super) fn last_pass(connection: &Connection, id: &ResourceId) -> Result<i64, DbError> {
-    let pass_id: Option<Option<i64>> = connection
-        .prepare_cached("SELECT pass_id FROM _hw_resources WHERE source = ?1 AND resource = ?2")?
-        .query_row((&*id.source, &*id.resource), |row| row.get(0))
+/// Gives up the positions of a resource. What unfinished reads have stored is still known as theirs.
+pub(super) fn start_over(connection: &Connection, id: &ResourceId) -> Result<(), DbError> {
+    connection.execute(
+        "UPDATE _hw_checkpoints SET state = 'pending', position = NULL
+         WHERE source = ?1 AND resource = ?2 AND state = 'reading'",
+        (&*id.source, &*id.resource),
+    )?;
+    Ok(())
+}
+
+/// The pass in which records wait for a resource that is not read now; none where its next run does not look there. It
+/// goes on with one that is open, and takes over what is left of any other where it keeps its queue.
+pub(super) fn waiting_pass(
+    connection: &Connection,
+    id: &ResourceId,
+    keeps_queue: bool,
+) -> Result<Option<i64>, DbError> {
+    let last: Option<(Option<i64>, bool)> = connection
+        .prepare_cached(
+            "SELECT pass_id, coalesce(pass_state, '') = 'open' FROM _hw_resources WHERE source = ?1 AND resource = ?2",
+        )?
+        .query_row((&*id.source, &*id.resource), |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    Ok(pass_id.flatten().unwrap_or(BEFORE_ANY_PASS))
+    let (pass_id, is_open) = last.unwrap_or_default();
+    Ok(if keeps_queue { Some(pass_id.unwrap_or(BEFORE_ANY_PASS)) } else { pass_id.filter(|_| is_open) })
 }
 
 /// Makes what is left of one pass, or was queued before the first, a part of the next.

@@ -63,8 +63,11 @@ fn enter_pass(
             let is_replaced = target.disposition == WriteDisposition::Replace;
             if is_replaced {
                 tables.drop_table(transaction, &staging_table(&target.table))?;
-                started_over = why;
             }
+            if start.needs_all {
+                partitions::start_over(transaction, id)?;
+            }
+            started_over = why.filter(|_| is_replaced || start.needs_all);
             if start.keeps_queue {
                 partitions::keep_queue(transaction, id, before.pass_id, run_id)?;
             }
@@ -134,6 +137,9 @@ impl Before {
     fn gone_on_with(&self, start: &RunStart) -> Result<i64, Option<String>> {
         let Some(pass_id) = self.pass_id.filter(|_| self.is_open) else { return Err(None) };
         let over = |why: String| Err(Some(why).filter(|_| self.has_begun));
+        if start.needs_all {
+            return over("resources that are read for its records need all of them".to_owned());
+        }
         if self.fingerprint.as_ref() != Some(&pass_fingerprint(start)) {
             return over("its request has changed in the configuration".to_owned());
         }

@@ -180,9 +180,8 @@ impl FromParent {
     }
 }
 
-/// Tells each parent among `resources` of its children, and what of its records they and their own children need. Only
-/// the first `read` are read now; of the others, a parent is told where it may not return again what they need.
-pub fn link(resources: &mut [Resource], read: usize) {
+/// Tells each parent among `resources` of its children, and what of its records they and their own children need.
+pub fn link(resources: &mut [Resource]) {
     let place: HashMap<ResourceId, usize> =
         resources.iter().enumerate().map(|(number, resource)| (resource.target.id.clone(), number)).collect();
     let parents: Vec<Option<usize>> =
@@ -203,10 +202,6 @@ pub fn link(resources: &mut [Resource], read: usize) {
     }
     for (number, fields) in fields.into_iter().enumerate() {
         let Some(parent) = parents[number] else { continue };
-        let again = resources[number].read_again();
-        if number >= read && again != ReadAgain::Always {
-            continue;
-        }
         let from_parent = resources[number].from_parent.clone();
         let child = Child {
             number: resources[parent].children.len(),
@@ -215,7 +210,7 @@ pub fn link(resources: &mut [Resource], read: usize) {
             include: from_parent.include,
             own: from_parent.own,
             only_changed: from_parent.only_changed,
-            again,
+            again: resources[number].read_again(),
         };
         resources[parent].children.push(child);
     }

@@ -35,12 +35,11 @@ pub(super) async fn begin_families(plan: &SyncPlan, shared: &Shared) -> HashMap<
         // The configuration has no circles among parents; whoever is left over would be in one.
         let Some(next) = left.iter().position(has_begun) else { break };
         let planned = left.swap_remove(next);
-        let children = planned.resource.children.iter().filter_map(|child| {
-            // One that is not read now, or cannot begin, finds what its parent may not return again when it is read.
+        let children = planned.resource.children.iter().map(|child| {
+            // None of one that is not selected, or cannot begin.
             let run = begun.get(&child.id).and_then(|begun| begun.as_ref().ok());
             let run = run.map(|(run, _)| (run.run_id, run.pass_id));
-            let is_wanted = run.is_some() || child.again == ReadAgain::Always;
-            is_wanted.then(|| ChildPass { number: child.number, id: child.id.clone(), run, again: child.again })
+            ChildPass { number: child.number, id: child.id.clone(), run, again: child.again }
         });
         let children = children.collect();
         begun.insert(planned.id().clone(), begin(shared, planned, children).await);
@@ -112,6 +111,10 @@ pub(super) async fn read(
 
 async fn begin(shared: &Shared, planned: &PlannedResource, children: Vec<ChildPass>) -> RunBegun {
     let resource = &planned.resource;
+    // A child whose pass begins with this run has nothing of what an interrupted read has brought.
+    let begins_with_all = |child: &ChildPass| {
+        child.again != ReadAgain::Always && child.run.is_some_and(|(run_id, pass_id)| run_id == pass_id)
+    };
     let begun = shared
         .db
         .begin_run(RunStart {
@@ -121,6 +124,7 @@ async fn begin(shared: &Shared, planned: &PlannedResource, children: Vec<ChildPa
             request_fingerprint: resource.request_fingerprint.clone(),
             partitions: planned.partitions.clone(),
             keeps_queue: resource.has_partial_parent,
+            needs_all: children.iter().any(begins_with_all),
             resume_within: resource.resume_within,
         })
         .await?;

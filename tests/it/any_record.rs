@@ -69,6 +69,7 @@ async fn store(db: &Db, name: &str, pages: &[Vec<Fields>]) {
             request_fingerprint: String::new(),
             partitions: vec![String::new()],
             keeps_queue: false,
+            needs_all: false,
             resume_within: highwater::units::Timespan::secs(0),
         })
         .await

@@ -465,6 +465,44 @@ fn nothing_waits_for_children_that_find_every_record_when_they_are_read() {
 }
 
 #[test]
+fn a_parent_that_was_interrupted_without_its_child_starts_over_with_it() {
+    for disposition in ["merge", "append", "replace"] {
+        let tree = Tree::new(&[("a", 25), ("b", 4)]);
+        let api = tree.api();
+        let config = HUB.replace(
+            "paginator = { type = \"page_number\" }",
+            &format!("paginator = {{ type = \"page_number\" }}\nwrite_disposition = \"{disposition}\""),
+        );
+        let workspace = Workspace::with_config(api.address, &config);
+        tree.refuse("/a/issues?page=3");
+        assert_eq!(workspace.run(&["sync", "hub.issues"]).code, Some(69));
+        tree.heal();
+        workspace.sync(0);
+        assert_eq!(comments(&workspace), expected(&tree), "{disposition}");
+        let numbers: Vec<i64> = workspace.column("SELECT number FROM hub_issues WHERE repo = 'a' ORDER BY number");
+        assert_eq!(numbers, (1..=25).collect::<Vec<_>>(), "{disposition}");
+        workspace.check_books();
+    }
+}
+
+#[test]
+fn an_open_pass_of_a_child_has_the_pages_that_its_parent_read_without_it() {
+    let tree = Tree::new(&[("a", 45), ("b", 1)]);
+    let api = tree.api();
+    let workspace = Workspace::with_config(api.address, HUB);
+    for (selection, page) in [("hub", 3), ("hub.issues", 5)] {
+        tree.heal();
+        tree.refuse(&format!("/a/issues?page={page}"));
+        assert_eq!(workspace.run(&["sync", selection]).code, Some(69));
+    }
+    tree.heal();
+    let report = workspace.sync(0);
+    assert_eq!(report["resources"][0]["resumed_at"], "page 5");
+    assert_eq!(comments(&workspace), expected(&tree));
+    workspace.check_books();
+}
+
+#[test]
 fn a_child_that_cannot_begin_does_not_lose_what_its_parent_brings() {
     let titles = Arc::new(Mutex::new([(1, "a"), (2, "b"), (3, "c")]));
     let api = titled(&titles);
