@@ -354,6 +354,10 @@ fn an_unchanged_parent_is_asked_for_its_records_all_the_same() {
     workspace.sync(0);
     workspace.sync(0);
     assert_eq!(workspace.column::<i64>("SELECT id FROM hub_comments"), [3], "the second answer to the child");
+
+    // Alone it need not come again.
+    assert_eq!(workspace.run(&["sync", "hub.issues"]).code, Some(0));
+    assert!(api.seen().last().unwrap().headers.contains_key("if-none-match"));
 }
 
 #[test]
@@ -504,20 +508,20 @@ fn an_open_pass_of_a_child_has_the_pages_that_its_parent_read_without_it() {
 
 #[test]
 fn a_child_that_cannot_begin_does_not_lose_what_its_parent_brings() {
-    let titles = Arc::new(Mutex::new([(1, "a"), (2, "b"), (3, "c")]));
+    let titles = Arc::new(Mutex::new([(1, "a"), (2, "b"), (0, "")]));
     let api = titled(&titles);
     let workspace = Workspace::with_config(api.address, &format!("{CHANGES}data_selector = \"data\"\n"));
     let user = rusqlite::Connection::open(workspace.path("highwater.db")).unwrap();
     assert_eq!(workspace.run(&["sync", "hub.issues"]).code, Some(0));
     user.execute_batch("CREATE TABLE hub_comments (mine TEXT)").unwrap();
-    titles.lock().unwrap()[0] = (4, "new");
+    titles.lock().unwrap()[2] = (4, "c");
     let report = workspace.sync(78);
     let outcomes: Vec<&Value> = report["resources"].as_array().unwrap().iter().map(|one| &one["outcome"]).collect();
     assert_eq!(outcomes, ["complete", "failed"]);
     user.execute_batch("DROP TABLE hub_comments").unwrap();
-    titles.lock().unwrap()[0] = (0, "new");
+    titles.lock().unwrap()[2] = (0, "c");
     workspace.sync(0);
-    assert_eq!(workspace.column::<String>("SELECT text FROM hub_comments ORDER BY id"), ["new", "b", "c"]);
+    assert_eq!(workspace.column::<String>("SELECT text FROM hub_comments ORDER BY id"), ["a", "b", "c"]);
 }
 
 #[test]
