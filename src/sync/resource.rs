@@ -245,7 +245,8 @@ impl Ends {
                     let more = self.failed - 1;
                     worst.error = worst.error.map(|error| format!("{error} (and {more} more partitions failed)"));
                 }
-                let all_tried = !self.interrupted && !self.are_final && worst.outcome == Outcome::Failed;
+                let all_came = !self.interrupted && !self.are_final && !self.parent_incomplete;
+                let all_tried = all_came && worst.outcome == Outcome::Failed;
                 (worst, if all_tried && !is_replaced { PassEnd::Over } else { PassEnd::Open })
             }
             None if self.parent_incomplete && !self.interrupted => {

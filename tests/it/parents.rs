@@ -507,6 +507,21 @@ fn an_open_pass_of_a_child_has_the_pages_that_its_parent_read_without_it() {
 }
 
 #[test]
+fn a_partition_that_always_fails_does_not_send_an_interrupted_parent_back_to_its_beginning() {
+    let tree = Tree::new(&[("a", 25), ("b", 1)]);
+    let api = tree.api();
+    let limited = "paginator = { type = \"page_number\", max_pages = 1 }";
+    let workspace =
+        Workspace::with_config(api.address, &HUB.replace("paginator = { type = \"page_number\" }", limited));
+    tree.refuse("/a/issues/1/comments");
+    let resumed: Vec<Value> = (1..=3).map(|_| workspace.sync(69)["resources"][0]["resumed_at"].clone()).collect();
+    assert_eq!(resumed, [Value::Null, json!("page 2"), json!("page 3")]);
+    tree.heal();
+    workspace.sync(0);
+    assert_eq!(comments(&workspace), expected(&tree));
+}
+
+#[test]
 fn a_child_that_cannot_begin_does_not_lose_what_its_parent_brings() {
     let titles = Arc::new(Mutex::new([(1, "a"), (2, "b"), (0, "")]));
     let api = titled(&titles);
