@@ -306,15 +306,28 @@ pub struct QueuedPartition {
     pub only_changed: bool,
 }
 
-/// A resource that is read once for each record of a run, and the pass of it that they are queued for.
+/// A resource that is read once for each record of a run, and where they are queued for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChildPass {
     /// Its place among the children of the resource.
     pub number: usize,
     /// The resource.
     pub id: ResourceId,
-    /// Its pass.
-    pub pass_id: i64,
+    /// Its run and its pass; none where it is not read now, and the records wait for its next run.
+    pub run: Option<(i64, i64)>,
+    /// What comes again in its pass.
+    pub again: ReadAgain,
+}
+
+/// Which records of a parent are read for again, where an earlier run of the child's open pass has done so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadAgain {
+    /// None: the rows are of one generation, which has each record once.
+    Never,
+    /// Those that have changed since; the next pass brings the others.
+    Changed,
+    /// All that come: the parent may not return them again.
+    Always,
 }
 
 /// One response's rows, with the checkpoint that is true once they are stored.

@@ -1,6 +1,6 @@
 //! From the configuration and a selection to what is to be read: clients, their budgets, and resources.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::config::Config;
@@ -9,7 +9,7 @@ use crate::page::ResourceId;
 use crate::rest::budget::{Budget, BudgetState, SaveBudget};
 use crate::rest::client::Client;
 use crate::rest::error::ClientError;
-use crate::source::{self, Resource};
+use crate::source::{self, Resource, ResourceOptions};
 use crate::sync::{PlannedResource, SyncPlan};
 
 pub mod backfill;
@@ -171,26 +171,53 @@ fn with_parents(config: &Config, ids: &[ResourceId]) -> Vec<ResourceId> {
     all
 }
 
-/// Puts the plan together: one client for each source, one budget for each name.
+/// The resources below these that are not among them.
+fn below(config: &Config, ids: &[ResourceId]) -> Vec<ResourceId> {
+    let sources: BTreeSet<&Arc<str>> = ids.iter().map(|id| &id.source).collect();
+    let all = sources.into_iter().flat_map(|source| {
+        let resources = &config.sources[&**source].resources;
+        resources.keys().filter_map(move |name| {
+            let mut ancestors = ResourceOptions::ancestors(name, resources).into_iter();
+            let is_below = ancestors.any(|above| ids.contains(&ResourceId::new(source, above)));
+            Some(ResourceId::new(source, name)).filter(|id| is_below && !ids.contains(id))
+        })
+    });
+    all.collect()
+}
+
+/// Puts the plan together: one client for each source, one budget for each name. Parents know of their children that
+/// are not selected, too: what they may not return again is queued for those.
 ///
 /// # Errors
 /// When a client or a resource cannot be made of its options.
 pub async fn plan(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Result<(SyncPlan, Clients), PlanError> {
-    plan_only(config, &with_parents(config, ids), db).await
+    let read = with_parents(config, ids);
+    let below = below(config, &read);
+    put_together(config, &read, &below, db).await
 }
 
-/// The same for these resources alone, without their parents.
+/// The same for these resources alone, without their parents and children.
 ///
 /// # Errors
 /// When a client or a resource cannot be made of its options.
 pub async fn plan_only(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Result<(SyncPlan, Clients), PlanError> {
+    put_together(config, ids, &[], db).await
+}
+
+/// `below` are not read, but parents know of them.
+async fn put_together(
+    config: &Config,
+    read: &[ResourceId],
+    below: &[ResourceId],
+    db: &Arc<Db>,
+) -> Result<(SyncPlan, Clients), PlanError> {
     let saved: HashMap<String, StoredBudget> =
         db.budgets().await?.into_iter().map(|budget| (budget.budget.clone(), budget)).collect();
     let salt = db.salt().await?;
     let save = save_into(db);
     let Clients { mut clients, mut budgets } = Clients::default();
     let mut resources = Vec::new();
-    for id in ids {
+    for id in read.iter().chain(below) {
         let source = &config.sources[&*id.source];
         if !clients.contains_key(&id.source) {
             let limit = source.client.rate_limit.as_ref();
@@ -211,7 +238,7 @@ pub async fn plan_only(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Res
         resources.push(resource);
     }
     source::link(&mut resources);
-    let resources = resources.into_iter().map(PlannedResource::new).collect();
+    let resources = resources.into_iter().take(read.len()).map(PlannedResource::new).collect();
     Ok((SyncPlan { resources, pipeline: config.pipeline.clone() }, Clients { clients, budgets }))
 }
 

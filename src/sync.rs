@@ -12,7 +12,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::destination::{Db, Delivery, Outcome, PassEnd};
+use crate::destination::{Db, DbError, Delivery, Outcome, PassEnd};
 use crate::page::{RangeNotes, ResourceId, RunKind};
 use crate::processor::{OnError, PipelineOptions};
 use crate::progress::{Activity, ResourceProgress};
@@ -67,6 +67,13 @@ struct Shared {
     stop: CancellationToken,
 }
 
+impl Shared {
+    fn new(core: Arc<Core>, resources: &[PlannedResource], stop: CancellationToken) -> Self {
+        let live = |planned: &PlannedResource| (planned.id().clone(), Arc::new(Live::new(planned, &stop)));
+        Self { core, live: resources.iter().map(live).collect(), begun: watch::Sender::new(0), stop }
+    }
+}
+
 /// Runs the plan until every resource has ended or `stop` is cancelled. What was received by then is committed.
 pub async fn sync(plan: &SyncPlan, db: Arc<Db>, stop: &CancellationToken) -> SyncReport {
     let stop = stop.child_token();
@@ -86,8 +93,7 @@ async fn run(
     resources: &[PlannedResource],
     stop: CancellationToken,
 ) -> SyncReport {
-    let live = resources.iter().map(|planned| (planned.id().clone(), Arc::new(Live::new(planned, &stop)))).collect();
-    let shared = Arc::new(Shared { core, live, begun: watch::Sender::new(0), stop });
+    let shared = Arc::new(Shared::new(core, resources, stop));
     let mut ends = read_all(resources, &shared, &sender).await;
     drop(sender);
     let mut db_error = None;
@@ -104,9 +110,25 @@ async fn run(
             }
             shared.core.forget(run);
         }
-        reports.push(report(planned, end, live, &mut db_error));
+        let child_tables = match child_tables(&shared, planned).await {
+            Ok(tables) => tables,
+            Err(error) => {
+                db_error.get_or_insert(error);
+                Vec::new()
+            }
+        };
+        reports.push(ResourceReport { child_tables, ..report(planned, end, live, &mut db_error) });
     }
     SyncReport { resources: reports, db_error }
+}
+
+/// The tables that the lists of a resource are in.
+async fn child_tables(shared: &Shared, planned: &PlannedResource) -> Result<Vec<String>, DbError> {
+    let target = &planned.resource.target;
+    if target.layout.max_table_nesting == 0 || shared.core.ended.is_cancelled() {
+        return Ok(Vec::new());
+    }
+    shared.core.db.child_tables(&target.table).await
 }
 
 impl PlannedResource {

@@ -98,6 +98,9 @@ pub(super) fn summary(report: &SyncReport, path: &Path, again: &str) -> String {
         text.push('\n');
     }
     for resource in &report.resources {
+        if !resource.child_tables.is_empty() {
+            text.push_str(&format!("{}: its lists are in {}\n", resource.table, resource.child_tables.join(", ")));
+        }
         if let Some(position) = &resource.resumed_at {
             text.push_str(&format!("{}: went on at the {position}, where the run before had stopped\n", resource.id));
         }
@@ -180,6 +183,7 @@ pub(super) fn as_json(report: &SyncReport, path: &Path) -> serde_json::Value {
                 "source": &*resource.id.source,
                 "resource": &*resource.id.resource,
                 "table": resource.table,
+                "child_tables": resource.child_tables,
                 "outcome": resource.outcome.as_str(),
                 "stop_reason": resource.stop_reason.as_str(),
                 "pages": resource.pages,

@@ -1,6 +1,5 @@
 //! What a statement did to the row it was for: SQLite's update hook tells an insert from an update in an upsert.
 
-use std::cell::RefCell;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,8 +20,6 @@ pub(super) enum RowChange {
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     watched: Arc<Watched>,
-    /// Rows of the page being written that are new or have changed, where that is asked for.
-    rows: RefCell<Option<Vec<usize>>>,
 }
 
 #[derive(Debug, Default)]
@@ -57,28 +54,8 @@ impl Changes {
         self.watched.action.store(NOTHING, Ordering::Relaxed);
     }
 
-    /// Begins to keep the numbers of rows that are new or change, or no longer keeps them.
-    pub(super) fn keep_rows(&self, wanted: bool) {
-        *self.rows.borrow_mut() = wanted.then(Vec::new);
-    }
-
-    /// The numbers of rows that were new or have changed since.
-    pub(super) fn kept_rows(&self) -> Vec<usize> {
-        self.rows.take().unwrap_or_default()
-    }
-
-    /// What the statement that has just run for a row of the page did.
-    pub(super) fn take(&self, row: usize) -> RowChange {
-        let change = self.take_any();
-        if change != RowChange::Unchanged
-            && let Some(rows) = &mut *self.rows.borrow_mut()
-        {
-            rows.push(row);
-        }
-        change
-    }
-
-    fn take_any(&self) -> RowChange {
+    /// What the statement that has just run for a row did.
+    pub(super) fn take(&self) -> RowChange {
         match self.watched.action.swap(NOTHING, Ordering::Relaxed) {
             INSERT => RowChange::Inserted,
             UPDATE => RowChange::Updated,

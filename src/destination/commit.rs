@@ -7,11 +7,13 @@ use std::sync::Arc;
 use rusqlite::{Connection, Transaction, params};
 
 use super::batch::{Batch, Committed, Counts, Delivery, Ending, Outcome, PassEnd};
+use super::changes::RowChange;
 use super::error::PageError;
 use super::history::now_text;
+use super::partitions::{Queue, Queued};
 use super::tables::Tables;
 use super::{DbError, boundary, coverage, partitions, rows, sqlite, validators};
-use crate::page::{Page, ResourceId, Run, RunKind, StopReason, Validity, WriteDisposition};
+use crate::page::{Page, ReadAgain, ResourceId, Run, RunKind, StopReason, Validity, WriteDisposition};
 
 /// A run fails when more than one record in this many was set aside,
 const QUARANTINED_ONE_IN: u64 = 100;
@@ -157,11 +159,10 @@ fn try_page(
         DbError::TableTaken { .. } => PageError::Contract(error.to_string()),
         error => PageError::Db(error),
     })?;
-    tables.changes.keep_rows(page.children.iter().any(|child| child.only_changed));
-    let counts = rows::write_page(transaction, tables, page, page_id)?;
+    let rows::Written { counts, rows } = rows::write_page(transaction, tables, page, page_id)?;
     boundary::store(transaction, page, page_id).map_err(PageError::Db)?;
     coverage::store(transaction, page).map_err(PageError::Db)?;
-    queue_children(transaction, page, &tables.changes.kept_rows()).map_err(PageError::Db)?;
+    queue_children(transaction, page, &rows).map_err(PageError::Db)?;
     let mut broken = too_many_quarantined(run, &counts);
     let complete = page.end.is_some_and(StopReason::is_complete);
     if broken.is_none() && page.ends_pass && complete {
@@ -175,14 +176,29 @@ fn try_page(
     Ok((counts, broken))
 }
 
-/// Puts the partitions of children that the records of a page give into their queues.
-fn queue_children(transaction: &Transaction<'_>, page: &Page, changed: &[usize]) -> Result<(), DbError> {
-    for pass in &page.run.children {
-        let wanted = page.children.iter().filter(|queued| {
-            queued.child == pass.number && (!queued.only_changed || changed.binary_search(&queued.row).is_ok())
+/// Puts the partitions of children that the records of a page give into their queues: of those that are rows now.
+fn queue_children(transaction: &Transaction<'_>, page: &Page, rows: &[Option<RowChange>]) -> Result<(), DbError> {
+    for child in &page.run.children {
+        let queued = page.children.iter().filter(|queued| queued.child == child.number).filter_map(|queued| {
+            let change = rows.get(queued.row).copied().flatten()?;
+            (!queued.only_changed || change != RowChange::Unchanged).then(|| Queued {
+                partition: &queued.partition,
+                parent_fields: queued.fields.as_deref(),
+                again: match child.again {
+                    ReadAgain::Never => false,
+                    ReadAgain::Changed => change == RowChange::Updated,
+                    ReadAgain::Always => true,
+                },
+            })
         });
-        let partitions = wanted.map(|queued| (queued.partition.as_str(), queued.fields.as_deref()));
-        partitions::enqueue(transaction, &pass.id, pass.pass_id, partitions, false)?;
+        let pass_id = match child.run {
+            Some((_, pass_id)) => Some(pass_id),
+            None => partitions::waiting_pass(transaction, &child.id, child.again == ReadAgain::Always)?,
+        };
+        if let Some(pass_id) = pass_id {
+            let run_id = child.run.map(|(run_id, _)| run_id);
+            partitions::enqueue(transaction, &Queue { id: &child.id, pass_id, run_id, afresh: false }, queued)?;
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Db, DbError, runs, sqlite};
+use super::{Db, DbError, family, runs, sqlite};
 use crate::page::{RangeNotes, ResourceId, RunKind, Target};
 use crate::units::Timespan;
 
@@ -34,6 +34,8 @@ pub struct RunStart {
     pub ranges: RangeNotes,
     /// Partitions that are left of the last pass are part of the next one: nothing names them again.
     pub keeps_queue: bool,
+    /// Every record has to come, as others begin with all of them: what is under way starts over.
+    pub needs_all: bool,
     /// A pass that was interrupted is gone on with when it is younger than this.
     pub resume_within: Timespan,
 }
@@ -75,6 +77,19 @@ impl Db {
                            WHERE source = ?1 AND resource = ?2";
                 let complete = connection.query_row(sql, (&*id.source, &*id.resource), |row| row.get(0)).optional()?;
                 Ok(complete.unwrap_or(false))
+            })
+            .await
+    }
+
+    /// The tables that the lists of the records of `table` are in, and the lists in those.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn child_tables(&self, table: &str) -> Result<Vec<String>, DbError> {
+        let table = table.to_owned();
+        self.writer
+            .call("read tables", move |connection, _| {
+                Ok(family::family(connection, &table)?.into_iter().skip(1).collect())
             })
             .await
     }

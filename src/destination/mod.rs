@@ -160,6 +160,7 @@ mod tests {
             partitions: vec![String::new()],
             ranges: Default::default(),
             keeps_queue: false,
+            needs_all: false,
             resume_within: crate::units::Timespan::secs(0),
         };
         db.begin_run(start).await.unwrap();

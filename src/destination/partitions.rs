@@ -89,15 +89,43 @@ fn stored_partition(row: &Row<'_>) -> rusqlite::Result<StoredPartition> {
     })
 }
 
-/// Puts partitions into the queue of a pass, behind those that are there. One that is being read keeps its position,
-/// unless the pass begins with nothing (`afresh`).
+/// What is queued before the first pass of a resource waits under this number; runs are counted from 1.
+const BEFORE_ANY_PASS: i64 = 0;
+
+/// The queue of a pass.
+pub(super) struct Queue<'q> {
+    pub(super) id: &'q ResourceId,
+    pub(super) pass_id: i64,
+    /// The run that reads it; none where nothing does at the moment.
+    pub(super) run_id: Option<i64>,
+    /// The pass begins with nothing: no position counts any more.
+    pub(super) afresh: bool,
+}
+
+/// A partition to be put into a queue.
+#[derive(Clone, Copy)]
+pub(super) struct Queued<'q> {
+    pub(super) partition: &'q str,
+    pub(super) parent_fields: Option<&'q str>,
+    /// Also where an earlier run of the same pass has read it completely.
+    pub(super) again: bool,
+}
+
+impl<'q> Queued<'q> {
+    /// One of the configuration.
+    pub(super) fn named(partition: &'q str) -> Self {
+        Self { partition, parent_fields: None, again: false }
+    }
+}
+
+/// Puts partitions into a queue, behind those that are there. One that is being read keeps its position, and what is
+/// still to be read in the pass its place.
 pub(super) fn enqueue<'p>(
     connection: &Connection,
-    id: &ResourceId,
-    pass_id: i64,
-    partitions: impl Iterator<Item = (&'p str, Option<&'p str>)>,
-    afresh: bool,
+    queue: &Queue<'_>,
+    partitions: impl Iterator<Item = Queued<'p>>,
 ) -> Result<(), DbError> {
+    let id = queue.id;
     let mut queued: i64 = connection
         .prepare_cached("SELECT coalesce(max(queued), 0) FROM _hw_checkpoints WHERE source = ?1 AND resource = ?2")?
         .query_row((&*id.source, &*id.resource), |row| row.get(0))?;
@@ -108,32 +136,64 @@ pub(super) fn enqueue<'p>(
            state = CASE WHEN ?8 OR state = 'complete' THEN 'pending' ELSE state END,
            position = CASE WHEN ?8 THEN NULL ELSE position END,
            read_open = CASE WHEN ?8 THEN 0 ELSE read_open END,
-           parent_fields = excluded.parent_fields, queued = excluded.queued, pass_id = excluded.pass_id
-         WHERE ?8 OR pass_id <> excluded.pass_id",
+           queued = CASE WHEN NOT ?8 AND state <> 'complete' AND pass_id = excluded.pass_id THEN queued
+             ELSE excluded.queued END,
+           parent_fields = excluded.parent_fields, pass_id = excluded.pass_id
+         WHERE ?8 OR pass_id <> excluded.pass_id OR state <> 'complete' AND parent_fields IS NOT excluded.parent_fields
+           OR ?9 AND state = 'complete' AND run_id IS NOT ?10",
     )?;
     let now = now_text();
-    for (partition, parent_fields) in partitions {
+    for partition in partitions {
         queued += 1;
         statement.execute(params![
             &*id.source,
             &*id.resource,
-            partition,
-            parent_fields,
+            partition.partition,
+            partition.parent_fields,
             queued,
-            pass_id,
+            queue.pass_id,
             now,
-            afresh
+            queue.afresh,
+            partition.again,
+            queue.run_id,
         ])?;
     }
     Ok(())
 }
 
-/// Makes what is left of one pass a part of the next.
+/// Gives up the positions of a resource. What unfinished reads have stored is still known as theirs.
+pub(super) fn start_over(connection: &Connection, id: &ResourceId) -> Result<(), DbError> {
+    connection.execute(
+        "UPDATE _hw_checkpoints SET state = 'pending', position = NULL
+         WHERE source = ?1 AND resource = ?2 AND state = 'reading'",
+        (&*id.source, &*id.resource),
+    )?;
+    Ok(())
+}
+
+/// The pass in which records wait for a resource that is not read now; none where its next run does not look there. It
+/// goes on with one that is open, and takes over what is left of any other where it keeps its queue.
+pub(super) fn waiting_pass(
+    connection: &Connection,
+    id: &ResourceId,
+    keeps_queue: bool,
+) -> Result<Option<i64>, DbError> {
+    let last: Option<(Option<i64>, bool)> = connection
+        .prepare_cached(
+            "SELECT pass_id, coalesce(pass_state, '') = 'open' FROM _hw_resources WHERE source = ?1 AND resource = ?2",
+        )?
+        .query_row((&*id.source, &*id.resource), |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let (pass_id, is_open) = last.unwrap_or_default();
+    Ok(if keeps_queue { Some(pass_id.unwrap_or(BEFORE_ANY_PASS)) } else { pass_id.filter(|_| is_open) })
+}
+
+/// Makes what is left of one pass, or was queued before the first, a part of the next.
 pub(super) fn keep_queue(connection: &Connection, id: &ResourceId, old: Option<i64>, new: i64) -> Result<(), DbError> {
     connection.execute(
         "UPDATE _hw_checkpoints SET pass_id = ?4
          WHERE source = ?1 AND resource = ?2 AND pass_id = ?3 AND state <> 'complete'",
-        params![&*id.source, &*id.resource, old, new],
+        params![&*id.source, &*id.resource, old.unwrap_or(BEFORE_ANY_PASS), new],
     )?;
     Ok(())
 }
@@ -344,8 +404,7 @@ mod tests {
     use rusqlite::Connection;
 
     use super::super::schema::SCHEMA;
-    use super::super::sqlite;
-    use super::enqueue;
+    use super::{Queue, Queued, enqueue};
     use crate::page::ResourceId;
 
     fn states(connection: &Connection) -> Vec<(String, String, i64)> {
@@ -361,10 +420,9 @@ mod tests {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(SCHEMA).unwrap();
         let id = ResourceId::new("s", "r");
-        let queue = |pass: i64, partitions: &[&str], afresh: bool| {
-            let transaction = sqlite::begin(&connection).unwrap();
-            enqueue(&transaction, &id, pass, partitions.iter().map(|partition| (*partition, None)), afresh).unwrap();
-            transaction.commit().unwrap();
+        let queue = |pass_id: i64, partitions: &[&str], afresh: bool| {
+            let queue = Queue { id: &id, pass_id, run_id: Some(pass_id), afresh };
+            enqueue(&connection, &queue, partitions.iter().map(|partition| Queued::named(partition))).unwrap();
         };
         queue(1, &["a", "b", "c"], false);
         connection
@@ -392,5 +450,32 @@ mod tests {
             states(&connection),
             &[("c", "pending", 1), ("d", "pending", 1), ("a", "pending", 2), ("b", "pending", 2)],
         );
+    }
+
+    #[test]
+    fn a_record_that_comes_again_is_read_again_in_the_same_pass_only_where_an_earlier_run_has_read_it() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(SCHEMA).unwrap();
+        let id = ResourceId::new("s", "r");
+        let queue = |fields: &str, again: bool, run_id: Option<i64>| {
+            let queued = ["a", "b", "c", "d"].into_iter();
+            let queued = queued.map(|partition| Queued { partition, parent_fields: Some(fields), again });
+            enqueue(&connection, &Queue { id: &id, pass_id: 1, run_id, afresh: false }, queued).unwrap();
+            let sql = "SELECT partition || ' ' || state || ' ' || parent_fields FROM _hw_checkpoints ORDER BY queued";
+            let mut statement = connection.prepare(sql).unwrap();
+            let rows = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+            rows.collect::<Result<Vec<_>, _>>().unwrap().join(", ")
+        };
+        queue("old", true, Some(1));
+        connection
+            .execute_batch(
+                "UPDATE _hw_checkpoints SET state = 'complete', run_id = 1 WHERE partition = 'a';
+                 UPDATE _hw_checkpoints SET state = 'complete', run_id = 2 WHERE partition = 'b';
+                 UPDATE _hw_checkpoints SET state = 'reading', run_id = 1 WHERE partition = 'c'",
+            )
+            .unwrap();
+        assert_eq!(queue("new", false, Some(2)), "a complete old, b complete old, c reading new, d pending new");
+        assert_eq!(queue("new", true, Some(2)), "b complete old, c reading new, d pending new, a pending new");
+        assert_eq!(queue("new", true, None), "c reading new, d pending new, a pending new, b pending new");
     }
 }

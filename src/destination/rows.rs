@@ -15,33 +15,42 @@ use super::writer::RowWriter;
 use super::{DbError, keys};
 use crate::page::{Page, Rows, Target, Value};
 
+/// What became of the records of a page.
+#[derive(Default)]
+pub(super) struct Written {
+    pub(super) counts: Counts,
+    /// For each row; none where the table does not have it as it came. Too short where it has none of them.
+    pub(super) rows: Vec<Option<RowChange>>,
+}
+
 /// Writes a page: its rows, its quarantined records, and its line in the ledger.
 pub(super) fn write_page(
     transaction: &Transaction<'_>,
     tables: &mut Tables,
     page: &Page,
     page_id: i64,
-) -> Result<Counts, PageError> {
+) -> Result<Written, PageError> {
     let target = &page.run.target;
-    let mut counts = Counts { received: page.rows.received(), filtered: page.rows.filtered(), ..Counts::default() };
+    let counts = Counts { received: page.rows.received(), filtered: page.rows.filtered(), ..Counts::default() };
+    let mut written = Written { counts, rows: Vec::new() };
     for rejected in page.rows.rejected() {
         quarantine(transaction, page_id, target, &rejected.reason, &rejected.record)?;
-        counts.quarantined += 1;
+        written.counts.quarantined += 1;
     }
     if !page.rows.is_empty() {
         let place = Place::written(target);
         if tables.prepare(transaction, &place, &page.rows, page_id)? {
-            write_rows(transaction, tables, place, page, page_id, &mut counts)?;
+            write_rows(transaction, tables, place, page, page_id, &mut written)?;
         } else {
             for row in 0..page.rows.len() {
                 let reason = keys::why_keyless(&page.rows, row, target);
                 quarantine(transaction, page_id, target, reason, &record_text(&page.rows, row))?;
-                counts.quarantined += 1;
+                written.counts.quarantined += 1;
             }
         }
     }
-    enter_page(transaction, page, page_id, &counts).map_err(PageError::Db)?;
-    Ok(counts)
+    enter_page(transaction, page, page_id, &written.counts).map_err(PageError::Db)?;
+    Ok(written)
 }
 
 /// The page's line in the ledger.
@@ -84,10 +93,12 @@ fn write_rows(
     place: Place<'_>,
     page: &Page,
     page_id: i64,
-    counts: &mut Counts,
+    written: &mut Written,
 ) -> Result<(), PageError> {
     let target = &page.run.target;
     let rows = &page.rows;
+    let counts = &mut written.counts;
+    written.rows = vec![None; rows.len()];
     make_extra(transaction, tables, &place, rows)?;
     tables.changes.watch(&place.name);
     let is_keyed = !tables.known(&place.name).primary_key.is_empty();
@@ -119,13 +130,15 @@ fn write_rows(
             }
         }
         writer.write()?;
-        let change = tables.changes.take(row);
+        let change = tables.changes.take();
         let lists_changed = writer.write_lists(transaction, row, change == RowChange::Inserted)?;
+        let change = if change == RowChange::Unchanged && lists_changed { RowChange::Updated } else { change };
         match change {
             RowChange::Inserted => counts.inserted += 1,
-            RowChange::Unchanged if !lists_changed => counts.unchanged += 1,
-            RowChange::Updated | RowChange::Unchanged => counts.updated += 1,
+            RowChange::Unchanged => counts.unchanged += 1,
+            RowChange::Updated => counts.updated += 1,
         }
+        written.rows[row] = Some(change);
     }
     keys::tell_records_apart(target, hashes)
 }

@@ -7,6 +7,7 @@ use ring::digest;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::history::{Begun, RunStart, now_text};
+use super::partitions::{Queue, Queued};
 use super::place::staging_table;
 use super::table::NOT_OURS;
 use super::tables::Tables;
@@ -30,9 +31,7 @@ pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &Ru
         RunKind::Sync => enter_pass(&transaction, tables, start, &before, run_id)?,
         RunKind::Backfill => {
             partitions::give_up(&transaction, target, &start.ranges.given_up)?;
-            let fields = start.ranges.parent_fields.iter().map(Option::as_deref).chain(std::iter::repeat(None));
-            let partitions = start.partitions.iter().map(String::as_str).zip(fields);
-            partitions::enqueue(&transaction, id, run_id, partitions, false)?;
+            enqueue_all(&transaction, start, run_id, false)?;
             (run_id, None)
         }
     };
@@ -65,13 +64,15 @@ fn enter_pass(
             let is_replaced = target.disposition == WriteDisposition::Replace;
             if is_replaced {
                 tables.drop_table(transaction, &staging_table(&target.table))?;
-                started_over = why;
             }
+            if start.needs_all {
+                partitions::start_over(transaction, id)?;
+            }
+            started_over = why.filter(|_| is_replaced || start.needs_all);
             if start.keeps_queue {
                 partitions::keep_queue(transaction, id, before.pass_id, run_id)?;
             }
-            let partitions = start.partitions.iter().map(|partition| (partition.as_str(), None));
-            partitions::enqueue(transaction, id, run_id, partitions, is_replaced)?;
+            enqueue_all(transaction, start, run_id, is_replaced)?;
             run_id
         }
     };
@@ -81,6 +82,18 @@ fn enter_pass(
         params![&*id.source, &*id.resource, pass_id, pass_fingerprint(start)],
     )?;
     Ok((pass_id, started_over))
+}
+
+/// Queues the partitions of a pass that begins with a run.
+fn enqueue_all(transaction: &Transaction<'_>, start: &RunStart, run_id: i64, afresh: bool) -> Result<(), DbError> {
+    let queue = Queue { id: &start.target.id, pass_id: run_id, run_id: Some(run_id), afresh };
+    let fields = start.ranges.parent_fields.iter().map(Option::as_deref).chain(std::iter::repeat(None));
+    let named = start.partitions.iter().zip(fields);
+    partitions::enqueue(
+        transaction,
+        &queue,
+        named.map(|(partition, parent_fields)| Queued { parent_fields, ..Queued::named(partition) }),
+    )
 }
 
 /// What a pass depends on: the request, and what there is to be read with it.
@@ -131,6 +144,9 @@ impl Before {
     fn gone_on_with(&self, start: &RunStart) -> Result<i64, Option<String>> {
         let Some(pass_id) = self.pass_id.filter(|_| self.is_open) else { return Err(None) };
         let over = |why: String| Err(Some(why).filter(|_| self.has_begun));
+        if start.needs_all {
+            return over("resources that are read for its records need all of them".to_owned());
+        }
         if self.fingerprint.as_ref() != Some(&pass_fingerprint(start)) {
             return over("its request has changed in the configuration".to_owned());
         }
@@ -227,12 +243,12 @@ fn identity_change(before: &str, after: &str) -> String {
     let parse =
         |text: &str| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).unwrap_or_default();
     let (before, after) = (parse(before), parse(after));
-    let changes: Vec<String> = after
-        .iter()
-        .filter(|(key, value)| before.get(*key) != Some(value))
-        .map(|(key, value)| {
-            let old = before.get(key).unwrap_or(&serde_json::Value::Null);
-            format!("its {key} changed from {old} to {value}")
+    let keys = after.keys().chain(before.keys().filter(|key| !after.contains_key(*key)));
+    let changes: Vec<String> = keys
+        .filter(|key| before.get(*key) != after.get(*key))
+        .map(|key| {
+            let [old, new] = [&before, &after].map(|identity| identity.get(key).unwrap_or(&serde_json::Value::Null));
+            format!("its {key} changed from {old} to {new}")
         })
         .collect();
     if changes.is_empty() { "its definition changed".to_owned() } else { changes.join(", ") }
@@ -266,4 +282,26 @@ pub(super) fn reset(
     validators::forget(&transaction, id)?;
     transaction.commit()?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::identity_change;
+
+    #[test]
+    fn every_key_in_which_two_identities_differ_is_named() {
+        for (before, after, said) in [
+            (r#"{"a":1,"b":2}"#, r#"{"a":1,"b":3}"#, "its b changed from 2 to 3"),
+            (r#"{"a":1}"#, r#"{"a":1,"b":3}"#, "its b changed from null to 3"),
+            (r#"{"a":1,"b":"x"}"#, r#"{"a":1}"#, r#"its b changed from "x" to null"#),
+            (
+                r#"{"a":1,"b":2}"#,
+                r#"{"a":2,"c":3}"#,
+                "its a changed from 1 to 2, its c changed from null to 3, its b changed from 2 to null",
+            ),
+            ("nonsense", "{}", "its definition changed"),
+        ] {
+            assert_eq!(identity_change(before, after), said);
+        }
+    }
 }

@@ -18,7 +18,7 @@ mod walk;
 pub use format::{BodyFormat, CsvOptions, Format};
 pub use graphql::{GraphQl, QueryText};
 pub use options::{Columns, Method, ResourceOptions, SourceOptions};
-pub use partition::{Child, ParentOptions, PartitionValues, Partitions, parent_fields, place_of};
+pub use partition::{Child, ParentOptions, PartitionValues, Partitions, parent_fields, partition_text, place_of};
 pub use read::{Read, SourceError, SourceErrorKind, describe, pages};
 pub use resource::{Resource, link, table_name};
 pub use select::Selector;

@@ -9,12 +9,20 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value as Json};
 
 use super::resource::Resource;
-use crate::page::{NewValue, QueuedPartition, ResourceId, Rows, Value};
+use crate::page::{NewValue, QueuedPartition, ReadAgain, ResourceId, Rows, Value};
 use crate::rest::request::{RequestParts, Target};
 use crate::template::{Slot, Template};
 
 /// Combinations of values; more are a mistake, or the records of a parent.
 const PARTITIONS_MAX: usize = 100_000;
+
+/// The text that names a partition of these values. It does not depend on the order in which they are written down.
+#[must_use]
+pub fn partition_text(values: Map<String, Json>) -> String {
+    let mut values = Json::Object(values);
+    values.sort_all_objects();
+    values.to_string()
+}
 
 /// Keys of the range that a partition of a backfill stands for. Keys of the configuration do not begin so.
 const FROM: &str = "_from";
@@ -126,7 +134,7 @@ impl PartitionValues {
         let mut values = self.values.clone();
         values.remove(FROM);
         values.remove(TO);
-        if values.is_empty() { String::new() } else { Json::Object(values).to_string() }
+        if values.is_empty() { String::new() } else { partition_text(values) }
     }
 
     /// The text of the partition with such a range.
@@ -135,7 +143,7 @@ impl PartitionValues {
         let mut values = self.values.clone();
         values.insert(FROM.to_owned(), from.clone());
         values.insert(TO.to_owned(), to.clone());
-        Json::Object(values).to_string()
+        partition_text(values)
     }
 
     /// The same, with a range of the cursor.
@@ -155,7 +163,7 @@ impl PartitionValues {
     /// The first request of the partition. Parameters and headers without a value are left out.
     ///
     /// # Errors
-    /// When its path has no value, or one that leads elsewhere.
+    /// When its path has no value, an empty one, or one that leads elsewhere.
     pub fn request(&self, resource: &Resource) -> Result<RequestParts, String> {
         let mut request = resource.request.clone();
         if !resource.has_slots {
@@ -169,6 +177,12 @@ impl PartitionValues {
                 format!("there is no value for {} in its path", slots.join(", "))
             };
             let filled = path.fill(&in_path).ok_or_else(missing)?;
+            let is_empty = |slot: &&Slot| self.get(slot).is_some_and(|value| value.as_str() == Some(""));
+            if let Some(slot) = path.slots().find(is_empty) {
+                return Err(format!(
+                    "the value for {slot} in its path is empty, which makes it the path of something else"
+                ));
+            }
             check_segments(&filled, path)?;
             request.target = Target::Path(filled);
         }
@@ -183,7 +197,7 @@ impl PartitionValues {
     }
 }
 
-/// A partition as a person would name it, to follow the name of its resource: ` (repo=a/b, issues.number=5)`.
+/// A partition as a person would name it, to follow the name of its resource: ` (issues.number=5, repo=a/b)`.
 #[must_use]
 pub fn place_of(partition: &str) -> String {
     let Ok(PartitionValues { values, .. }) = PartitionValues::parse(partition) else { return String::new() };
@@ -235,6 +249,8 @@ pub struct Child {
     pub own: Vec<Map<String, Json>>,
     /// Only for records whose row is new or has changed.
     pub only_changed: bool,
+    /// For which records it is read again in one pass.
+    pub again: ReadAgain,
 }
 
 impl Child {
@@ -262,7 +278,7 @@ impl Child {
                 queued.push(QueuedPartition {
                     child: self.number,
                     row,
-                    partition: Json::Object(values).to_string(),
+                    partition: partition_text(values),
                     fields: (!included.is_empty()).then(|| Json::Object(included.clone()).to_string()),
                     only_changed: self.only_changed,
                 });
@@ -322,7 +338,7 @@ mod tests {
 
     use super::{Child, Map, Partitions, path_text};
     use crate::decode::decode;
-    use crate::page::{ResourceId, Text};
+    use crate::page::{ReadAgain, ResourceId, Text};
 
     #[test]
     fn partitions_are_a_list_or_all_combinations() {
@@ -359,6 +375,7 @@ mod tests {
             include: include.iter().map(|field| (*field).to_owned()).collect(),
             own: vec![Map::new()],
             only_changed: false,
+            again: ReadAgain::Changed,
         };
         let (queued, without) = child(&["id"], &["n"]).partitions("issues", r#"{"repo":"a"}"#, &rows);
         let shown: Vec<_> =
@@ -366,8 +383,8 @@ mod tests {
         assert_eq!(
             shown,
             [
-                (0, r#"{"repo":"a","issues.id":1}"#, Some(r#"{"_issues_n":"12345678901234567890123"}"#)),
-                (2, r#"{"repo":"a","issues.id":3}"#, Some(r#"{"_issues_n":2}"#)),
+                (0, r#"{"issues.id":1,"repo":"a"}"#, Some(r#"{"_issues_n":"12345678901234567890123"}"#)),
+                (2, r#"{"issues.id":3,"repo":"a"}"#, Some(r#"{"_issues_n":2}"#)),
             ]
         );
         assert_eq!(without, 1);

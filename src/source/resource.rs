@@ -8,11 +8,11 @@ use ring::hmac;
 use serde_json::{Map, Value as Json, json};
 
 use super::incremental::Incremental;
-use super::partition::Child;
+use super::partition::{Child, partition_text};
 use super::select::Selector;
 use super::transform::Steps;
 use super::{BodyFormat, Method, ResourceOptions, SourceOptions, unchanged};
-use crate::page::{Layout, ResourceId, Target};
+use crate::page::{Layout, ReadAgain, ResourceId, Target, WriteDisposition};
 use crate::rest::action::CompiledAction;
 use crate::rest::client::Client;
 use crate::rest::paginator::{Auto, Paginator};
@@ -128,7 +128,7 @@ impl Resource {
             partitions: match (&parent, &options.partitions) {
                 (Some(_), _) => Vec::new(),
                 (None, None) => vec![String::new()],
-                (None, Some(partitions)) => partitions.values.iter().map(|values| json!(values).to_string()).collect(),
+                (None, Some(partitions)) => partitions.values.iter().cloned().map(partition_text).collect(),
             },
             parent,
             incremental,
@@ -137,6 +137,15 @@ impl Resource {
             children: Vec::new(),
             resume_within: options.resume_within.unwrap_or(RESUME_WITHIN),
         })
+    }
+
+    /// For which records of its parent it is read again in one pass.
+    fn read_again(&self) -> ReadAgain {
+        match self.target.disposition {
+            WriteDisposition::Replace => ReadAgain::Never,
+            _ if self.has_partial_parent => ReadAgain::Always,
+            WriteDisposition::Append | WriteDisposition::Merge => ReadAgain::Changed,
+        }
     }
 }
 
@@ -201,6 +210,7 @@ pub fn link(resources: &mut [Resource]) {
             include: from_parent.include,
             own: from_parent.own,
             only_changed: from_parent.only_changed,
+            again: resources[number].read_again(),
         };
         resources[parent].children.push(child);
     }

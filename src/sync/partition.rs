@@ -287,7 +287,7 @@ impl Reading {
             && start.position.is_none()
             && !is_in_parts
             // Children are read for the records that come; of an incremental resource, for what has changed.
-            && (resource.children.is_empty() || resource.incremental.is_some())
+            && (self.run.children.iter().all(|child| child.run.is_none()) || resource.incremental.is_some())
         {
             start.known = self.shared.core.db.validators(&resource.target.id, &stored.partition, fingerprint).await?;
         }

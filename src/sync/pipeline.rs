@@ -99,6 +99,11 @@ impl Pipeline {
         self.core.ended.cancelled().await;
     }
 
+    #[cfg(test)]
+    pub(super) fn core(&self) -> Arc<Core> {
+        Arc::clone(&self.core)
+    }
+
     /// Commits what is left, when all runs have ended.
     ///
     /// # Errors

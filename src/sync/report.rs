@@ -26,6 +26,8 @@ pub struct ResourceReport {
     pub id: ResourceId,
     /// Its table.
     pub table: String,
+    /// The tables that the lists of its records are in.
+    pub child_tables: Vec<String>,
     /// How its run ended.
     pub outcome: Outcome,
     /// Why its read ended.
@@ -203,6 +205,7 @@ pub(super) fn report(
     ResourceReport {
         id: planned.id().clone(),
         table: planned.resource.target.table.clone(),
+        child_tables: Vec::new(),
         outcome: end.outcome,
         stop_reason: end.stop_reason,
         counts,

@@ -13,7 +13,7 @@ use super::report::ReadEnd;
 use super::{Life, PlannedResource, Shared, in_place};
 use crate::destination::{Begun, DbError, Delivery, Ending, Outcome, PassEnd, RunStart, StoredPartition};
 use crate::exit::Exit;
-use crate::page::{ChildPass, ResourceId, Run, StopReason, WriteDisposition};
+use crate::page::{ChildPass, ReadAgain, ResourceId, Run, StopReason, WriteDisposition};
 
 /// Partitions are fetched from the file so many at a time.
 const FETCHED: usize = 64;
@@ -30,14 +30,16 @@ pub(super) async fn begin_families(resources: &[PlannedResource], shared: &Share
     let mut begun: HashMap<ResourceId, RunBegun> = HashMap::new();
     let mut left: Vec<&PlannedResource> = resources.iter().filter(|planned| shared.is_family(planned)).collect();
     while !left.is_empty() && !shared.stop.is_cancelled() {
-        let has_begun =
-            |planned: &&PlannedResource| planned.resource.children.iter().all(|child| begun.contains_key(&child.id));
+        let is_left = |id: &ResourceId| left.iter().any(|planned| planned.id() == id);
+        let has_begun = |planned: &&PlannedResource| !planned.resource.children.iter().any(|child| is_left(&child.id));
         // The configuration has no circles among parents; whoever is left over would be in one.
         let Some(next) = left.iter().position(has_begun) else { break };
         let planned = left.swap_remove(next);
-        let children = planned.resource.children.iter().filter_map(|child| {
-            let pass_id = begun[&child.id].as_ref().map(|(run, _)| run.pass_id).ok()?;
-            Some(ChildPass { number: child.number, id: child.id.clone(), pass_id })
+        let children = planned.resource.children.iter().map(|child| {
+            // None of one that is not selected, or cannot begin.
+            let run = begun.get(&child.id).and_then(|begun| begun.as_ref().ok());
+            let run = run.map(|(run, _)| (run.run_id, run.pass_id));
+            ChildPass { number: child.number, id: child.id.clone(), run, again: child.again }
         });
         let children = children.collect();
         begun.insert(planned.id().clone(), begin(shared, planned, children).await);
@@ -69,14 +71,12 @@ pub(super) async fn read(
                 return ReadEnd::interrupted(None);
             }
             // Its turn has not come before there is a place for it.
-            let begin = in_place(&shared, &planned.progress, async {
+            let begun = in_place(&shared, &planned.progress, async {
                 shared.begun.send_replace(number + 1);
-                begin(&shared, &planned, Vec::new()).await
+                // A run that is being entered is waited for, so that its end is entered, too.
+                if shared.stop.is_cancelled() { None } else { Some(begin(&shared, &planned, Vec::new()).await) }
             });
-            // Another program may hold the file for long. A run that is entered all the same is closed by the next one.
-            let Some(begun) = shared.stop.run_until_cancelled(begin).await else {
-                return ReadEnd::interrupted(None);
-            };
+            let Some(begun) = begun.await else { return ReadEnd::interrupted(None) };
             begun
         }
     };
@@ -122,6 +122,10 @@ pub(super) async fn end_run(
 
 async fn begin(shared: &Shared, planned: &PlannedResource, children: Vec<ChildPass>) -> RunBegun {
     let resource = &planned.resource;
+    // A child whose pass begins with this run has nothing of what an interrupted read has brought.
+    let begins_with_all = |child: &ChildPass| {
+        child.again != ReadAgain::Always && child.run.is_some_and(|(run_id, pass_id)| run_id == pass_id)
+    };
     let begun = shared
         .core
         .db
@@ -133,6 +137,7 @@ async fn begin(shared: &Shared, planned: &PlannedResource, children: Vec<ChildPa
             partitions: planned.partitions.clone(),
             ranges: planned.ranges.clone(),
             keeps_queue: resource.has_partial_parent,
+            needs_all: children.iter().any(begins_with_all),
             resume_within: resource.resume_within,
         })
         .await?;
@@ -255,7 +260,8 @@ impl Ends {
                     let more = self.failed - 1;
                     worst.error = worst.error.map(|error| format!("{error} (and {more} more partitions failed)"));
                 }
-                let all_tried = !self.interrupted && !self.are_final && worst.outcome == Outcome::Failed;
+                let all_came = !self.interrupted && !self.are_final && !self.parent_incomplete;
+                let all_tried = all_came && worst.outcome == Outcome::Failed;
                 (worst, if all_tried && !is_replaced { PassEnd::Over } else { PassEnd::Open })
             }
             None if self.parent_incomplete && !self.interrupted => {
@@ -269,5 +275,40 @@ impl Ends {
             None => (self.last.unwrap_or_else(|| ReadEnd::complete(run, StopReason::NoNext)), PassEnd::Complete),
         };
         (ReadEnd { resumed_at: self.resumed_at, started_over: self.started_over, ..end }, pass)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::channel;
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::Pipeline;
+    use super::*;
+    use crate::config::{Env, load_text};
+    use crate::destination::{Db, DestinationOptions};
+    use crate::plan::plan;
+    use crate::processor::PipelineOptions;
+
+    #[tokio::test]
+    async fn a_run_that_is_being_entered_when_the_signal_comes_is_ended_as_interrupted() {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let folder = tempfile::tempdir().unwrap();
+        let options = DestinationOptions { path: folder.path().join("x.db"), ..DestinationOptions::default() };
+        let db = Arc::new(Db::open(&options).await.unwrap());
+        let text = "[sources.s.client]\nbase_url = \"http://127.0.0.1:9/\"\n[sources.s.resources.r]\n";
+        let config = load_text("config.toml", text, &Env::with([("", ""); 0])).unwrap().config;
+        let (plan, _clients) = plan(&config, &[ResourceId::new("s", "r")], &db).await.unwrap();
+        let stop = CancellationToken::new();
+        let pipeline = Pipeline::start(&PipelineOptions::default(), db, &CancellationToken::new());
+        let shared = Arc::new(Shared::new(pipeline.core(), &plan.resources, stop.clone()));
+        let (sender, mut receiver) = channel(1);
+        let mut reader = Box::pin(read(shared, plan.resources[0].clone(), 0, None, sender));
+        assert!(futures::poll!(&mut reader).is_pending(), "it is being entered");
+        stop.cancel();
+        assert_eq!(reader.await.outcome, Outcome::Incomplete);
+        let Some(Delivery::Ended(ending)) = receiver.recv().await else { panic!("its end is not entered") };
+        assert_eq!((ending.outcome, ending.stop_reason), (Outcome::Incomplete, StopReason::Interrupted));
+        assert_eq!(ending.error, None);
     }
 }

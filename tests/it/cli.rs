@@ -180,6 +180,7 @@ fn the_json_of_sync_has_the_promised_shape_and_is_all_that_goes_to_stdout() {
         "source",
         "resource",
         "table",
+        "child_tables",
         "outcome",
         "stop_reason",
         "pages",
@@ -192,7 +193,7 @@ fn the_json_of_sync_has_the_promised_shape_and_is_all_that_goes_to_stdout() {
     ];
     assert_eq!(keys(resource), shape.into());
     let expected = json!({
-        "source": "shop", "resource": "items", "table": "shop_items", "outcome": "complete",
+        "source": "shop", "resource": "items", "table": "shop_items", "child_tables": [], "outcome": "complete",
         "stop_reason": "total_reached", "pages": 3, "requests": 3, "retries": 0,
         "records": {"received": 30, "inserted": 30, "updated": 0, "unchanged": 0, "filtered": 0, "quarantined": 0},
         "resumed_at": null, "started_over": null, "error": null,

@@ -52,6 +52,17 @@ fn a_list_of_objects_is_a_table_that_joins_with_its_parent_by_the_primary_key() 
 }
 
 #[test]
+fn the_end_of_a_run_says_in_which_tables_the_lists_are() {
+    let page = r#"[{"id":1,"lines":[{"sku":"x","parts":[{"n":1}]}],"tags":[{"t":1}]}]"#;
+    let (_pages, _api, workspace) = shop(&[page], "primary_key = \"id\"\nmax_table_nesting = 2");
+    let finished = workspace.run(&["sync"]);
+    let said = "shop_items: its lists are in shop_items__lines, shop_items__tags, shop_items__lines__parts\n";
+    assert!(finished.stdout.contains(said), "{finished:#?}");
+    let tables = &workspace.sync(0)["resources"][0]["child_tables"];
+    assert_eq!(*tables, json!(["shop_items__lines", "shop_items__tags", "shop_items__lines__parts"]));
+}
+
+#[test]
 fn on_merge_a_child_table_holds_the_list_as_received_last_and_nothing_else_is_written() {
     let page = |lines: serde_json::Value| {
         json!([{"id": 1, "lines": lines}, {"id": 2, "lines": [{"sku": "other", "qty": 9}]}]).to_string()

@@ -186,7 +186,7 @@ fn a_parent_without_a_page_is_passed_over_as_the_response_actions_say() {
     let workspace = Workspace::with_config(api.address, HUB);
     let report = workspace.sync(69);
     let error = report["resources"][1]["error"].as_str().unwrap();
-    assert!(error.starts_with("hub.comments (repo=a, issues.number=2): first page: "), "{error}");
+    assert!(error.starts_with("hub.comments (issues.number=2, repo=a): first page: "), "{error}");
     let ignoring = format!("{HUB}response_actions = [{{ status_code = [404, 410], action = \"ignore\" }}]\n");
     let workspace = Workspace::with_config(api.address, &ignoring);
     workspace.sync(0);
@@ -354,6 +354,10 @@ fn an_unchanged_parent_is_asked_for_its_records_all_the_same() {
     workspace.sync(0);
     workspace.sync(0);
     assert_eq!(workspace.column::<i64>("SELECT id FROM hub_comments"), [3], "the second answer to the child");
+
+    // Alone it need not come again.
+    assert_eq!(workspace.run(&["sync", "hub.issues"]).code, Some(0));
+    assert!(api.seen().last().unwrap().headers.contains_key("if-none-match"));
 }
 
 #[test]
@@ -363,4 +367,240 @@ fn a_child_whose_parent_returns_only_what_is_new_cannot_be_replaced() {
     let finished = workspace.run(&["check"]);
     assert_eq!(finished.code, Some(78), "{finished:#?}");
     assert!(finished.stderr.contains("needs every record of the parents"), "{finished:#?}");
+}
+
+/// Issues 1 to 3 with comments that say the issue's title; those of issue 2 are on two pages.
+fn titled(titles: &Arc<Mutex<[(u64, &'static str); 3]>>) -> Api {
+    let titles = Arc::clone(titles);
+    Api::start(move |request: &Seen, _| {
+        let titles = titles.lock().unwrap();
+        let Some(number) = request.path().split('/').nth(2) else {
+            let since: u64 = request.param("since").map_or(1, |since| since.parse().unwrap());
+            let issues = titles.iter().zip(1..).filter(|((at, _), _)| *at >= since);
+            let issues = issues.map(|((at, title), number)| json!({"number": number, "at": at, "title": title}));
+            return answer(json!(issues.collect::<Vec<_>>()));
+        };
+        let page = request.param("page").unwrap_or_else(|| "1".to_owned());
+        let title = titles[number.parse::<usize>().unwrap() - 1].1;
+        let pages = if number == "2" { 2 } else { 1 };
+        answer(json!({"pages": pages, "data": [{"id": format!("{number}/{page}"), "text": title}]}))
+    })
+}
+
+#[test]
+fn a_record_that_changes_while_the_pass_of_a_child_is_open_is_read_for_again() {
+    let full = CHANGES
+        .replace("incremental = { cursor_path = \"at\" }\nparams = { since = \"${incremental.start_value}\" }\n", "");
+    let append = full.replace("primary_key = \"id\"", "write_disposition = \"append\"");
+    let changed = "parent = { only_changed = true }\n";
+    for (config, more, asked, texts) in [
+        (CHANGES, "", "2 1 3", "1/1 new, 2/1 b, 2/2 b, 3/1 c"),
+        (CHANGES, changed, "2 1", "1/1 new, 2/1 b, 2/2 b, 3/1 c"),
+        (&full, "", "2 1", "1/1 new, 2/1 b, 2/2 b, 3/1 c"),
+        (&append, "", "2 1", "1/1 a, 1/1 new, 2/1 b, 2/2 b, 3/1 c"),
+        // A generation has each record once.
+        (&full, "write_disposition = \"replace\"\n", "2", "1/1 a, 2/1 b, 2/2 b, 3/1 c"),
+    ] {
+        let titles = Arc::new(Mutex::new([(1, "a"), (2, "b"), (3, "c")]));
+        let api = titled(&titles);
+        let paged = |limit: &str| {
+            let paginator = format!("paginator = {{ type = \"page_number\", total_path = \"pages\"{limit} }}");
+            format!("{config}{more}data_selector = \"data\"\n{paginator}\n")
+        };
+        let workspace = Workspace::with_config(api.address, &paged(", max_pages = 1"));
+        workspace.sync(75);
+        titles.lock().unwrap()[0] = (4, "new");
+        workspace.configure(api.address, &paged(""));
+        let before = api.seen().len();
+        workspace.sync(0);
+        let seen = api.seen();
+        let again = seen[before..].iter().filter_map(|request| request.path().split('/').nth(2));
+        assert_eq!(again.collect::<Vec<_>>().join(" "), asked, "{config}{more}");
+        let stored: Vec<String> = workspace.column("SELECT id || ' ' || text FROM hub_comments ORDER BY id, text");
+        assert_eq!(stored.join(", "), texts, "{config}{more}");
+        workspace.check_books();
+    }
+}
+
+#[test]
+fn what_a_parent_does_not_return_again_waits_for_children_that_are_not_read_with_it() {
+    let titles = Arc::new(Mutex::new([(1, "a"), (0, ""), (0, "")]));
+    let api = titled(&titles);
+    let config = format!("{CHANGES}data_selector = \"data\"\n")
+        + "[sources.hub.resources.reactions]\npath = \"reactions/${resources.comments.id}\"\nprimary_key = \"id\"\n\
+           data_selector = \"data\"\n";
+    let workspace = Workspace::with_config(api.address, &config);
+    let sync = |what: &str, code: i32| {
+        let before = api.seen().len();
+        let finished = workspace.run(&["sync", what]);
+        assert_eq!(finished.code, Some(code), "{finished:#?}");
+        let seen = api.seen().into_iter().skip(before);
+        seen.map(|request| request.path().to_owned()).filter(|path| path != "/issues").collect::<Vec<_>>()
+    };
+    let comments_of = |numbers: &[u64]| numbers.iter().map(|n| format!("/issues/{n}/comments")).collect::<Vec<_>>();
+    assert_eq!(sync("hub.issues", 0), comments_of(&[]), "before it has ever been read");
+    titles.lock().unwrap()[0] = (0, "");
+    titles.lock().unwrap()[1] = (2, "b");
+    assert_eq!(sync("hub.issues", 0), comments_of(&[]));
+    assert_eq!(sync("hub.comments", 0), comments_of(&[1, 2]));
+    // Its pass is complete.
+    titles.lock().unwrap()[1] = (0, "");
+    titles.lock().unwrap()[2] = (3, "c");
+    assert_eq!(sync("hub.issues", 0), comments_of(&[]));
+    titles.lock().unwrap()[2] = (0, "");
+    assert_eq!(sync("hub.comments", 0), comments_of(&[3]));
+    // And its own children have waited all the time.
+    let reactions: Vec<String> = sync("hub.reactions", 0);
+    assert_eq!(reactions, ["/reactions/1/1", "/reactions/2/1", "/reactions/3/1"]);
+    let left: i64 = workspace.value("SELECT count(*) FROM _hw_checkpoints WHERE state <> 'complete'");
+    assert_eq!(left, 0);
+    workspace.check_books();
+}
+
+#[test]
+fn nothing_waits_for_children_that_find_every_record_when_they_are_read() {
+    let api = titled(&Arc::new(Mutex::new([(1, "a"), (2, "b"), (3, "c")])));
+    let full = CHANGES
+        .replace("incremental = { cursor_path = \"at\" }\nparams = { since = \"${incremental.start_value}\" }\n", "");
+    let workspace = Workspace::with_config(api.address, &full);
+    assert_eq!(workspace.run(&["sync", "hub.issues"]).code, Some(0));
+    let queued: i64 = workspace.value("SELECT count(*) FROM _hw_checkpoints WHERE resource = 'comments'");
+    assert_eq!(queued, 0);
+}
+
+#[test]
+fn a_parent_that_was_interrupted_without_its_child_starts_over_with_it() {
+    for disposition in ["merge", "append", "replace"] {
+        let tree = Tree::new(&[("a", 25), ("b", 4)]);
+        let api = tree.api();
+        let config = HUB.replace(
+            "paginator = { type = \"page_number\" }",
+            &format!("paginator = {{ type = \"page_number\" }}\nwrite_disposition = \"{disposition}\""),
+        );
+        let workspace = Workspace::with_config(api.address, &config);
+        tree.refuse("/a/issues?page=3");
+        assert_eq!(workspace.run(&["sync", "hub.issues"]).code, Some(69));
+        tree.heal();
+        workspace.sync(0);
+        assert_eq!(comments(&workspace), expected(&tree), "{disposition}");
+        let numbers: Vec<i64> = workspace.column("SELECT number FROM hub_issues WHERE repo = 'a' ORDER BY number");
+        assert_eq!(numbers, (1..=25).collect::<Vec<_>>(), "{disposition}");
+        workspace.check_books();
+    }
+}
+
+#[test]
+fn an_open_pass_of_a_child_has_the_pages_that_its_parent_read_without_it() {
+    let tree = Tree::new(&[("a", 45), ("b", 1)]);
+    let api = tree.api();
+    let workspace = Workspace::with_config(api.address, HUB);
+    for (selection, page) in [("hub", 3), ("hub.issues", 5)] {
+        tree.heal();
+        tree.refuse(&format!("/a/issues?page={page}"));
+        assert_eq!(workspace.run(&["sync", selection]).code, Some(69));
+    }
+    tree.heal();
+    let report = workspace.sync(0);
+    assert_eq!(report["resources"][0]["resumed_at"], "page 5");
+    assert_eq!(comments(&workspace), expected(&tree));
+    workspace.check_books();
+}
+
+#[test]
+fn a_partition_that_always_fails_does_not_send_an_interrupted_parent_back_to_its_beginning() {
+    let tree = Tree::new(&[("a", 25), ("b", 1)]);
+    let api = tree.api();
+    let limited = "paginator = { type = \"page_number\", max_pages = 1 }";
+    let workspace =
+        Workspace::with_config(api.address, &HUB.replace("paginator = { type = \"page_number\" }", limited));
+    tree.refuse("/a/issues/1/comments");
+    let resumed: Vec<Value> = (1..=3).map(|_| workspace.sync(69)["resources"][0]["resumed_at"].clone()).collect();
+    assert_eq!(resumed, [Value::Null, json!("page 2"), json!("page 3")]);
+    tree.heal();
+    workspace.sync(0);
+    assert_eq!(comments(&workspace), expected(&tree));
+}
+
+#[test]
+fn a_child_that_cannot_begin_does_not_lose_what_its_parent_brings() {
+    let titles = Arc::new(Mutex::new([(1, "a"), (2, "b"), (0, "")]));
+    let api = titled(&titles);
+    let workspace = Workspace::with_config(api.address, &format!("{CHANGES}data_selector = \"data\"\n"));
+    let user = rusqlite::Connection::open(workspace.path("highwater.db")).unwrap();
+    assert_eq!(workspace.run(&["sync", "hub.issues"]).code, Some(0));
+    user.execute_batch("CREATE TABLE hub_comments (mine TEXT)").unwrap();
+    titles.lock().unwrap()[2] = (4, "c");
+    let report = workspace.sync(78);
+    let outcomes: Vec<&Value> = report["resources"].as_array().unwrap().iter().map(|one| &one["outcome"]).collect();
+    assert_eq!(outcomes, ["complete", "failed"]);
+    user.execute_batch("DROP TABLE hub_comments").unwrap();
+    titles.lock().unwrap()[2] = (0, "c");
+    workspace.sync(0);
+    assert_eq!(workspace.column::<String>("SELECT text FROM hub_comments ORDER BY id"), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_record_of_which_only_a_list_has_changed_has_changed() {
+    let lines = Arc::new(Mutex::new(json!([{"n": 1}])));
+    let served = Arc::clone(&lines);
+    let api = Api::start(move |request: &Seen, _| match request.path() {
+        "/issues" => answer(json!([{"number": 1, "lines": *served.lock().unwrap()}, {"number": 2}])),
+        path => answer(json!([{"id": path}])),
+    });
+    let config = "[sources.hub.client]\nbase_url = \"BASE\"\npaginator = { type = \"single_page\" }\n\
+                  [sources.hub.resources.issues]\nprimary_key = \"number\"\nmax_table_nesting = 1\n\
+                  [sources.hub.resources.comments]\npath = \"issues/${resources.issues.number}/comments\"\n\
+                  primary_key = \"id\"\nparent = { only_changed = true }\n";
+    let workspace = Workspace::with_config(api.address, config);
+    workspace.sync(0);
+    *lines.lock().unwrap() = json!([{"n": 2}]);
+    let before = api.seen().len();
+    workspace.sync(0);
+    assert_eq!(asked_for_comments(&api, before), ["/issues/1/comments"]);
+}
+
+#[test]
+fn nothing_is_read_for_records_that_are_no_rows_of_the_parents_table() {
+    let records = Arc::new(Mutex::new(json!([{"id": 1, "name": "a"}])));
+    let served = Arc::clone(&records);
+    let api = Api::start(move |request: &Seen, _| match request.path() {
+        "/names" => answer(served.lock().unwrap().clone()),
+        path => answer(json!([{"path": path}])),
+    });
+    for contract in ["quarantine", "discard_row"] {
+        *records.lock().unwrap() = json!([{"id": 1, "name": "a"}]);
+        let config = format!(
+            "[sources.s.client]\nbase_url = \"BASE\"\npaginator = {{ type = \"single_page\" }}\n\
+             [sources.s.resources.names]\nprimary_key = \"id\"\nschema_contract = {{ columns = \"{contract}\" }}\n\
+             [sources.s.resources.details]\npath = \"details/${{resources.names.name}}\"\n"
+        );
+        let workspace = Workspace::with_config(api.address, &config);
+        workspace.sync(0);
+        *records.lock().unwrap() = json!([{"id": 1, "name": "a"}, {"id": 2, "name": "wide", "new": 1}, {"name": "keyless"}, {"id": 3, "name": "b"}]);
+        let before = api.seen().len();
+        workspace.sync(0);
+        let asked: Vec<String> = api.seen()[before..].iter().map(|request| request.target.clone()).collect();
+        assert_eq!(asked, ["/names", "/details/a", "/details/b"], "{contract}");
+        *records.lock().unwrap() = json!([{"name": "keyless"}]);
+        let before = api.seen().len();
+        workspace.sync(65);
+        assert_eq!(api.seen().len(), before + 1, "no row at all");
+    }
+}
+
+#[test]
+fn an_empty_value_does_not_make_another_path() {
+    let api = Api::start(|request: &Seen, _| match request.path() {
+        "/names" => answer(json!([{"name": "fine"}, {"name": ""}])),
+        _ => answer(json!([{"path": request.target}])),
+    });
+    let config = "[sources.s.client]\nbase_url = \"BASE\"\npaginator = { type = \"single_page\" }\n\
+                  [sources.s.resources.names]\n[sources.s.resources.details]\n\
+                  path = \"details/${resources.names.name}/all\"\n";
+    let workspace = Workspace::with_config(api.address, config);
+    let report = workspace.sync(69);
+    let error = report["resources"][1]["error"].as_str().unwrap();
+    assert!(error.contains("the value for ${resources.names.name} in its path is empty"), "{error}");
+    assert_eq!(workspace.column::<String>("SELECT path FROM s_details"), ["/details/fine/all"]);
+    assert_eq!(api.seen().len(), 2);
 }

@@ -177,3 +177,30 @@ fn a_pass_that_is_open_is_not_gone_on_with_where_the_partitions_have_changed() {
         workspace.check_books();
     }
 }
+
+#[test]
+fn a_partition_is_the_same_in_whatever_order_its_keys_are_written() {
+    let broken = Arc::new(Mutex::new(true));
+    let refusing = Arc::clone(&broken);
+    let api = Api::start(move |request: &Seen, _| {
+        if *refusing.lock().unwrap() && request.param("page").as_deref() == Some("2") {
+            return respond(500, &[], "");
+        }
+        answer(json!({"data": [{"id": request.target}], "pages": 2}))
+    });
+    let config = |partition: &str| {
+        config(&format!("[{{ {partition} }}]"), "params = { lang = \"${partition.lang}\" }\nprimary_key = \"id\"")
+    };
+    let workspace = Workspace::with_config(api.address, &config("repo = \"a\", lang = \"b\""));
+    workspace.sync(69);
+    *broken.lock().unwrap() = false;
+    workspace.configure(api.address, &config("lang = \"b\", repo = \"a\""));
+    assert_eq!(workspace.sync(0)["resources"][0]["resumed_at"], "page 2");
+    let partitions: Vec<String> = workspace.column("SELECT partition FROM _hw_checkpoints");
+    assert_eq!(partitions, [r#"{"lang":"b","repo":"a"}"#]);
+
+    workspace.configure(api.address, &config("repo = \"a\", lang = \"b\" }, { lang = \"b\", repo = \"a\""));
+    let finished = workspace.run(&["check"]);
+    assert_eq!(finished.code, Some(78), "{finished:#?}");
+    assert!(finished.stderr.contains("names a partition twice"), "{finished:#?}");
+}

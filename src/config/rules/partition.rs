@@ -6,7 +6,7 @@ use super::super::path::Path;
 use super::super::suggest;
 use super::Rules;
 use crate::page::WriteDisposition;
-use crate::source::ResourceOptions;
+use crate::source::{ResourceOptions, partition_text};
 use crate::template::{Slot, Template};
 
 pub(super) fn check(
@@ -87,7 +87,7 @@ fn check_own(resource: &ResourceOptions, path: &Path, rules: &mut Rules<'_>) {
         rules.refuse(&path, format!("`{key}` is not a key: it has letters, digits, `_` and `-`, and no `_` in front"));
     }
     let mut seen = std::collections::HashSet::new();
-    if partitions.values.iter().any(|values| !seen.insert(serde_json::json!(values).to_string())) {
+    if partitions.values.iter().any(|values| !seen.insert(partition_text(values.clone()))) {
         rules.refuse(&path, "names a partition twice");
     }
     let used: Vec<&str> = resource
