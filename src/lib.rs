@@ -18,6 +18,7 @@
 //! What never happens: a checkpoint that claims more than is stored; a page that is stored in part; an error that
 //! passes for the end of the data; a task that nobody awaits; a secret in a log, an error or the file.
 
+pub mod board;
 pub mod cli;
 pub mod config;
 pub mod decode;

@@ -1,0 +1,130 @@
+//! What a daemon shows of itself while it runs, and what can be asked of it. The scheduler writes the one and answers the
+//! other; the web page, the metrics and systemd's status line read. Nothing in here decides anything.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::page::ResourceId;
+use crate::progress::ResourceProgress;
+
+/// What a daemon is doing, at one moment. Counters of runs go on counting in it.
+#[derive(Clone, Debug)]
+pub struct Board {
+    /// When the daemon started.
+    pub started_at: Timestamp,
+    /// The database.
+    pub database: PathBuf,
+    /// The configuration that it runs with.
+    pub config: LoadedConfig,
+    /// What it runs, in the order of the configuration.
+    pub jobs: Vec<Job>,
+    /// The budgets of the APIs that were asked since the start.
+    pub budgets: Vec<BudgetView>,
+    /// It is storing what it received, and ends.
+    pub is_stopping: bool,
+}
+
+/// The configuration of a daemon.
+#[derive(Clone, Debug, Default)]
+pub struct LoadedConfig {
+    /// The file.
+    pub path: PathBuf,
+    /// When it was read.
+    pub loaded_at: Timestamp,
+    /// Its text, with stars in the place of everything that may be a secret.
+    pub text: Arc<str>,
+    /// Why a newer text of the file is not used.
+    pub error: Option<String>,
+}
+
+/// Resources that are read together, at the same times: one, or a parent and its children.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The resources, parents first.
+    pub resources: Vec<ResourceId>,
+    /// When it runs, as a person would read it; none where it only runs when asked.
+    pub schedule: Option<String>,
+    /// When it runs next; overdue where that is past, and none where it does not run by itself.
+    pub next: Option<Timestamp>,
+    /// Since when it does not run by itself, because somebody said so.
+    pub paused_at: Option<Timestamp>,
+    /// Runs that failed since the last one that did not.
+    pub failures: u32,
+    /// How often it was due while it was still running.
+    pub coalesced: u64,
+    /// The run that is under way.
+    pub running: Option<Running>,
+}
+
+/// A run that is under way.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// Since when.
+    pub since: Timestamp,
+    /// Its resources and how far they are.
+    pub progress: Vec<(ResourceId, Arc<ResourceProgress>)>,
+}
+
+/// What is left of a budget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BudgetView {
+    /// Its name.
+    pub name: String,
+    /// Requests in each `per`, where it has a rate.
+    pub requests: Option<u32>,
+    /// The window that `requests` counts in, in milliseconds.
+    pub per_ms: u64,
+    /// Requests that may be sent at once right now; none where it has no rate.
+    pub left: Option<u32>,
+    /// When all of them may be sent again, or the server's pause is over; none where nothing is used up.
+    pub resets_at: Option<Timestamp>,
+    /// Requests in flight.
+    pub in_flight: u32,
+}
+
+/// What can be asked of a daemon.
+#[derive(Debug)]
+pub struct Request {
+    /// What to do.
+    pub action: Action,
+    /// Where the answer goes: what was done, or why not, as a person would read it.
+    pub answer: oneshot::Sender<Result<String, String>>,
+}
+
+/// What a daemon can be asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Run the job of this resource as soon as there is room, whenever it is due.
+    Run(ResourceId),
+    /// Leave it alone until it is resumed, over restarts too. What runs goes on to its end.
+    Pause(ResourceId),
+    /// Run it at its times again.
+    Resume(ResourceId),
+    /// Store the records of this resource that were set aside, as far as they are in order by now.
+    RetryQuarantine(ResourceId),
+}
+
+/// The way to a daemon.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// What it shows.
+    pub board: watch::Receiver<Arc<Board>>,
+    /// Where it is asked.
+    pub requests: mpsc::Sender<Request>,
+}
+
+impl Door {
+    /// Asks the daemon to do something and waits for the answer.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub async fn ask(&self, action: Action) -> Result<String, String> {
+        let (answer, answered) = oneshot::channel();
+        let gone = || "the daemon is stopping".to_owned();
+        self.requests.send(Request { action, answer }).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}
