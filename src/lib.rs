@@ -31,6 +31,7 @@ pub mod practice;
 pub mod processor;
 pub mod progress;
 pub mod rest;
+pub mod schedule;
 pub mod secret;
 pub mod source;
 pub mod supervisor;
