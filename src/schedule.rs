@@ -87,8 +87,12 @@ impl Schedule {
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.trigger {
-            Trigger::Cron(cron, zone) => write!(f, "{cron} ({zone})"),
-            Trigger::Every(interval) => write!(f, "every {}", Timespan(*interval)),
+            Trigger::Cron(cron, zone) => write!(f, "{cron} ({zone})")?,
+            Trigger::Every(interval) => write!(f, "every {}", Timespan(*interval))?,
+        }
+        match self.jitter {
+            Duration::ZERO => Ok(()),
+            jitter => write!(f, ", up to {} later", Timespan(jitter)),
         }
     }
 }
@@ -107,7 +111,8 @@ fn later(at: Timestamp, by: Duration) -> Timestamp {
 #[derive(Clone, Debug)]
 pub struct Cron {
     text: String,
-    pattern: croner::Cron,
+    /// Large, and copied about with the options.
+    pattern: Box<croner::Cron>,
 }
 
 impl Cron {
@@ -144,13 +149,15 @@ impl FromStr for Cron {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-        let pattern = parser.parse(text).map_err(|error| {
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let pattern = parser.parse(&text).map_err(|error| {
+            let text = text.escape_debug();
             format!("`{text}` is not a cron schedule ({error}); write it like \"*/15 * * * *\", \"0 3 * * 1-5\" or \"@daily\"")
         })?;
-        let cron = Self { text: text.to_owned(), pattern };
+        let cron = Self { text, pattern: Box::new(pattern) };
         let day_of_leap_years = Timestamp::UNIX_EPOCH;
         if cron.after(day_of_leap_years, &TimeZone::UTC) == Timestamp::MAX {
-            return Err(format!("`{text}` never comes"));
+            return Err(format!("`{cron}` never comes"));
         }
         Ok(cron)
     }
@@ -182,6 +189,7 @@ impl JsonSchema for Cron {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
+            "format": "highwater-cron",
             "description": "cron in five fields (minute, hour, day of the month, month, weekday) such as \"*/15 * * * *\", \
                             or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`"
         })
@@ -202,8 +210,10 @@ impl FromStr for Zone {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let unknown = |_| format!("`{text}` is not a time zone; write it like \"UTC\" or \"Europe/Berlin\"");
-        TimeZone::get(text).map(Self).map_err(unknown)
+        TimeZone::get(text).map(Self).map_err(|_| {
+            let text = text.escape_debug();
+            format!("`{text}` is not a time zone; write it like \"UTC\" or \"Europe/Berlin\"")
+        })
     }
 }
 
@@ -225,7 +235,11 @@ impl JsonSchema for Zone {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "description": "a name of the IANA time zone database, such as \"Europe/Berlin\"" })
+        json_schema!({
+            "type": "string",
+            "format": "highwater-timezone",
+            "description": "a name of the IANA time zone database, such as \"Europe/Berlin\""
+        })
     }
 }
 
