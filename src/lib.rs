@@ -12,7 +12,8 @@
 //! wrong with it · [`plan`] what is to be read · [`supervisor`] signals and deadlines around a run · [`sync`] one run ·
 //! [`source`] a resource as a stream of pages, with [`rest`] for one API over HTTP and [`decode`] for the bytes of a
 //! page · [`processor`] pages into batches · [`destination`] batches into the file · [`page`] what both halves share.
-//! [`progress`], [`tasks`], [`template`], [`expression`], [`secret`], [`units`], [`exit`] and [`later`] are small and used by many;
+//! [`schedule`] says when a resource is due, [`web`] where the status page is served. [`progress`], [`tasks`], [`template`],
+//! [`expression`], [`secret`], [`units`] and [`exit`] are small and used by many;
 //! [`practice`] is the API that the demo and the tests read, [`verify`] compares a table with it.
 //!
 //! What never happens: a checkpoint that claims more than is stored; a page that is stored in part; an error that
@@ -25,13 +26,13 @@ pub mod decode;
 pub mod destination;
 pub mod exit;
 pub mod expression;
-pub mod later;
 pub mod page;
 pub mod plan;
 pub mod practice;
 pub mod processor;
 pub mod progress;
 pub mod rest;
+pub mod schedule;
 pub mod secret;
 pub mod source;
 pub mod supervisor;
@@ -40,3 +41,4 @@ pub mod tasks;
 pub mod template;
 pub mod units;
 pub mod verify;
+pub mod web;

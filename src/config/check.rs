@@ -1,5 +1,5 @@
-//! Holds the tree against the schema: unknown and missing keys, types, words, bounds, and what is not built yet.
-//! Everything that is wrong is reported, each with its path and what would be right.
+//! Holds the tree against the schema: unknown and missing keys, types, words and bounds. Everything that is
+//! wrong is reported, each with its path and what would be right.
 
 use std::collections::BTreeSet;
 
@@ -10,12 +10,14 @@ use super::path::Path;
 use super::shape::{self, Keys, Scalar, Schema, Shape, Variant};
 use super::suggest;
 use super::tree::{Node, Place, Value};
+use crate::schedule::{Cron, Zone};
 use crate::units::{ByteSize, Timespan};
+use crate::web::Listen;
 
 /// Checks the whole file.
 pub(super) fn check(tree: &Node, findings: &mut Findings) {
     let earlier = findings.problems.iter().map(|problem| problem.path.clone()).collect();
-    Checker { findings, earlier, partial: false }.check(tree, shape::root(), &Path::default(), &Place::Unknown);
+    Checker { findings, earlier, partial: false }.check(tree, shape::root(), &Path::default());
 }
 
 struct Checker<'a> {
@@ -27,17 +29,13 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    fn check(&mut self, node: &Node, schema: Schema, path: &Path, key_place: &Place) {
+    fn check(&mut self, node: &Node, schema: Schema, path: &Path) {
         match shape::shape(schema) {
-            Shape::NotBuilt => {
-                let key = path.last_key().unwrap_or_default();
-                self.refuse(path, key_place, format!("`{key}` is not built yet in this version"), None);
-            }
             Shape::Body => {}
             Shape::Table(keys) if node.table().is_some() => self.check_keys(node, &keys, path),
             Shape::Names(names) if node.table().is_some() => {
                 for (key, entry) in node.table().into_iter().flatten() {
-                    self.check(&entry.node, names, &path.key(key), &entry.key_place);
+                    self.check(&entry.node, names, &path.key(key));
                 }
             }
             Shape::Tagged(variants) if node.table().is_some() => self.check_tagged(node, &variants, path),
@@ -49,7 +47,7 @@ impl Checker<'_> {
                 _ => self.wrong_type(node, schema, path),
             },
             Shape::Either(choices) => match shape::choice_for(&choices, node) {
-                Some(choice) => self.check(node, choice, path, key_place),
+                Some(choice) => self.check(node, choice, path),
                 None => self.wrong_type(node, schema, path),
             },
             Shape::Scalar(scalar) if scalar.accepts(node) => self.check_scalar(node, &scalar, path),
@@ -76,14 +74,8 @@ impl Checker<'_> {
         for (key, entry) in node.table().into_iter().flatten() {
             let path = path.key(key);
             let Some(schema) = keys.properties.get(key) else {
-                let names: Vec<_> = keys
-                    .properties
-                    .iter()
-                    .filter(|(_, schema)| is_built(schema))
-                    .map(|(name, _)| name.as_str())
-                    .collect();
-                let all: Vec<_> = keys.properties.keys().map(String::as_str).collect();
-                let meant = suggest::nearest(key, all);
+                let names: Vec<_> = keys.properties.keys().map(String::as_str).collect();
+                let meant = suggest::nearest(key, names.iter().copied());
                 misspelt.extend(meant);
                 let help = match meant {
                     Some(name) => format!("did you mean `{name}`?"),
@@ -94,7 +86,7 @@ impl Checker<'_> {
             };
             let partial = self.partial;
             self.partial |= key == "resource_defaults";
-            self.check(&entry.node, schema, &path, &entry.key_place);
+            self.check(&entry.node, schema, &path);
             self.partial = partial;
         }
         if self.partial {
@@ -126,19 +118,11 @@ impl Checker<'_> {
         }
     }
 
-    /// The variant that is meant, if it is one that is built.
+    /// The variant that is meant.
     fn check_word<'v>(&mut self, node: &Node, variants: &'v [Variant], path: &Path) -> Option<&'v Variant> {
         let text = node.text()?;
         match variants.iter().find(|variant| variant.name == text) {
-            Some(variant) if variant.built => return Some(variant),
-            Some(variant) => {
-                self.refuse(
-                    path,
-                    &node.place,
-                    format!("`{}` is not built yet in this version", variant.name),
-                    Some(accepted(variants)),
-                );
-            }
+            Some(variant) => return Some(variant),
             None => {
                 let shown = node.written().map_or("this value".to_owned(), suggest::quoted);
                 let help = suggest::help(text, "accepted", &names(variants));
@@ -154,7 +138,7 @@ impl Checker<'_> {
             self.refuse(path, &node.place, "an empty list says nothing here", None);
         }
         for (i, item) in list.iter().enumerate() {
-            self.check(item, items, &path.index(i), &item.place);
+            self.check(item, items, &path.index(i));
         }
     }
 
@@ -165,12 +149,8 @@ impl Checker<'_> {
     }
 }
 
-fn is_built(schema: &Json) -> bool {
-    schema.get(crate::later::NOT_BUILT_YET).is_none()
-}
-
 fn names(variants: &[Variant]) -> Vec<&'static str> {
-    variants.iter().filter(|variant| variant.built).map(|variant| variant.name).collect()
+    variants.iter().map(|variant| variant.name).collect()
 }
 
 fn words(variants: &[Variant]) -> String {
@@ -203,6 +183,9 @@ fn wrong_text(node: &Node, scalar: &Scalar) -> Option<String> {
     let error = match scalar.format {
         Some("highwater-duration") => text.parse::<Timespan>().err(),
         Some("highwater-size") => text.parse::<ByteSize>().err(),
+        Some("highwater-cron") => text.parse::<Cron>().err(),
+        Some("highwater-timezone") => text.parse::<Zone>().err(),
+        Some("highwater-listen") => text.parse::<Listen>().err(),
         None | Some("literal") if text.is_empty() => return Some("must not be empty".to_owned()),
         _ => None,
     };
@@ -216,7 +199,7 @@ fn wrong_text(node: &Node, scalar: &Scalar) -> Option<String> {
 /// What a schema wants, for "expected …, found …".
 fn expected(schema: Schema) -> String {
     match shape::shape(schema) {
-        Shape::NotBuilt | Shape::Body => "a value".to_owned(),
+        Shape::Body => "a value".to_owned(),
         Shape::Table(_) | Shape::Names(_) => "a table".to_owned(),
         Shape::Tagged(variants) => {
             format!("a table such as {{ type = \"{}\" }}", names(&variants).first().unwrap_or(&"…"))
@@ -232,6 +215,9 @@ fn of_scalar(scalar: &Scalar) -> String {
     match (scalar.format, scalar.types.as_slice()) {
         (Some("highwater-duration"), _) => "a duration such as \"30s\"".to_owned(),
         (Some("highwater-size"), _) => "a size such as \"8MiB\"".to_owned(),
+        (Some("highwater-cron"), _) => "a cron schedule such as \"*/15 * * * *\"".to_owned(),
+        (Some("highwater-timezone"), _) => "a time zone such as \"Europe/Berlin\"".to_owned(),
+        (Some("highwater-listen"), _) => "an address such as \"127.0.0.1:8642\"".to_owned(),
         (Some("secret"), _) => "a string such as \"${env:NAME}\"".to_owned(),
         (_, ["string"]) => match scalar.schema.get("default").and_then(Json::as_str) {
             Some(default) => format!("a string such as \"{default}\""),

@@ -1,8 +1,11 @@
 //! `resource_defaults`, handed down to every resource of the source: tables merge, everything else is taken as a
-//! whole, and what a resource sets itself wins.
+//! whole, and what a resource sets itself wins. Of keys that exclude each other, one of its own stands for all.
 
 use super::shape::{self, Schema, Shape};
 use super::tree::{Node, Value};
+
+/// Either says when a resource is read.
+const TRIGGERS: [&str; 2] = ["schedule", "every"];
 
 /// Merges the defaults of every source into its resources. What is merged keeps the place it was written at.
 pub(super) fn merge(tree: &mut Node) {
@@ -13,6 +16,12 @@ pub(super) fn merge(tree: &mut Node) {
             .try_fold(shape::root(), |schema, key| shape::child(schema, &defaults, key));
         let resources = source.node.get_mut("resources").and_then(Node::table_mut);
         for (_, resource) in resources.into_iter().flatten() {
+            let mut defaults = defaults.clone();
+            if TRIGGERS.iter().any(|key| resource.node.get(key).is_some())
+                && let Some(table) = defaults.table_mut()
+            {
+                table.retain(|key, _| !TRIGGERS.contains(&key.as_str()));
+            }
             merge_table(&mut resource.node, &defaults, schema);
         }
     }

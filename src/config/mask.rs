@@ -93,7 +93,9 @@ fn walk(node: &Node, path: &Path, found: &mut Vec<Range<usize>>) {
 fn is_suspicious(path: &Path) -> bool {
     let key = path.last_key().unwrap_or_default();
     let in_auth = (0..path.steps().len()).any(|depth| path.key_at(depth) == Some("auth"));
-    in_auth && !IN_THE_OPEN.contains(&key) || names_a_secret(key) || is_credential(path)
+    // Of the two keys of `[web]` one is a secret, and it may be misspelt.
+    let in_web = path.key_at(0) == Some("web") && key != "listen";
+    in_auth && !IN_THE_OPEN.contains(&key) || in_web || names_a_secret(key) || is_credential(path)
 }
 
 fn names_a_secret(key: &str) -> bool {

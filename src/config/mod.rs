@@ -11,9 +11,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::destination::DestinationOptions;
-use crate::later::NotBuiltYet;
 use crate::processor::PipelineOptions;
 use crate::source::SourceOptions;
+use crate::web::WebOptions;
 
 mod aliases;
 mod check;
@@ -49,9 +49,9 @@ pub struct Config {
     /// How much is read at once, how much may wait, when it is committed.
     #[serde(default)]
     pub pipeline: PipelineOptions,
-    /// The status page of `serve`.
+    /// Where the status page is served, and who may act there.
     #[serde(default)]
-    pub web: Option<NotBuiltYet>,
+    pub web: WebOptions,
     /// The APIs to read.
     #[serde(default)]
     pub sources: IndexMap<String, SourceOptions>,

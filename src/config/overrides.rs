@@ -133,7 +133,7 @@ fn schema_of(schema: Schema, node: &Node, key: &str) -> Option<Schema> {
 fn typed(schema: Schema, old: &Node, value: &str, place: &Place) -> Result<Value, String> {
     let text = || Value::Text(Text::Written(value.to_owned()));
     match shape::shape(schema) {
-        Shape::Words(_) | Shape::NotBuilt => Ok(text()),
+        Shape::Words(_) => Ok(text()),
         Shape::Scalar(scalar) => number_or_text(&scalar.types, value),
         Shape::Either(_) if shape::item(schema).is_some() && value.trim_start().starts_with('[') => list(value, place),
         Shape::Either(choices) => {

@@ -50,9 +50,6 @@ struct Filler<'a> {
 impl Filler<'_> {
     fn walk(&mut self, node: &mut Node, schema: Schema, path: &Path, in_request: bool) {
         let shape = shape::shape(schema);
-        if matches!(shape, Shape::NotBuilt) {
-            return;
-        }
         match &mut node.value {
             Value::Text(_) => self.fill_text(node, usage(&shape, node, in_request), path),
             Value::List(list) => {

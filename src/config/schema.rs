@@ -1,5 +1,5 @@
 //! The JSON Schema of `config.toml`: made from the option types, printed by `highwater schema`, used by editors,
-//! and the one source from which the loader knows keys, types, bounds and what is not built yet.
+//! and the one source from which the loader knows keys, types and bounds.
 
 use std::sync::LazyLock;
 
@@ -9,7 +9,6 @@ use schemars::transform::RecursiveTransform;
 use serde_json::{Map, Value, json};
 
 use super::Config;
-use crate::later::NOT_BUILT_YET;
 
 /// The schema as the loader uses it.
 pub(super) static SCHEMA: LazyLock<Value> = LazyLock::new(json_schema);
@@ -28,19 +27,11 @@ pub fn json_schema() -> Value {
     value
 }
 
-/// Says in the schema what TOML and this version mean: there is no `null`, integers have bounds instead of Rust's
-/// names for them, and what is not built yet is not valid.
+/// Says in the schema what TOML means: there is no `null`, and integers have bounds instead of Rust's names for them.
 fn tidy(schema: &mut Schema) {
     let Some(object) = schema.as_object_mut() else { return };
     drop_null(object);
     bound_integers(object);
-    if object.get(NOT_BUILT_YET) == Some(&Value::Bool(true)) {
-        let text = object.get("description").and_then(Value::as_str).unwrap_or_default();
-        let text = format!("Not built yet in this version. {text}").trim_end().to_owned();
-        object.insert("description".to_owned(), text.into());
-        object.insert("not".to_owned(), json!({}));
-        keep_only_the_tag(object);
-    }
 }
 
 fn drop_null(object: &mut Map<String, Value>) {
@@ -73,14 +64,6 @@ fn bound_integers(object: &mut Map<String, Value>) {
     object.remove("format");
     object.entry("minimum").or_insert(json!(0));
     object.entry("maximum").or_insert(json!(largest));
-}
-
-fn keep_only_the_tag(object: &mut Map<String, Value>) {
-    if let Some(Value::Object(properties)) = object.get_mut("properties") {
-        properties.retain(|name, _| name == "type");
-        object.insert("required".to_owned(), json!(["type"]));
-        object.remove("additionalProperties");
-    }
 }
 
 #[cfg(test)]

@@ -4,15 +4,12 @@ use serde_json::{Map, Value as Json};
 
 use super::schema::SCHEMA;
 use super::tree::{Node, Value};
-use crate::later::NOT_BUILT_YET;
 
 /// A part of the schema.
 pub(super) type Schema = &'static Json;
 
 /// What a value may be.
 pub(super) enum Shape {
-    /// A key of a later version.
-    NotBuilt,
     /// Any JSON; its strings are templates.
     Body,
     /// A table with known keys.
@@ -42,7 +39,6 @@ pub(super) struct Keys {
 #[derive(Clone)]
 pub(super) struct Variant {
     pub(super) name: &'static str,
-    pub(super) built: bool,
     pub(super) keys: Option<Keys>,
 }
 
@@ -63,9 +59,6 @@ pub(super) fn root() -> Schema {
 /// What a part of the schema allows.
 pub(super) fn shape(schema: Schema) -> Shape {
     let may_be_literal = is_true(schema, "x-may-be-literal");
-    if is_true(schema, NOT_BUILT_YET) {
-        return Shape::NotBuilt;
-    }
     let schema = resolve(schema);
     if let Some(variants) = schema.get("oneOf").and_then(Json::as_array) {
         let tagged = variants.iter().any(|variant| variant.get("properties").is_some());
@@ -173,5 +166,5 @@ fn keys(schema: Schema) -> Option<Keys> {
 fn variant(schema: Schema) -> Option<Variant> {
     let tag = schema.pointer("/properties/type").unwrap_or(schema);
     let name = tag.get("const")?.as_str()?;
-    Some(Variant { name, built: !is_true(schema, NOT_BUILT_YET), keys: keys(schema) })
+    Some(Variant { name, keys: keys(schema) })
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::time::Duration;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -12,11 +13,11 @@ use super::graphql::GraphQl;
 use super::incremental::IncrementalOptions;
 use super::partition::{ParentOptions, Partitions};
 use super::transform::ProcessingStep;
-use crate::later::NotBuiltYet;
 use crate::page::{ColumnHint, SchemaContract, WriteDisposition};
 use crate::rest::ClientOptions;
 use crate::rest::action::ResponseAction;
 use crate::rest::paginator::Paginator;
+use crate::schedule::{Cron, Schedule, Trigger, Zone};
 use crate::template::{JsonTemplate, Slot, Template};
 use crate::units::Timespan;
 
@@ -35,18 +36,33 @@ pub struct SourceOptions {
     /// Its data sets.
     #[serde(default)]
     pub resources: IndexMap<String, ResourceOptions>,
-    /// When to run, as cron.
+    /// When its resources are read, as cron.
     #[serde(default)]
-    pub schedule: Option<NotBuiltYet>,
-    /// How often to run.
+    pub schedule: Option<Cron>,
+    /// How often its resources are read, in place of `schedule`.
     #[serde(default)]
-    pub every: Option<NotBuiltYet>,
-    /// The zone of `schedule`.
+    pub every: Option<Timespan>,
+    /// The time zone of every `schedule` in the source; UTC by default.
     #[serde(default)]
-    pub timezone: Option<NotBuiltYet>,
-    /// Random delay of a scheduled run.
+    pub timezone: Option<Zone>,
+    /// A random delay of up to this much before each scheduled start.
     #[serde(default)]
-    pub jitter: Option<NotBuiltYet>,
+    pub jitter: Option<Timespan>,
+}
+
+impl SourceOptions {
+    /// When one of its resources is read: as the resource says itself, else as the source says; `None` where neither
+    /// does. Time zone and jitter are those of the source.
+    #[must_use]
+    pub fn schedule_of(&self, resource: &ResourceOptions) -> Option<Schedule> {
+        let trigger = |schedule: &Option<Cron>, every: Option<Timespan>| {
+            let cron = schedule.clone().map(|cron| Trigger::Cron(cron, self.timezone.clone().unwrap_or_default()));
+            cron.or(every.map(|interval| Trigger::Every(*interval)))
+        };
+        let own = trigger(&resource.schedule, resource.every);
+        let trigger = own.or_else(|| trigger(&self.schedule, self.every))?;
+        Some(Schedule { trigger, jitter: self.jitter.map_or(Duration::ZERO, |jitter| *jitter) })
+    }
 }
 
 fn enabled() -> bool {
@@ -111,10 +127,10 @@ pub struct ResourceOptions {
     /// Lists of objects become child tables `TABLE__FIELD` to this depth; 0 keeps them as JSON text.
     #[schemars(range(max = 16))]
     pub max_table_nesting: u32,
-    /// When to run, as cron.
-    pub schedule: Option<NotBuiltYet>,
-    /// How often to run.
-    pub every: Option<NotBuiltYet>,
+    /// When it is read, as cron; the source's by default.
+    pub schedule: Option<Cron>,
+    /// How often it is read, in place of `schedule`.
+    pub every: Option<Timespan>,
 }
 
 impl ResourceOptions {

@@ -246,9 +246,42 @@ fn the_json_of_check_has_the_promised_shape() {
     let finished = workspace.run(&["check", "--json"]);
     assert_eq!((finished.code, &*finished.stderr), (Some(0), ""), "{finished:#?}");
     let report: Value = serde_json::from_str(&finished.stdout).unwrap();
-    let expected = json!({"version": 1, "path": "./config.toml", "valid": true, "problems": [], "hints": []});
+    let expected = json!({
+        "version": 1, "path": "./config.toml", "valid": true, "problems": [], "hints": [], "scheduled": []
+    });
     assert_eq!(report, expected);
     assert!(!workspace.path("highwater.db").exists(), "check made a database");
+}
+
+#[test]
+fn check_says_what_is_read_by_itself_and_when() {
+    let workspace = Workspace::new();
+    let client = "client = { base_url = \"http://127.0.0.1:9/\" }";
+    let config = format!(
+        "[sources.shop]\n{client}\nevery = \"15m\"\ntimezone = \"Asia/Tokyo\"\njitter = \"1m\"\n\
+         [sources.shop.resources.items]\n[sources.shop.resources.orders]\nschedule = \"@yearly\"\n\
+         [sources.rest]\n{client}\n[sources.rest.resources.items]\n\
+         [sources.off]\n{client}\nenabled = false\nevery = \"1h\"\n[sources.off.resources.items]\n"
+    );
+    workspace.write("config.toml", &config);
+    let mut command = workspace.command(&["check"]);
+    let finished = finish(command.env("TZ", "Asia/Kolkata").spawn().unwrap());
+    let lines: Vec<&str> = finished.stdout.lines().collect();
+    let [_, items, orders, _, unscheduled, _, off, _] = lines[..] else { panic!("{finished:#?}") };
+    assert_eq!(items, "  items → shop_items, every 15m, up to 1m later");
+    // New year in Tokyo, on a clock in India.
+    let next = orders.strip_prefix("  orders → shop_orders, @yearly (Asia/Tokyo), up to 1m later, next ").unwrap();
+    assert!(next.ends_with("-12-31 20:30 +05:30"), "{next}");
+    assert_eq!([unscheduled, off], ["  items → rest_items", "  items → off_items"]);
+
+    let report: Value = serde_json::from_str(&workspace.run(&["check", "--json"]).stdout).unwrap();
+    let next = report["scheduled"][1]["next"].clone();
+    assert!(next.as_str().unwrap().ends_with("-12-31T15:00:00Z"), "{next}");
+    let expected = json!([
+        {"resource": "shop.items", "schedule": null, "timezone": null, "every": "15m", "jitter": "1m", "next": null},
+        {"resource": "shop.orders", "schedule": "@yearly", "timezone": "Asia/Tokyo", "every": null, "jitter": "1m", "next": next},
+    ]);
+    assert_eq!(report["scheduled"], expected);
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub(crate) struct Broken(
     pub(crate) &'static [&'static str],
 );
 
-const BROKEN: [Broken; 44] = [
+const BROKEN: [Broken; 41] = [
     // Keys that do not exist.
     Broken(
         SHOP,
@@ -199,20 +199,6 @@ const BROKEN: [Broken; 44] = [
     ),
     // Not TOML at all.
     Broken(SHOP, "path = ‸\n", "", &["not valid TOML"]),
-    // What a later version knows.
-    Broken(
-        SHOP,
-        "‸schedule = \"@daily\"",
-        "sources.shop.resources.items.schedule",
-        &["`schedule` is not built yet in this version"],
-    ),
-    Broken(
-        SHOP,
-        "[sources.shop]\n‸every = \"15m\"",
-        "sources.shop.every",
-        &["`every` is not built yet in this version"],
-    ),
-    Broken(SHOP, "[‸web]\nlisten = \"off\"", "web", &["`web` is not built yet in this version"]),
     Broken(
         SHOP,
         "processing_steps = [{ filter = \"a | ‸uper\" }]",
@@ -231,6 +217,92 @@ const BROKEN: [Broken; 44] = [
         "sources.shop.client.auth.token_path",
         &["is not JSONPath (RFC 9535)"],
     ),
+];
+
+/// When something is read, and who may reach the status page.
+const OF_THE_DAEMON: [Broken; 22] = [
+    Broken(
+        SHOP,
+        "schedule = ‸\"every day\"",
+        "sources.shop.resources.items.schedule",
+        &["`every day` is not a cron schedule", "\"@daily\""],
+    ),
+    Broken(SHOP, "schedule = ‸\"0 0 30 2 *\"", "sources.shop.resources.items.schedule", &["never comes"]),
+    Broken(
+        SHOP,
+        "[sources.shop]\nschedule = ‸\"0 0 3 * * *\"",
+        "sources.shop.schedule",
+        &["`0 0 3 * * *` is not a cron schedule"],
+    ),
+    Broken(SHOP, "schedule = ‸15", "sources.shop.resources.items.schedule", &["expected a cron schedule such as"]),
+    Broken(
+        SHOP,
+        "[sources.shop.resource_defaults]\nschedule = ‸\"daily\"",
+        "sources.shop.resource_defaults.schedule",
+        &["`daily` is not a cron schedule"],
+    ),
+    Broken(
+        SHOP,
+        "[sources.shop]\nschedule = \"@daily\"\ntimezone = ‸\"Mars/Olympus\"",
+        "sources.shop.timezone",
+        &["`Mars/Olympus` is not a time zone", "\"Europe/Berlin\""],
+    ),
+    Broken(
+        SHOP,
+        "schedule = \"@daily\"\n‸timezone = \"UTC\"",
+        "sources.shop.resources.items.timezone",
+        &["unknown key `timezone`"],
+    ),
+    Broken(
+        SHOP,
+        "schedule = \"@daily\"\nevery = ‸\"1h\"",
+        "sources.shop.resources.items.every",
+        &["`every` and `schedule` exclude each other"],
+    ),
+    Broken(
+        SHOP,
+        "[sources.shop]\nevery = ‸\"1h\"\nschedule = \"@daily\"",
+        "sources.shop.every",
+        &["`every` and `schedule` exclude each other"],
+    ),
+    Broken(
+        SHOP,
+        "[sources.shop.resources.orders]\n[sources.shop.resource_defaults]\nevery = ‸\"1h\"\nschedule = \"@daily\"",
+        "sources.shop.resources.items.every",
+        &["`every` and `schedule` exclude each other"],
+    ),
+    Broken(SHOP, "every = ‸\"999ms\"", "sources.shop.resources.items.every", &["must be at least 1s"]),
+    Broken(SHOP, "[sources.shop]\nevery = ‸\"0s\"\njitter = \"1s\"", "sources.shop.every", &["must be at least 1s"]),
+    Broken(
+        SHOP,
+        "every = \"10m\"\n[sources.shop]\nevery = \"1h\"\njitter = ‸\"11m\"",
+        "sources.shop.jitter",
+        &["must not be longer than sources.shop.resources.items.every (10m)"],
+    ),
+    Broken(
+        SHOP,
+        "[sources.shop]\nschedule = \"@weekly\"\njitter = ‸\"25h\"",
+        "sources.shop.jitter",
+        &["must be at most 1d"],
+    ),
+    Broken(SHOP, "[web]\nlisten = ‸\"localhost:8642\"", "web.listen", &["is not an address", "\"127.0.0.1:8642\""]),
+    Broken(SHOP, "[web]\nlisten = ‸\"unix:web.sock\"", "web.listen", &["a socket is named in full"]),
+    Broken(
+        SHOP,
+        "[web]\nlisten = ‸\"0.0.0.0:8642\"",
+        "web.listen",
+        &["other machines reach this address, and there is no `token`", "`token = \"${env:NAME}\"`"],
+    ),
+    Broken(SHOP, "[web]\nlisten = ‸\"[::]:8642\"", "web.listen", &["there is no `token`"]),
+    Broken(SHOP, "[web]\nlisten = ‸\"192.168.0.7:80\"", "web.listen", &["there is no `token`"]),
+    Broken(
+        SHOP,
+        "[web]\ntoken = ‸\"hunter2hunter2hunter2\"",
+        "web.token",
+        &["a secret is never written in the file", "`${env:NAME}`"],
+    ),
+    Broken(SHOP, "[web]\ntoken = ‸\"\"", "web.token", &["must have at least 16 characters"]),
+    Broken(SHOP, "[web]\n‸tokn = \"hunter2\"", "web.tokn", &["did you mean `token`?"]),
 ];
 
 /// The file without its marks, and where they stood: line and column, from 1.
@@ -262,6 +334,29 @@ fn is_refused(workspace: &Workspace, finished: &Finished, case: &str) {
 #[test]
 fn every_broken_file_is_refused_with_its_place_the_reason_and_the_way_out() {
     are_refused(&BROKEN);
+}
+
+#[test]
+fn what_cannot_be_a_schedule_or_a_safe_page_is_refused_at_its_value() {
+    are_refused(&OF_THE_DAEMON);
+}
+
+#[test]
+fn a_token_that_is_too_short_or_cannot_be_sent_is_refused_without_being_shown() {
+    let workspace = Workspace::new();
+    workspace.write("config.toml", &format!("{SHOP}[web]\nlisten = \"0.0.0.0:0\"\ntoken = \"${{env:PASS}}\"\n"));
+    for (token, said) in [
+        ("hunter2hunter2h", "web.token: must have at least 16 characters"),
+        ("hunter2 and hunter2", "web.token: must be ASCII without spaces"),
+        ("hunter2hunter2hé", "web.token: must be ASCII without spaces"),
+    ] {
+        let finished = with_variables(&workspace, &["check"], &[("PASS", token)]);
+        is_refused(&workspace, &finished, said);
+        assert!(finished.stderr.starts_with(&format!("error: {said}")), "{finished:#?}");
+        assert!(finished.stderr.ends_with("1 problem in ./config.toml\n"), "{finished:#?}");
+    }
+    let finished = with_variables(&workspace, &["check"], &[("PASS", "hunter2hunter2hu")]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
 }
 
 /// Each file is refused, with its place, the reason and the way out.
@@ -310,7 +405,7 @@ fn all_problems_of_a_file_are_reported_together_in_its_order() {
          [sources.files.client]\nbase_url = ‸\"ftp://files.example.com/\"\n\
          auth = { type = \"http_basic\", username = ‸\"${env:NOT_A}\", password = ‸\"${env:NOT_B}\" }\n\
          [sources.shop.client]\nbase_url = \"https://shop.example.com/\"\n\
-         [sources.shop.resources.items]\n‸methud = \"GET\"\n‸schedule = \"@daily\"\n[sources.shop.resources.orders]\nwrite_disposition = ‸\"merge\"\n",
+         [sources.shop.resources.items]\n‸methud = \"GET\"\nschedule = ‸\"daily\"\n[sources.shop.resources.orders]\nwrite_disposition = ‸\"merge\"\n",
     );
     workspace.write("config.toml", &text);
     let finished = workspace.run(&["sync"]);
@@ -380,7 +475,11 @@ fn an_override_that_is_wrong_is_refused_by_its_own_name() {
         ("HIGHWATER_PIPELINE__CONCURRENCY", "two", "expected a whole number"),
         ("HIGHWATER_PIPELINE__CONCURRENCY", "0", "must be at least 1"),
         ("HIGHWATER_SOURCES__SHOP__CLIENT__TIMEOUT", "soon", "expected a duration such as"),
-        ("HIGHWATER_SOURCES__SHOP__EVERY", "15m", "not built yet"),
+        ("HIGHWATER_SOURCES__SHOP__EVERY", "often", "expected a duration such as"),
+        ("HIGHWATER_SOURCES__SHOP__SCHEDULE", "often", "expected a cron schedule such as"),
+        ("HIGHWATER_WEB__LISTEN", "localhost", "expected an address such as"),
+        ("HIGHWATER_WEB__LISTEN", "0.0.0.0:80", "there is no `token`"),
+        ("HIGHWATER_WEB__TOKEN", "hunter2", "must have at least 16 characters"),
     ] {
         let finished = with_variables(&workspace, &["sync"], &[(name, value)]);
         is_refused(&workspace, &finished, name);
@@ -457,7 +556,8 @@ fn the_shipped_configuration_is_right_and_every_option_that_is_switched_off_in_i
             < shipped.lines().filter(|line| line.starts_with('#')).count() - 25
     );
     workspace.write("config.toml", &switched_on);
-    let finished = with_variables(&workspace, &["check"], &[("PRACTICE_TOKEN", "tide")]);
+    let finished =
+        with_variables(&workspace, &["check"], &[("PRACTICE_TOKEN", "tide"), ("WEB_TOKEN", "in-from-the-sea-1")]);
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     assert!(finished.stdout.ends_with("./config.toml is right: 9 resources\n"), "{finished:#?}");
 }

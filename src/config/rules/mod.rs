@@ -20,16 +20,20 @@ mod processing_step;
 mod request_body;
 mod resource;
 mod response_action;
+mod schedule;
+mod web;
 
 /// Checks every rule, and gives each `rate_limit` that refers to a budget the settings of that budget.
 pub(super) fn check(config: &mut Config, tree: &Node, findings: &mut Findings) {
     let earlier = findings.problems.len();
     let mut rules = Rules { tree, findings };
     pipeline::check(config, &mut rules);
+    web::check(config, &mut rules);
     names::check(config, &mut rules);
     for (name, source) in &config.sources {
         let path = Path::of(&["sources", name]);
         client::check(&source.client, &path.key("client"), &mut rules);
+        schedule::check(source, &path, &mut rules);
         for (name, resource) in &source.resources {
             resource::check(name, resource, &source.client, &path, &mut rules);
             let place = path.key("resources").key(name);
@@ -47,7 +51,7 @@ pub(super) fn check(config: &mut Config, tree: &Node, findings: &mut Findings) {
 }
 
 /// Keys of a client (at depth 3) or a resource (4) whose value matters to no rule but their own.
-const INDEPENDENT: [&str; 12] = [
+const INDEPENDENT: [&str; 14] = [
     "params",
     "headers",
     "auth",
@@ -60,17 +64,25 @@ const INDEPENDENT: [&str; 12] = [
     "data_selector",
     "response_actions",
     "processing_steps",
+    "schedule",
+    "every",
 ];
+
+/// The same of a source itself (2).
+const INDEPENDENT_OF_SOURCE: [&str; 4] = ["schedule", "every", "timezone", "jitter"];
 
 /// Whether a broken rule may only be broken because something else is wrong: what was wrong is missing from the
 /// typed configuration, and rules must not be applied to the gap.
 fn may_follow_from(rule: &Path, cause: &Path) -> bool {
     let same = |depth: usize| cause.steps().get(..depth) == rule.steps().get(..depth);
-    for depth in [3, 4] {
-        if cause.key_at(depth).is_some_and(|key| INDEPENDENT.contains(&key)) {
-            let (rule, cause) = (rule.steps(), cause.steps());
-            return cause.starts_with(rule) || rule.starts_with(cause);
-        }
+    let (depth, keys) = match cause.key_at(2) {
+        Some("client" | "resource_defaults") => (3, &INDEPENDENT[..]),
+        Some("resources") => (4, &INDEPENDENT[..]),
+        _ => (2, &INDEPENDENT_OF_SOURCE[..]),
+    };
+    if cause.key_at(depth).is_some_and(|key| keys.contains(&key)) {
+        let (rule, cause) = (rule.steps(), cause.steps());
+        return cause.starts_with(rule) || rule.starts_with(cause);
     }
     match (cause.key_at(0), cause.key_at(2)) {
         (Some("sources"), Some("resources")) => {

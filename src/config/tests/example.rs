@@ -107,3 +107,39 @@ fn a_relative_database_belongs_into_the_service_s_own_folder() {
         assert_eq!(loaded.config.destination.path.to_str(), Some(expected), "{path} {folders}");
     }
 }
+
+#[test]
+fn a_resource_is_read_when_it_says_itself_else_as_the_defaults_say_else_as_the_source_says() {
+    let when = |source: &str, defaults: &str, resource: &str| {
+        let text = format!(
+            "{CLIENT}[sources.s]\n{source}\n[sources.s.resource_defaults]\n{defaults}\n[sources.s.resources.r]\n{resource}\n"
+        );
+        let source = &loaded(&text).config.sources["s"];
+        source.schedule_of(&source.resources["r"]).map(|schedule| schedule.to_string())
+    };
+    for (source, defaults, resource, expected) in [
+        ("", "", "", None),
+        ("every = '15m'", "", "", Some("every 15m")),
+        ("schedule = '@daily'", "", "", Some("@daily (UTC)")),
+        ("every = '15m'", "", "every = '5m'", Some("every 5m")),
+        ("every = '15m'\ntimezone = 'europe/berlin'", "", "schedule = '0  3 * * *'", Some("0 3 * * * (Europe/Berlin)")),
+        ("schedule = '@daily'\njitter = '1m'", "", "every = '5m'", Some("every 5m, up to 1m later")),
+        ("every = '15m'", "schedule = '@daily'", "", Some("@daily (UTC)")),
+        // A trigger of its own stands for both keys.
+        ("", "schedule = '@daily'", "every = '5m'", Some("every 5m")),
+        ("", "every = '5m'", "schedule = '@daily'", Some("@daily (UTC)")),
+    ] {
+        assert_eq!(when(source, defaults, resource).as_deref(), expected, "{source} {defaults} {resource}");
+    }
+}
+
+#[test]
+fn the_page_is_for_this_machine_unless_it_is_told_otherwise() {
+    use crate::web::Listen;
+    let web = loaded("").config.web;
+    assert_eq!((web.listen, web.token), ("127.0.0.1:8642".parse().unwrap(), None));
+    let text = "[web]\nlisten = \"off\"\ntoken = \"${env:PASS}\"";
+    let web = load_text("config.toml", text, &Env::with([("PASS", "canary-canary-canary")])).unwrap().config.web;
+    assert!(web.listen == Listen::Off && !format!("{web:?}").contains("canary"), "{web:?}");
+    assert_eq!(web.token.unwrap().expose(), "canary-canary-canary");
+}

@@ -7,9 +7,6 @@ use crate::config::json_schema;
 
 /// The tables of the schema: where they stand in a file, and their keys.
 fn tables(schema: &Value, root: &Value, place: &str, found: &mut Vec<(String, Vec<String>)>) {
-    if schema.get("x-not-built-yet").is_some() {
-        return;
-    }
     if let Some(target) = schema.pointer("/allOf/0") {
         return tables(target, root, place, found);
     }
@@ -64,19 +61,5 @@ fn every_key_with_a_wrong_letter_is_reported_with_the_right_one() {
                 assert!(report.contains(&expected) && report.contains(&suggested), "{place} {wrong}:\n{report}");
             }
         }
-    }
-}
-
-#[test]
-fn what_is_not_built_yet_is_refused_by_name() {
-    let base = super::CLIENT;
-    for (text, path) in [
-        ("[web]\nlisten = \"off\"".to_owned(), "web: `web`"),
-        (format!("{base}[sources.s]\nevery = \"15m\""), "sources.s.every: `every`"),
-        (format!("{base}[sources.s.resources.r]\nschedule = \"@daily\""), "sources.s.resources.r.schedule: `schedule`"),
-    ] {
-        let found = super::problems(load(&text));
-        assert_eq!(found.len(), 1, "{found:#?}");
-        assert!(found[0].starts_with(&format!("{path} is not built yet in this version")), "{found:#?}");
     }
 }

@@ -73,7 +73,12 @@ fn a_variable_that_overrides_nothing_is_an_error() {
         ("HIGHWATER_PIPELINE__CONCURRENCY", "many", "pipeline.concurrency: expected a whole number"),
         ("HIGHWATER_SOURCES__S__ENABLED", "yes", "sources.s.enabled: expected `true` or `false`"),
         ("HIGHWATER_SOURCES__S__CLIENT__TIMEOUT", "5", "sources.s.client.timeout: expected a duration such as \"30s\""),
-        ("HIGHWATER_SOURCES__S__EVERY", "5m", "sources.s.every: `every` is not built yet"),
+        ("HIGHWATER_SOURCES__S__EVERY", "0s", "sources.s.every: must be at least 1s"),
+        (
+            "HIGHWATER_SOURCES__S__TIMEZONE",
+            "Mars",
+            "sources.s.timezone: expected a time zone such as \"Europe/Berlin\"",
+        ),
         (
             "HIGHWATER_SOURCES__S__CLIENT__AUTH__NOPE",
             "x",

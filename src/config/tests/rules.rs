@@ -446,3 +446,28 @@ fn an_expression_that_was_filled_in_is_not_quoted() {
     assert!(report.contains("processing_steps[0].filter: is not an expression that can be evaluated"), "{report}");
     assert!(!report.contains("canary_filter"), "{report}");
 }
+
+#[test]
+fn what_goes_with_no_schedule_is_worth_a_hint() {
+    for (source, resource, expected) in [
+        ("timezone = \"UTC\"", "", &["sources.s.timezone: means nothing without a `schedule`"][..]),
+        ("timezone = \"UTC\"\nevery = \"1h\"", "", &["sources.s.timezone: means nothing without a `schedule`"]),
+        ("timezone = \"UTC\"", "schedule = \"@daily\"", &[]),
+        ("jitter = \"1m\"", "", &["sources.s.jitter: means nothing without a `schedule` or `every`"]),
+        ("jitter = \"1m\"", "every = \"1m\"", &[]),
+        ("jitter = \"1d\"\nschedule = \"@daily\"", "", &[]),
+    ] {
+        let text = format!("{CLIENT}[sources.s]\n{source}\n[sources.s.resources.r]\n{resource}\n");
+        assert_eq!(loaded(&text).hints, expected, "{source} {resource}");
+    }
+}
+
+#[test]
+fn a_schedule_that_is_wrong_hides_no_other_problem() {
+    for wrong in ["schedule = \"daily\"", "every = \"often\"", "timezone = \"Mars\"", "jitter = \"some\""] {
+        let found = problems(load(&format!(
+            "{CLIENT}timeout = \"0s\"\n[sources.s]\n{wrong}\n[sources.s.resources.r]\nwrite_disposition = \"merge\"\n"
+        )));
+        assert_eq!(found.len(), 3, "{found:#?}");
+    }
+}
