@@ -267,6 +267,8 @@ pub enum RunKind {
     /// A person or a timer: `highwater sync`.
     #[default]
     Sync,
+    /// The daemon, because it was due.
+    Scheduled,
     /// `highwater backfill`: ranges of the cursor, which itself stays where it is.
     Backfill,
 }
@@ -277,6 +279,7 @@ impl RunKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sync => "sync",
+            Self::Scheduled => "scheduled",
             Self::Backfill => "backfill",
         }
     }

@@ -1,21 +1,20 @@
 //! From the configuration and a selection to what is to be read: clients, their budgets, and resources.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::destination::{Db, DbError, StoredBudget};
+use crate::destination::{Db, DbError};
 use crate::page::ResourceId;
-use crate::rest::budget::{Budget, BudgetState, SaveBudget};
-use crate::rest::client::Client;
 use crate::rest::error::ClientError;
 use crate::source::{self, Resource, ResourceOptions};
 use crate::sync::{PlannedResource, SyncPlan};
 
 pub mod backfill;
+mod clients;
 mod token_file;
 
-use token_file::TokenFile;
+pub use clients::Clients;
 
 /// What a run is asked for.
 #[derive(Clone, Debug)]
@@ -30,10 +29,15 @@ pub enum Wanted {
 ///
 /// # Errors
 /// When a client or a resource cannot be made of its options, or the range is none of the resource.
-pub async fn plan_of(config: &Config, wanted: &Wanted, db: &Arc<Db>) -> Result<(SyncPlan, Clients), PlanError> {
+pub async fn plan_of(
+    config: &Config,
+    wanted: &Wanted,
+    db: &Arc<Db>,
+    clients: &mut Clients,
+) -> Result<SyncPlan, PlanError> {
     match wanted {
-        Wanted::Sync(ids) => plan(config, ids, db).await,
-        Wanted::Backfill(id, range) => backfill::plan(config, id, range, db).await,
+        Wanted::Sync(ids) => plan(config, ids, db, clients).await,
+        Wanted::Backfill(id, range) => backfill::plan(config, id, range, db, clients).await,
     }
 }
 
@@ -65,37 +69,6 @@ pub enum PlanError {
     /// The stored budgets cannot be read.
     #[error(transparent)]
     Db(#[from] DbError),
-}
-
-/// The clients of a plan and their budgets, to be closed when it has run.
-#[derive(Debug, Default)]
-pub struct Clients {
-    clients: HashMap<Arc<str>, Arc<Client>>,
-    budgets: HashMap<String, Arc<Budget>>,
-}
-
-impl Clients {
-    /// Waits for renewals of credentials that are under way, so that no new refresh token is lost.
-    ///
-    /// # Errors
-    /// When a new refresh token cannot be stored.
-    pub async fn close(&self) -> Result<(), String> {
-        for client in self.clients.values() {
-            client.close().await?;
-        }
-        Ok(())
-    }
-
-    /// Stores exactly what is left of each budget.
-    ///
-    /// # Errors
-    /// When one cannot be stored; it was stored with a reserve before, so the API is never asked too often.
-    pub async fn close_budgets(&self) -> Result<(), String> {
-        for budget in self.budgets.values() {
-            budget.close().await?;
-        }
-        Ok(())
-    }
 }
 
 /// The resources that a selection names: all enabled ones when it is empty.
@@ -154,7 +127,7 @@ fn unknown<'a>(name: &str, ids: impl Iterator<Item = &'a ResourceId>) -> String 
 
 /// The resources and, each in front of the first that needs it, their parents: a child is read for the records that
 /// its parent's read returns.
-fn with_parents(config: &Config, ids: &[ResourceId]) -> Vec<ResourceId> {
+pub fn with_parents(config: &Config, ids: &[ResourceId]) -> Vec<ResourceId> {
     let parent_of = |id: &ResourceId| {
         let resources = &config.sources[&*id.source].resources;
         resources[&*id.resource].parent_name(resources).map(|parent| ResourceId::new(&id.source, parent))
@@ -190,18 +163,28 @@ fn below(config: &Config, ids: &[ResourceId]) -> Vec<ResourceId> {
 ///
 /// # Errors
 /// When a client or a resource cannot be made of its options.
-pub async fn plan(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Result<(SyncPlan, Clients), PlanError> {
+pub async fn plan(
+    config: &Config,
+    ids: &[ResourceId],
+    db: &Arc<Db>,
+    clients: &mut Clients,
+) -> Result<SyncPlan, PlanError> {
     let read = with_parents(config, ids);
     let below = below(config, &read);
-    put_together(config, &read, &below, db).await
+    put_together(config, &read, &below, db, clients).await
 }
 
 /// The same for these resources alone, without their parents and children.
 ///
 /// # Errors
 /// When a client or a resource cannot be made of its options.
-pub async fn plan_only(config: &Config, ids: &[ResourceId], db: &Arc<Db>) -> Result<(SyncPlan, Clients), PlanError> {
-    put_together(config, ids, &[], db).await
+pub async fn plan_only(
+    config: &Config,
+    ids: &[ResourceId],
+    db: &Arc<Db>,
+    clients: &mut Clients,
+) -> Result<SyncPlan, PlanError> {
+    put_together(config, ids, &[], db, clients).await
 }
 
 /// `below` are not read, but parents know of them.
@@ -210,47 +193,22 @@ async fn put_together(
     read: &[ResourceId],
     below: &[ResourceId],
     db: &Arc<Db>,
-) -> Result<(SyncPlan, Clients), PlanError> {
-    let saved: HashMap<String, StoredBudget> =
-        db.budgets().await?.into_iter().map(|budget| (budget.budget.clone(), budget)).collect();
+    clients: &mut Clients,
+) -> Result<SyncPlan, PlanError> {
+    let saved = db.budgets().await?;
     let salt = db.salt().await?;
-    let save = save_into(db);
-    let Clients { mut clients, mut budgets } = Clients::default();
     let mut resources = Vec::new();
     for id in read.iter().chain(below) {
         let source = &config.sources[&*id.source];
-        if !clients.contains_key(&id.source) {
-            let limit = source.client.rate_limit.as_ref();
-            let name = limit.and_then(|limit| limit.budget.clone()).unwrap_or_else(|| id.source.to_string());
-            let budget = budgets.entry(name.clone()).or_insert_with(|| {
-                let state = saved
-                    .get(&name)
-                    .map(|saved| BudgetState { tat_ms: saved.tat_ms, not_before_ms: saved.not_before_ms });
-                Budget::new(&name, limit, state, Arc::clone(&save))
-            });
-            let tokens = TokenFile::new(db.beside(&format!("{}.token", id.source)));
-            let client = Client::new(&id.source, &source.client, Arc::clone(budget), tokens.into_store())?;
-            clients.insert(Arc::clone(&id.source), Arc::new(client));
-        }
+        let client = clients.of(&id.source, &source.client, db, &saved)?;
         let options = &source.resources[&*id.resource];
-        let resource = Resource::new(id, source, options, Arc::clone(&clients[&id.source]), &salt)
+        let resource = Resource::new(id, source, options, client, &salt)
             .map_err(|reason| PlanError::Resource { resource: id.to_string(), reason })?;
         resources.push(resource);
     }
     source::link(&mut resources);
     let resources = resources.into_iter().take(read.len()).map(PlannedResource::new).collect();
-    Ok((SyncPlan { resources, pipeline: config.pipeline.clone() }, Clients { clients, budgets }))
-}
-
-fn save_into(db: &Arc<Db>) -> SaveBudget {
-    let db = Arc::clone(db);
-    Arc::new(move |budget, state| {
-        let db = Arc::clone(&db);
-        Box::pin(async move {
-            let stored = StoredBudget { budget, tat_ms: state.tat_ms, not_before_ms: state.not_before_ms };
-            db.save_budget(stored).await.map_err(|error| error.to_string())
-        })
-    })
+    Ok(SyncPlan { resources, pipeline: config.pipeline.clone() })
 }
 
 #[cfg(test)]

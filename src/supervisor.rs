@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::destination::{Db, DbError};
-use crate::plan::{self, PlanError, Wanted};
+use crate::plan::{self, Clients, PlanError, Wanted};
 use crate::sync::{self, PlannedResource, SyncReport};
 
 /// Closing the file moves the WAL into it; that must not take longer.
@@ -150,9 +150,11 @@ async fn open_run_close<W: Future<Output = ()>>(
     // Nothing was received before the file is open: the first signal need not wait for another program to let go of it.
     let db = stop.run_until_cancelled(Db::open(&config.destination)).await.ok_or(RunError::Stopped)?;
     let db = Arc::new(db?);
-    let (plan, clients) = match plan::plan_of(config, wanted, &db).await {
-        Ok(made) => made,
+    let mut clients = Clients::default();
+    let plan = match plan::plan_of(config, wanted, &db, &mut clients).await {
+        Ok(plan) => plan,
         Err(error) => {
+            drop(clients);
             close(db).await?;
             return Err(error.into());
         }

@@ -147,7 +147,7 @@ impl PlannedResource {
 
     /// The resource whose records it waits for.
     fn parent(&self) -> Option<&ResourceId> {
-        self.resource.parent.as_ref().filter(|_| self.kind == RunKind::Sync)
+        self.resource.parent.as_ref().filter(|_| self.kind != RunKind::Backfill)
     }
 
     /// The id of its resource.

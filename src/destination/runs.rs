@@ -28,7 +28,7 @@ pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &Ru
     let run_id = sqlite::last_id(&transaction, "_hw_runs")? + 1;
     let before = Before::of(&transaction, start)?;
     let (pass_id, started_over) = match start.kind {
-        RunKind::Sync => enter_pass(&transaction, tables, start, &before, run_id)?,
+        RunKind::Sync | RunKind::Scheduled => enter_pass(&transaction, tables, start, &before, run_id)?,
         RunKind::Backfill => {
             partitions::give_up(&transaction, target, &start.ranges.given_up)?;
             enqueue_all(&transaction, start, run_id, false)?;

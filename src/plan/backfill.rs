@@ -44,9 +44,10 @@ pub async fn plan(
     id: &ResourceId,
     range: &Range,
     db: &Arc<Db>,
-) -> Result<(SyncPlan, Clients), PlanError> {
-    let (mut plan, clients) = plan_only(config, std::slice::from_ref(id), db).await?;
-    let Some(planned) = plan.resources.pop() else { return Ok((plan, clients)) };
+    clients: &mut Clients,
+) -> Result<SyncPlan, PlanError> {
+    let mut plan = plan_only(config, std::slice::from_ref(id), db, clients).await?;
+    let Some(planned) = plan.resources.pop() else { return Ok(plan) };
     let refused = |reason: String| PlanError::Range { resource: id.to_string(), reason };
     let options = &config.sources[&*id.source].resources[&*id.resource];
     let Some(incremental) = planned.resource.incremental.clone() else {
@@ -64,7 +65,7 @@ pub async fn plan(
             return Err(refused(no_parents(&planned)));
         }
         tracing::warn!(resource = %id, "its parent has no records that it could be read for");
-        return Ok((plan, clients));
+        return Ok(plan);
     }
     let stored = known.value(&incremental).map_err(refused)?;
     let given = |flag: &str, text: &Option<String>| {
@@ -85,7 +86,7 @@ pub async fn plan(
         let concurrency = range.concurrency.unwrap_or(planned.concurrency);
         plan.resources.push(PlannedResource { kind: RunKind::Backfill, partitions, ranges, concurrency, ..planned });
     }
-    Ok((plan, clients))
+    Ok(plan)
 }
 
 fn no_parents(planned: &PlannedResource) -> String {

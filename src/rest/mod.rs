@@ -32,7 +32,7 @@ mod verdict;
 mod tests;
 
 /// How to talk to an API.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientOptions {
     /// Joined with a resource's `path` as text, so it mostly ends with `/`: `https://api.example.com/v1/`.

@@ -22,7 +22,7 @@ use crate::template::{JsonTemplate, Slot, Template};
 use crate::units::Timespan;
 
 /// `[sources.NAME]`: one API.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceOptions {
     /// `false` leaves the source out of every run.
@@ -70,7 +70,7 @@ fn enabled() -> bool {
 }
 
 /// `resources.NAME`: one data set, one table.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResourceOptions {
     /// Joined with `base_url` as text; the resource's name by default. A full URL only on the same origin.

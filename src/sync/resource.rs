@@ -287,7 +287,7 @@ mod tests {
     use super::*;
     use crate::config::{Env, load_text};
     use crate::destination::{Db, DestinationOptions};
-    use crate::plan::plan;
+    use crate::plan::{Clients, plan};
     use crate::processor::PipelineOptions;
 
     #[tokio::test]
@@ -298,7 +298,7 @@ mod tests {
         let db = Arc::new(Db::open(&options).await.unwrap());
         let text = "[sources.s.client]\nbase_url = \"http://127.0.0.1:9/\"\n[sources.s.resources.r]\n";
         let config = load_text("config.toml", text, &Env::with([("", ""); 0])).unwrap().config;
-        let (plan, _clients) = plan(&config, &[ResourceId::new("s", "r")], &db).await.unwrap();
+        let plan = plan(&config, &[ResourceId::new("s", "r")], &db, &mut Clients::default()).await.unwrap();
         let stop = CancellationToken::new();
         let pipeline = Pipeline::start(&PipelineOptions::default(), db, &CancellationToken::new());
         let shared = Arc::new(Shared::new(pipeline.core(), &plan.resources, stop.clone()));

@@ -258,7 +258,8 @@ impl History<'_> {
         let now = || Timestamp::now().as_millisecond();
         let before = now();
         let ids = plan::select(&self.config, &[]).unwrap();
-        let (plan, budgets) = plan::plan(&self.config, &ids, db).await.unwrap();
+        let mut budgets = plan::Clients::default();
+        let plan = plan::plan(&self.config, &ids, db, &mut budgets).await.unwrap();
         let mut report = sync::sync(&plan, Arc::clone(db), &stop).await;
         budgets.close().await.unwrap();
         drop((plan, budgets));
