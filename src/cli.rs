@@ -24,6 +24,7 @@ mod check;
 mod demo;
 mod practice;
 mod reset;
+mod serve;
 mod sync;
 mod watch;
 
@@ -80,6 +81,8 @@ enum Command {
     Sync(sync::SyncArgs),
     /// Read a range of the past; the cursor of the live reads stays where it is
     Backfill(backfill::BackfillArgs),
+    /// Run what is scheduled, until it is stopped
+    Serve(serve::ServeArgs),
     /// Check the configuration without reading anything
     Check(check::CheckArgs),
     /// Forget where a resource's read stands, so that the next sync reads it from the start
@@ -103,7 +106,7 @@ impl Command {
             Self::Backfill(args) => args.json,
             Self::Check(args) => args.json,
             Self::Reset(args) => args.json,
-            Self::Demo(_) | Self::Practice(_) | Self::Schema => false,
+            Self::Serve(_) | Self::Demo(_) | Self::Practice(_) | Self::Schema => false,
         }
     }
 }
@@ -186,6 +189,7 @@ async fn dispatch(cli: &Cli, console: &Console) -> Verb {
         Command::Backfill(args) => backfill::run(args, &cli.options, console).await,
         Command::Check(args) => check::run(args, &cli.options, console),
         Command::Reset(args) => reset::run(args, &cli.options, console).await,
+        Command::Serve(args) => serve::run(args, &cli.options, console).await,
         Command::Demo(args) => demo::run(args, console).await,
         Command::Practice(args) => practice::run(args, console).await,
         Command::Schema => {

@@ -22,10 +22,12 @@
 pub mod board;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod decode;
 pub mod destination;
 pub mod exit;
 pub mod expression;
+pub mod notify;
 pub mod page;
 pub mod plan;
 pub mod practice;

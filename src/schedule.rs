@@ -72,6 +72,29 @@ impl Schedule {
         past.not_before.map_or(at, |not_before| at.max(not_before))
     }
 
+    /// How often it was due between two times.
+    #[must_use]
+    pub fn missed(&self, started: Timestamp, ended: Timestamp) -> u64 {
+        /// More of them are not counted.
+        const MISSED_MAX: usize = 10_000;
+        match &self.trigger {
+            Trigger::Every(interval) => {
+                let took = ended.duration_since(started).max(SignedDuration::ZERO).unsigned_abs();
+                u64::try_from(took.as_nanos() / interval.as_nanos().max(1)).unwrap_or(u64::MAX)
+            }
+            Trigger::Cron(cron, zone) => {
+                let times = std::iter::successors(Some(started), |at| Some(cron.after(*at, &zone.0)));
+                times.skip(1).take(MISSED_MAX).take_while(|at| *at <= ended).count() as u64
+            }
+        }
+    }
+
+    /// Whether it goes by the clock on the wall, and not by the time that passes.
+    #[must_use]
+    pub fn is_by_clock(&self) -> bool {
+        matches!(self.trigger, Trigger::Cron(..))
+    }
+
     /// The delay of one start: always the same for it, so that a restart in between changes nothing.
     fn delay(&self, of: Timestamp, seed: u64) -> Duration {
         let mut mixed = seed ^ of.as_second().cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -369,6 +392,20 @@ mod tests {
             assert_eq!(schedule.next(&past, Timestamp::UNIX_EPOCH, 0), at(due));
             let now = Past { started: Some(at("2024-01-08T00:00:07Z")), ..past };
             assert_eq!(schedule.next(&now, Timestamp::UNIX_EPOCH, 0), at(then));
+        }
+    }
+
+    #[test]
+    fn starts_that_fall_into_a_run_are_counted() {
+        let every = Schedule { trigger: Trigger::Every(Duration::from_secs(900)), jitter: Duration::ZERO };
+        let started = at("2024-01-01T00:00:07Z");
+        for (schedule, ended, missed) in [
+            (&every, "2024-01-01T00:15:06Z", 0),
+            (&every, "2024-01-01T00:45:08Z", 3),
+            (&cron("*/10 * * * *", "UTC"), "2024-01-01T00:09:59Z", 0),
+            (&cron("*/10 * * * *", "UTC"), "2024-01-01T00:30:00Z", 3),
+        ] {
+            assert_eq!(schedule.missed(started, at(ended)), missed, "{schedule} {ended}");
         }
     }
 

@@ -10,10 +10,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
-use crate::destination::{Db, DbError};
+use crate::config::{Config, Loaded};
+use crate::daemon::{Daemon, Source};
+use crate::destination::{Db, DbError, View};
+use crate::notify::Notify;
 use crate::plan::{self, Clients, PlanError, Wanted};
 use crate::sync::{self, PlannedResource, SyncReport};
+use crate::tasks::TaskGroup;
+use crate::web;
 
 /// Closing the file moves the WAL into it; that must not take longer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -35,7 +39,8 @@ pub enum Ended<T> {
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    hangup: Signal,
+    /// None where it means something else.
+    hangup: Option<Signal>,
 }
 
 impl Signals {
@@ -47,7 +52,7 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
+            hangup: Some(signal(SignalKind::hangup())?),
         })
     }
 
@@ -56,9 +61,14 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
-            _ = self.hangup.recv() => "SIGHUP",
+            Some(_) = hang_up(self.hangup.as_mut()) => "SIGHUP",
         }
     }
+}
+
+/// The next signal of a kind that may not be listened to.
+async fn hang_up(signal: Option<&mut Signal>) -> Option<()> {
+    signal?.recv().await
 }
 
 /// Runs `work` to its end. The first signal cancels `stop`; then `work` has `grace` to end by itself.
@@ -117,6 +127,14 @@ pub enum RunError {
     /// A signal came before the file was open.
     #[error("stopped before anything was read; run again to begin")]
     Stopped,
+    /// The status page cannot be served.
+    #[error("cannot serve the status page on {listen}: {error}; choose another `web.listen`, or \"off\"")]
+    Web {
+        /// Where.
+        listen: String,
+        /// Why not.
+        error: std::io::Error,
+    },
     /// A signal came twice, or the grace period was over.
     #[error("stopped before everything received was stored; what was committed is kept, run again to go on")]
     Cut,
@@ -181,6 +199,54 @@ async fn open_run_close<W: Future<Output = ()>>(
         close(db).await?;
     }
     Ok(report)
+}
+
+/// Opens the file and runs what is due until a signal ends it. `source` is where the configuration comes from, again when
+/// SIGHUP asks for it.
+///
+/// # Errors
+/// When the daemon cannot begin, or the file cannot be written or closed.
+pub async fn serve(loaded: Loaded, source: Source) -> Result<(), RunError> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    let mut signals = Signals { hangup: None, ..Signals::new()? };
+    let stop = CancellationToken::new();
+    let grace = *loaded.config.pipeline.shutdown_grace;
+    let work = open_serve_close(loaded, source, &mut hangups, &stop);
+    match supervise(&mut signals, &stop, grace, work).await {
+        Ended::Done(result) => result,
+        Ended::Cut => Err(RunError::Cut),
+    }
+}
+
+async fn open_serve_close(
+    loaded: Loaded,
+    source: Source,
+    hangups: &mut Signal,
+    stop: &CancellationToken,
+) -> Result<(), RunError> {
+    let web = loaded.config.web.clone();
+    let listener = web::bind(&web).map_err(|error| RunError::Web { listen: web.listen.to_string(), error })?;
+    let db = stop.run_until_cancelled(Db::open(&loaded.config.destination)).await.ok_or(RunError::Stopped)?;
+    let db = Arc::new(db?);
+    let notify = Notify::from_env();
+    let daemon = Daemon::new(source, loaded, Arc::clone(&db), notify, stop).await?;
+    let served = stop.child_token();
+    let mut page = TaskGroup::default();
+    if let Some(listener) = listener {
+        let view = View::open(db.path()).await?;
+        page.spawn((), web::serve(listener, web, daemon.door(), view, served.clone()));
+    }
+    let result = daemon.run(hangups).await;
+    served.cancel();
+    while let Some(((), ended)) = page.next().await {
+        if let Err(panic) = ended {
+            tracing::error!(%panic, "the status page");
+        }
+    }
+    // After a failed write the WAL still holds the data: the next start replays it. Nothing more is written to it.
+    result?;
+    close(db).await?;
+    Ok(())
 }
 
 async fn close(db: Arc<Db>) -> Result<(), DbError> {

@@ -80,6 +80,8 @@ pub(super) fn failure(error: RunError) -> Failure {
         RunError::Plan(PlanError::Selection(_) | PlanError::Range { .. }) => Exit::Usage,
         RunError::Plan(_) => Exit::Config,
         RunError::Signals(_) => Exit::Storage,
+        RunError::Web { error, .. } if error.kind() == std::io::ErrorKind::AddrInUse => Exit::Held,
+        RunError::Web { .. } => Exit::Config,
         RunError::Stopped | RunError::Cut => Exit::Stopped,
     };
     Failure::new(exit, error)

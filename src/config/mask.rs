@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::path::Path;
 use super::tree::{Node, Place, Value};
+use crate::secret::MASK;
 
 const WORDS: [&str; 10] =
     ["token", "secret", "password", "passwd", "api_key", "api-key", "apikey", "authorization", "cookie", "credential"];
@@ -124,6 +125,23 @@ pub(super) fn in_text(text: &str) -> Vec<Range<usize>> {
         start += line.len();
     }
     found
+}
+
+/// The text with stars in the place of these parts.
+pub(super) fn masked(text: &str, parts: &[Range<usize>]) -> String {
+    let mut masked = String::with_capacity(text.len());
+    let mut end = 0;
+    let mut parts: Vec<&Range<usize>> = parts.iter().collect();
+    parts.sort_by_key(|part| part.start);
+    for part in parts.into_iter().filter(|part| part.end <= text.len()) {
+        if part.start >= end {
+            masked.push_str(&text[end..part.start]);
+            masked.push_str(MASK);
+        }
+        end = end.max(part.end);
+    }
+    masked.push_str(&text[end..]);
+    masked
 }
 
 #[cfg(test)]

@@ -67,6 +67,8 @@ pub struct Loaded {
     pub path: PathBuf,
     /// What is worth saying although it is not wrong, a line each.
     pub hints: Vec<String>,
+    /// Its text, with stars in the place of everything that may be a secret.
+    pub text: String,
 }
 
 /// The largest file that is read; a longer one is not a configuration.
@@ -110,7 +112,10 @@ pub fn load_text(name: &str, text: &str, env: &Env) -> Result<Loaded, Report> {
         in_state_directory(&mut config.destination.path, env);
     }
     match config {
-        Some(config) if findings.problems.is_empty() => Ok(Loaded { config, path: name.into(), hints: findings.hints }),
+        Some(config) if findings.problems.is_empty() => {
+            let text = mask::masked(text, &findings.masked);
+            Ok(Loaded { config, path: name.into(), hints: findings.hints, text })
+        },
         _ => Err(findings.into_report(name, text)),
     }
 }

@@ -47,7 +47,7 @@ impl Clients {
         db: &Arc<Db>,
         saved: &[StoredBudget],
     ) -> Arc<Budget> {
-        let name = limit.and_then(|limit| limit.budget.as_deref()).unwrap_or(source);
+        let name = RateLimit::budget_of(limit, source);
         if let Some((known, budget)) = self.budgets.get(name)
             && known.as_ref() == limit
         {
@@ -58,6 +58,12 @@ impl Clients {
         let budget = Budget::new(name, limit, state, save_into(db));
         self.budgets.insert(name.to_owned(), (limit.cloned(), Arc::clone(&budget)));
         budget
+    }
+
+    /// Whether the client of a source, if there is one, is what these options say.
+    #[must_use]
+    pub fn is_current(&self, source: &str, options: &ClientOptions) -> bool {
+        self.clients.get(source).is_none_or(|(known, _)| known == options)
     }
 
     /// The budgets that were needed so far.

@@ -60,6 +60,14 @@ impl Default for RateLimit {
     }
 }
 
+impl RateLimit {
+    /// The name of the budget of a source with this limit.
+    #[must_use]
+    pub fn budget_of<'n>(limit: Option<&'n Self>, source: &'n str) -> &'n str {
+        limit.and_then(|limit| limit.budget.as_deref()).unwrap_or(source)
+    }
+}
+
 /// What the text of a `reset_header` means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -93,6 +101,19 @@ pub struct BudgetState {
 
 /// Stores the state of the budget of this name; it is stored when the future is done.
 pub type SaveBudget = Arc<dyn Fn(String, BudgetState) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// What is left of a budget at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// The limit.
+    pub limit: RateLimit,
+    /// Requests that are left: what the server said last, else what the rate allows at once.
+    pub requests: Option<u64>,
+    /// When the rate or the server's pause has nothing against another request; none where that is now.
+    pub free_at: Option<Timestamp>,
+    /// Requests in flight, where they are counted.
+    pub in_flight: Option<u32>,
+}
 
 /// Why no request may be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +153,8 @@ struct State {
     rate: Option<Gcra>,
     not_before: Duration,
     reason: String,
+    /// Requests left in the server's own words.
+    remaining: Option<u64>,
 }
 
 enum Plan {
@@ -181,7 +204,12 @@ impl Budget {
             save,
             wall,
             epoch: Instant::now(),
-            state: Mutex::new(State { rate, not_before, reason: "a pause that the server asked for earlier".into() }),
+            state: Mutex::new(State {
+                rate,
+                not_before,
+                reason: "a pause that the server asked for earlier".into(),
+                remaining: None,
+            }),
             places,
             head: Semaphore::new(1),
             storing: Semaphore::new(1),
@@ -193,6 +221,27 @@ impl Budget {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What is left of it right now.
+    #[must_use]
+    pub fn left(&self) -> Left {
+        let now = self.now();
+        let state = self.lock();
+        let slot = state.rate.as_ref().map_or(Duration::ZERO, Gcra::slot).max(state.not_before);
+        let by_rate = state.rate.as_ref().map(|rate| u64::from(rate.left(now)));
+        let requests = state.remaining.or(by_rate);
+        drop(state);
+        let places = self.places.as_ref().zip(self.limit.concurrency);
+        let in_flight = |(places, all): (&Arc<Semaphore>, u32)| {
+            all.saturating_sub(u32::try_from(places.available_permits()).unwrap_or(u32::MAX))
+        };
+        Left {
+            limit: self.limit.clone(),
+            requests,
+            free_at: (slot > now).then(|| self.timestamp(slot)),
+            in_flight: places.map(in_flight),
+        }
     }
 
     /// Waits until one more request may leave. `waiting` is told of waits worth showing: until when, and why.
@@ -293,7 +342,9 @@ impl Budget {
     /// at which they are renewed.
     #[must_use]
     pub fn observe(&self, headers: &HeaderMap) -> Option<Duration> {
-        if self.remaining(headers)? > self.limit.reserve {
+        let remaining = self.remaining(headers)?;
+        self.lock().remaining = Some(remaining);
+        if remaining > self.limit.reserve {
             return None;
         }
         let value = header_text(headers, self.limit.reset_header.as_deref()?)?;

@@ -44,6 +44,13 @@ impl Gcra {
         self.tat.saturating_sub(self.tolerance)
     }
 
+    /// Requests that may leave at once.
+    pub(super) fn left(&self, now: Duration) -> u32 {
+        let ahead = now.saturating_add(self.tolerance).saturating_add(self.interval).saturating_sub(self.tat.max(now));
+        let left = ahead.as_nanos() / self.interval.as_nanos().max(1);
+        if self.slot() > now { 0 } else { u32::try_from(left).unwrap_or(u32::MAX) }
+    }
+
     /// The value to store before a request leaves at `now` or later, if the stored one does not cover it.
     pub(super) fn lease_due(&self, now: Duration) -> Option<Duration> {
         let next = self.tat.max(now).saturating_add(self.interval);
@@ -84,6 +91,19 @@ impl Gcra {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn what_is_left_is_the_burst_less_what_has_just_left() {
+        let limit = RateLimit { requests: Some(10), per: Timespan::secs(100), burst: 3, ..RateLimit::default() };
+        let mut rate = Gcra::new(&limit).unwrap();
+        let now = Duration::from_secs(1000);
+        for left in [3, 2, 1] {
+            assert_eq!(rate.left(now), left);
+            rate.leave(now, false);
+        }
+        assert_eq!((rate.left(now), rate.left(now + Duration::from_secs(11))), (0, 1));
+        assert_eq!(rate.left(now + Duration::from_secs(1000)), 3);
+    }
+
     use super::Gcra;
     use crate::rest::budget::RateLimit;
     use crate::units::Timespan;

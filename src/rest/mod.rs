@@ -75,6 +75,14 @@ pub struct ClientOptions {
     pub conditional_requests: bool,
 }
 
+impl ClientOptions {
+    /// The name of the budget of a source with these options.
+    #[must_use]
+    pub fn budget_name<'n>(&'n self, source: &'n str) -> &'n str {
+        budget::RateLimit::budget_of(self.rate_limit.as_ref(), source)
+    }
+}
+
 /// Which redirects a client follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

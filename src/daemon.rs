@@ -1,0 +1,382 @@
+//! The daemon: runs what is due, for as long as it is left alone. Each run is the same as one of `highwater sync`; all of
+//! them share one pipeline, and with it the limits of `[pipeline]`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Fuse, FusedFuture};
+use jiff::Timestamp;
+use tokio::signal::unix::Signal;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::board::{Action, Board, BudgetView, Door, LoadedConfig, Request};
+use crate::config::{Config, Loaded};
+use crate::destination::{Db, DbError};
+use crate::notify::Notify;
+use crate::page::{ResourceId, RunKind};
+use crate::plan::{self, Clients, PlanError};
+use crate::sync::{Pipeline, PlannedResource, ResourceReport, SyncReport};
+use crate::tasks::{Panicked, TaskGroup};
+
+mod jobs;
+mod reload;
+
+use jobs::{Jobs, Now};
+pub use reload::Source;
+
+/// How often the daemon looks around: at its file, and what it shows.
+const TICK: Duration = Duration::from_secs(1);
+
+/// While it drains, the service manager is asked for so much more time, again and again.
+const EXTEND_BY: Duration = Duration::from_secs(15);
+
+/// Requests from the status page that may wait.
+const REQUESTS_MAX: usize = 16;
+
+/// A daemon at work.
+#[derive(Debug)]
+pub struct Daemon {
+    source: Source,
+    config: Config,
+    loaded: LoadedConfig,
+    db: Arc<Db>,
+    clients: Clients,
+    pipeline: Pipeline,
+    jobs: Jobs,
+    runs: TaskGroup<u64, SyncReport>,
+    started_at: Timestamp,
+    board: watch::Sender<Arc<Board>>,
+    requests: mpsc::Receiver<Request>,
+    door: Door,
+    notify: Notify,
+    status: String,
+    /// Ends everything.
+    stop: CancellationToken,
+    /// The file cannot be written any more.
+    db_error: Option<DbError>,
+}
+
+impl Daemon {
+    /// A daemon that has the file open and knows what became of earlier runs. It runs nothing yet.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn new(
+        source: Source,
+        loaded: Loaded,
+        db: Arc<Db>,
+        notify: Notify,
+        stop: &CancellationToken,
+    ) -> Result<Self, DbError> {
+        let stop = stop.child_token();
+        let pipeline = Pipeline::start(&loaded.config.pipeline, Arc::clone(&db), &stop);
+        let shown = reload::shown(&loaded);
+        let (sender, requests) = mpsc::channel(REQUESTS_MAX);
+        let started_at = Timestamp::now();
+        let board = Board {
+            started_at,
+            database: db.path().to_owned(),
+            config: shown.clone(),
+            jobs: Vec::new(),
+            budgets: Vec::new(),
+            is_stopping: false,
+        };
+        let board = watch::Sender::new(Arc::new(board));
+        let door = Door { board: board.subscribe(), requests: sender };
+        let mut daemon = Self {
+            source,
+            config: loaded.config,
+            loaded: shown,
+            db,
+            clients: Clients::default(),
+            pipeline,
+            jobs: Jobs::default(),
+            runs: TaskGroup::default(),
+            started_at,
+            board,
+            requests,
+            door,
+            notify,
+            status: String::new(),
+            stop,
+            db_error: None,
+        };
+        daemon.jobs.configure(None, &daemon.config, Now::read());
+        daemon.learn(None).await?;
+        daemon.show(false);
+        Ok(daemon)
+    }
+
+    /// The way to it.
+    #[must_use]
+    pub fn door(&self) -> Door {
+        self.door.clone()
+    }
+
+    /// Runs what is due until it is stopped, and then until everything that was received is stored. `hangups` ask it to
+    /// read its configuration again.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written any more.
+    pub async fn run(mut self, hangups: &mut Signal) -> Result<(), DbError> {
+        self.notify.ready();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pings = self.notify.watchdog_interval().map(interval);
+        let mut ping: Fuse<BoxFuture<'static, Result<(), DbError>>> = Fuse::terminated();
+        let mut is_stopping = false;
+        while !is_stopping || self.jobs.running() > 0 {
+            let now = Now::read();
+            if !is_stopping {
+                self.begin_ready(now).await;
+            }
+            self.show(is_stopping);
+            tokio::select! {
+                () = self.stop.cancelled(), if !is_stopping => {
+                    is_stopping = true;
+                    self.notify.stopping();
+                }
+                Some((run, result)) = self.runs.next() => self.end_run(run, result).await,
+                Some(request) = self.requests.recv(), if !is_stopping => self.answer(request).await,
+                Some(()) = hangups.recv(), if !is_stopping => self.reload().await,
+                _ = ticks.tick() => {
+                    if is_stopping {
+                        self.notify.extend(EXTEND_BY);
+                    } else if self.source.has_changed() {
+                        self.reload().await;
+                    }
+                }
+                Some(()) = tick(pings.as_mut()), if ping.is_terminated() => {
+                    let db = Arc::clone(&self.db);
+                    ping = async move { db.ping().await }.boxed().fuse();
+                }
+                answered = &mut ping, if !ping.is_terminated() => match answered {
+                    Ok(()) => self.notify.watchdog(),
+                    Err(error) => self.give_up(error),
+                },
+                () = sleep(self.jobs.wait(now)), if !is_stopping => {}
+            }
+        }
+        self.close().await
+    }
+
+    /// Learns what became of earlier runs of these resources and their relatives, or of all.
+    async fn learn(&mut self, ids: Option<&[ResourceId]>) -> Result<(), DbError> {
+        let related = self.jobs.related(ids);
+        let mut pasts = self.db.pasts(related.clone()).await?;
+        let paused = self.db.paused().await?;
+        let budgets = self.db.budgets().await?;
+        for id in related {
+            let past = pasts.entry(id.clone()).or_default();
+            let Some(source) = self.config.sources.get(&*id.source) else { continue };
+            let name = source.client.budget_name(&id.source);
+            let budget = budgets.iter().find(|budget| budget.budget == name);
+            past.not_before = budget
+                .filter(|budget| budget.not_before_ms > 0)
+                .and_then(|budget| Timestamp::from_millisecond(budget.not_before_ms).ok());
+        }
+        self.jobs.learn(&pasts, &paused, Now::read());
+        Ok(())
+    }
+
+    /// Begins what is due, as far as nothing of it is being read.
+    async fn begin_ready(&mut self, now: Now) {
+        for number in self.jobs.ready(now) {
+            let job = self.jobs.job(number);
+            let kind = if job.is_wanted { RunKind::Sync } else { RunKind::Scheduled };
+            // Credentials and limits that have changed wait until nobody uses the old ones.
+            let is_free = |id: &ResourceId| {
+                let source = self.config.sources.get(&*id.source);
+                source.is_none_or(|source| self.clients.is_current(&id.source, &source.client))
+                    || !self.jobs.is_reading(&id.source)
+            };
+            if !job.reads.iter().all(is_free) {
+                continue;
+            }
+            match plan::plan(&self.config, &job.resources, &self.db, &mut self.clients).await {
+                Ok(plan) => {
+                    let planned: Vec<_> =
+                        plan.resources.into_iter().map(|planned| PlannedResource { kind, ..planned }).collect();
+                    let progress = planned.iter().map(|p| (p.id().clone(), Arc::clone(&p.progress))).collect();
+                    let stop = self.stop.child_token();
+                    let run = self.jobs.begin(number, stop.clone(), progress, now);
+                    self.runs.spawn(run, self.pipeline.run(planned, &stop));
+                }
+                Err(PlanError::Db(error)) => return self.give_up(error),
+                Err(error) => {
+                    tracing::error!(%error, "cannot begin a run");
+                    self.jobs.could_not_begin(number, now);
+                }
+            }
+        }
+    }
+
+    async fn end_run(&mut self, run: u64, result: Result<SyncReport, Panicked>) {
+        let read = self.jobs.end(run, Now::read());
+        match result {
+            Ok(report) => {
+                report.resources.iter().for_each(log);
+                match report.db_error {
+                    None => {}
+                    Some(DbError::Busy) => tracing::error!("another program held the database for too long"),
+                    Some(error) => return self.give_up(error),
+                }
+            }
+            Err(panic) => tracing::error!(%panic, "a run ended in a panic"),
+        }
+        if let Err(error) = self.learn(Some(&read)).await {
+            return self.give_up(error);
+        }
+        self.retire().await;
+    }
+
+    /// Closes clients that the configuration does not have any more, when nobody uses them.
+    async fn retire(&mut self) {
+        let (config, jobs) = (&self.config, &self.jobs);
+        let is_kept = |source: &str, options: &crate::rest::ClientOptions| {
+            jobs.is_reading(source) || config.sources.get(source).is_some_and(|source| source.client == *options)
+        };
+        if let Err(error) = self.clients.retain(is_kept).await {
+            tracing::error!(%error, "close a client that is not needed any more");
+        }
+    }
+
+    /// Ends, because the file cannot be read or written any more.
+    fn give_up(&mut self, error: DbError) {
+        tracing::error!(%error, "the database fails: the daemon ends");
+        self.db_error.get_or_insert(error);
+        self.stop.cancel();
+    }
+
+    /// Takes over the configuration as it stands in its file now. One that is broken changes nothing.
+    async fn reload(&mut self) {
+        self.notify.reloading();
+        match self.source.load() {
+            Ok(loaded) => {
+                if let Some(waits) = reload::waits_for_a_restart(&self.config, &loaded.config) {
+                    tracing::warn!("{waits} has changed: that takes a restart");
+                }
+                self.loaded = reload::shown(&loaded);
+                let old = std::mem::replace(&mut self.config, loaded.config);
+                self.jobs.configure(Some(&old), &self.config, Now::read());
+                tracing::info!(path = %self.loaded.path.display(), "took over the configuration");
+                if let Err(error) = self.learn(None).await {
+                    self.give_up(error);
+                }
+                self.retire().await;
+            }
+            Err(report) => {
+                let text = report.to_string();
+                tracing::error!("the configuration is broken and changes nothing:\n{text}");
+                self.loaded.error = Some(text);
+            }
+        }
+        self.notify.ready();
+    }
+
+    async fn answer(&mut self, request: Request) {
+        let answer = match &request.action {
+            Action::Run(id) => self.want(id),
+            Action::Pause(id) => self.pause(id, true).await,
+            Action::Resume(id) => self.pause(id, false).await,
+            Action::RetryQuarantine(_) => Err("not yet".to_owned()),
+        };
+        if request.answer.send(answer).is_err() {
+            tracing::debug!(action = ?request.action, "nobody waits for the answer any more");
+        }
+    }
+
+    fn want(&mut self, id: &ResourceId) -> Result<String, String> {
+        let job = self.jobs.of(id).ok_or_else(|| format!("no resource is called {id}"))?;
+        job.is_wanted = true;
+        Ok(match job.is_running() {
+            true => format!("{id} is running; it runs once more when that is over"),
+            false => format!("{id} runs as soon as there is room"),
+        })
+    }
+
+    /// Pauses the job of a resource, or resumes it.
+    async fn pause(&mut self, id: &ResourceId, paused: bool) -> Result<String, String> {
+        let job = self.jobs.of(id).ok_or_else(|| format!("no resource is called {id}"))?;
+        let resources = job.resources.clone();
+        for resource in &resources {
+            let done = if paused { self.db.pause(resource).await } else { self.db.resume(resource).await };
+            done.map_err(|error| error.to_string())?;
+        }
+        self.learn(Some(&resources)).await.map_err(|error| error.to_string())?;
+        let names: Vec<String> = resources.iter().map(ToString::to_string).collect();
+        let names = names.join(", ");
+        Ok(match paused {
+            true => format!("{names}: paused until resumed; what is running goes on to its end"),
+            false => format!("{names}: resumed"),
+        })
+    }
+
+    /// Publishes what it does.
+    fn show(&mut self, is_stopping: bool) {
+        let budgets = self.clients.budgets().map(|budget| {
+            let left = budget.left();
+            BudgetView {
+                name: budget.name().to_owned(),
+                requests: left.limit.requests,
+                per_ms: u64::try_from(left.limit.per.as_millis()).unwrap_or(u64::MAX),
+                left: left.requests,
+                free_at: left.free_at,
+                in_flight: left.in_flight,
+            }
+        });
+        let mut budgets: Vec<BudgetView> = budgets.collect();
+        budgets.sort_by(|a, b| a.name.cmp(&b.name));
+        let board = Board {
+            started_at: self.started_at,
+            database: self.db.path().to_owned(),
+            config: self.loaded.clone(),
+            jobs: self.jobs.show(),
+            budgets,
+            is_stopping,
+        };
+        let status = board.status();
+        if status != self.status {
+            self.notify.status(&status);
+            self.status = status;
+        }
+        self.board.send_replace(Arc::new(board));
+    }
+
+    /// Stores what is left, and lets go of the clients.
+    async fn close(self) -> Result<(), DbError> {
+        let ended = self.pipeline.end().await;
+        if let Err(error) = self.clients.close().await {
+            tracing::error!(%error, "store the new refresh token");
+        }
+        let result = self.db_error.map_or(ended, Err);
+        if result.is_ok()
+            && let Err(error) = self.clients.close_budgets().await
+        {
+            tracing::warn!(%error, "store what is left of the budgets");
+        }
+        result
+    }
+}
+
+/// The next tick of a clock that may not be there.
+async fn tick(clock: Option<&mut tokio::time::Interval>) -> Option<()> {
+    clock?.tick().await;
+    Some(())
+}
+
+/// A line for the end of each resource's run.
+fn log(report: &ResourceReport) {
+    let (id, counts) = (&report.id, &report.counts);
+    let (outcome, stop_reason) = (report.outcome.as_str(), report.stop_reason.as_str());
+    match &report.error {
+        None => tracing::info!(
+            resource = %id, outcome, stop_reason, pages = report.pages, inserted = counts.inserted,
+            updated = counts.updated, unchanged = counts.unchanged, "a run has ended"
+        ),
+        Some(error) => tracing::error!(resource = %id, outcome, stop_reason, pages = report.pages, "{error}"),
+    }
+}

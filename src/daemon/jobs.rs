@@ -1,0 +1,337 @@
+//! What a daemon runs and when: jobs, their times, and which of them may begin. No I/O: time is told to it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::board::{self, Running};
+use crate::config::Config;
+use crate::page::ResourceId;
+use crate::plan;
+use crate::progress::ResourceProgress;
+use crate::schedule::{Past, Schedule};
+use crate::source::ResourceOptions;
+
+/// The clock on the wall is looked at so often: it can be set.
+const LOOK_EVERY: Duration = Duration::from_secs(20);
+
+/// The clock on the wall and the one that only goes on, at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    pub(super) wall: Timestamp,
+    pub(super) steady: Instant,
+}
+
+impl Now {
+    pub(super) fn read() -> Self {
+        Self { wall: Timestamp::now(), steady: Instant::now() }
+    }
+}
+
+/// Resources that are read together at the same times: one, or members of one family.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// What it is for.
+    pub(super) resources: Vec<ResourceId>,
+    /// What its runs read: those above the resources, too.
+    pub(super) reads: Vec<ResourceId>,
+    schedule: Option<Schedule>,
+    /// When it was first heard of.
+    seen: Timestamp,
+    past: Past,
+    due: Due,
+    paused_at: Option<Timestamp>,
+    coalesced: u64,
+    /// Somebody asked for a run.
+    pub(super) is_wanted: bool,
+    /// Its run, by number.
+    run: Option<u64>,
+}
+
+/// When a job is due by itself.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    Never,
+    /// By the clock on the wall.
+    At(Timestamp),
+    /// When so much time has passed, whatever becomes of that clock; it would show this then.
+    In(Instant, Timestamp),
+}
+
+/// A run that is under way.
+#[derive(Debug)]
+pub(super) struct Run {
+    reads: Vec<ResourceId>,
+    since: Timestamp,
+    stop: CancellationToken,
+    progress: Vec<(ResourceId, Arc<ResourceProgress>)>,
+}
+
+/// All jobs of a configuration, and what runs, which may be of the configuration before.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    jobs: Vec<Job>,
+    runs: HashMap<u64, Run>,
+    last_run: u64,
+}
+
+impl Jobs {
+    /// Takes over another configuration. Jobs that are the same keep their times and their runs; runs of what has changed
+    /// or is gone are stopped, and those that stay go on with the new configuration at once.
+    pub(super) fn configure(&mut self, old: Option<&Config>, config: &Config, now: Now) {
+        let mut before: BTreeMap<Vec<ResourceId>, Job> =
+            self.jobs.drain(..).map(|job| (job.resources.clone(), job)).collect();
+        for (resources, schedule) in groups(config) {
+            let known = before.remove(&resources);
+            let same = known.filter(|job| job.schedule == schedule);
+            let reads = plan::with_parents(config, &resources);
+            self.jobs.push(match same {
+                Some(job) => Job { reads, ..job },
+                None => Job {
+                    resources,
+                    reads,
+                    schedule,
+                    seen: now.wall,
+                    past: Past::default(),
+                    due: Due::Never,
+                    paused_at: None,
+                    coalesced: 0,
+                    is_wanted: false,
+                    run: None,
+                },
+            });
+        }
+        for (number, run) in &self.runs {
+            let is_kept = self.jobs.iter().any(|job| job.run == Some(*number));
+            let is_same = |id: &ResourceId| old.is_none_or(|old| options_of(old, id) == options_of(config, id));
+            if !is_kept || !run.reads.iter().all(is_same) {
+                run.stop.cancel();
+            }
+        }
+    }
+
+    /// Everything that jobs read which read any of these, or of all jobs.
+    pub(super) fn related(&self, ids: Option<&[ResourceId]>) -> Vec<ResourceId> {
+        let is_related = |job: &&Job| ids.is_none_or(|ids| job.reads.iter().any(|id| ids.contains(id)));
+        let all: HashSet<&ResourceId> = self.jobs.iter().filter(is_related).flat_map(|job| &job.reads).collect();
+        all.into_iter().cloned().collect()
+    }
+
+    /// Learns what became of earlier runs, and reckons anew when the jobs are due of which it is known of everything.
+    pub(super) fn learn(
+        &mut self,
+        pasts: &HashMap<ResourceId, Past>,
+        paused: &HashMap<ResourceId, Timestamp>,
+        now: Now,
+    ) {
+        for job in &mut self.jobs {
+            job.paused_at = job.resources.iter().find_map(|id| paused.get(id).copied());
+            if job.reads.iter().all(|id| pasts.contains_key(id)) {
+                job.past = job.past_of(pasts);
+                job.reckon(now);
+            }
+        }
+    }
+
+    /// The jobs that are to begin now, those first that have waited longest. None of what they read is being read.
+    pub(super) fn ready(&self, now: Now) -> Vec<usize> {
+        let mut busy: HashSet<&ResourceId> = self.runs.values().flat_map(|run| &run.reads).collect();
+        let mut due: Vec<(Timestamp, usize)> = self
+            .jobs
+            .iter()
+            .enumerate()
+            .filter(|(_, job)| job.run.is_none() && job.is_due(now))
+            .map(|(number, job)| (job.due.shown().unwrap_or(Timestamp::MIN), number))
+            .collect();
+        due.sort();
+        let mut ready = Vec::new();
+        for (_, number) in due {
+            let reads = &self.jobs[number].reads;
+            if reads.iter().all(|id| !busy.contains(id)) {
+                busy.extend(reads);
+                ready.push(number);
+            }
+        }
+        ready
+    }
+
+    /// How long nothing becomes due, at most.
+    pub(super) fn wait(&self, now: Now) -> Duration {
+        let waits = self.jobs.iter().filter(|job| job.run.is_none() && job.paused_at.is_none()).filter_map(|job| {
+            let wait = match job.due {
+                Due::Never => return None,
+                Due::At(at) => at.duration_since(now.wall).max(SignedDuration::ZERO).unsigned_abs(),
+                Due::In(at, _) => at.saturating_duration_since(now.steady),
+            };
+            // What is due and has not begun waits for the end of a run.
+            (!wait.is_zero()).then_some(wait)
+        });
+        waits.min().unwrap_or(LOOK_EVERY).min(LOOK_EVERY)
+    }
+
+    pub(super) fn job(&self, number: usize) -> &Job {
+        &self.jobs[number]
+    }
+
+    /// The job that reads a resource.
+    pub(super) fn of(&mut self, id: &ResourceId) -> Option<&mut Job> {
+        self.jobs.iter_mut().find(|job| job.resources.contains(id))
+    }
+
+    /// Enters that a job's run begins, and gives it a number.
+    pub(super) fn begin(
+        &mut self,
+        number: usize,
+        stop: CancellationToken,
+        progress: Vec<(ResourceId, Arc<ResourceProgress>)>,
+        now: Now,
+    ) -> u64 {
+        self.last_run += 1;
+        let job = &mut self.jobs[number];
+        job.is_wanted = false;
+        job.run = Some(self.last_run);
+        let reads = progress.iter().map(|(id, _)| id.clone()).collect();
+        self.runs.insert(self.last_run, Run { reads, since: now.wall, stop, progress });
+        self.last_run
+    }
+
+    /// Enters that a run could not begin: it is tried again after a rest, like any other that fails.
+    pub(super) fn could_not_begin(&mut self, number: usize, now: Now) {
+        let job = &mut self.jobs[number];
+        job.is_wanted = false;
+        job.past.failures += 1;
+        (job.past.started, job.past.ended) = (job.past.started.or(Some(now.wall)), Some(now.wall));
+        job.reckon(now);
+    }
+
+    /// Enters that a run has ended, and returns what it read.
+    pub(super) fn end(&mut self, run: u64, now: Now) -> Vec<ResourceId> {
+        let Some(ended) = self.runs.remove(&run) else { return Vec::new() };
+        if let Some(job) = self.jobs.iter_mut().find(|job| job.run == Some(run)) {
+            job.run = None;
+            let missed = job.schedule.as_ref().map_or(0, |schedule| schedule.missed(ended.since, now.wall));
+            job.coalesced += missed;
+        }
+        ended.reads
+    }
+
+    /// Whether a source is being read.
+    pub(super) fn is_reading(&self, source: &str) -> bool {
+        self.runs.values().flat_map(|run| &run.reads).any(|id| *id.source == *source)
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// The jobs as they are shown.
+    pub(super) fn show(&self) -> Vec<board::Job> {
+        let show = |job: &Job| board::Job {
+            resources: job.resources.clone(),
+            schedule: job.schedule.as_ref().map(ToString::to_string),
+            next: job.due.shown().filter(|_| job.paused_at.is_none() && job.run.is_none()),
+            paused_at: job.paused_at,
+            failures: job.past.failures,
+            coalesced: job.coalesced,
+            running: job.run.and_then(|run| self.runs.get(&run)).map(|run| Running {
+                since: run.since,
+                progress: run.progress.clone(),
+            }),
+        };
+        self.jobs.iter().map(show).collect()
+    }
+}
+
+impl Job {
+    pub(super) fn is_running(&self) -> bool {
+        self.run.is_some()
+    }
+
+    fn is_due(&self, now: Now) -> bool {
+        let by_itself = match self.due {
+            Due::Never => false,
+            Due::At(at) => at <= now.wall,
+            Due::In(at, _) => at <= now.steady,
+        };
+        self.is_wanted || by_itself && self.paused_at.is_none()
+    }
+
+    /// What became of its resources together: it never ran where one of them never did, and failed where one did.
+    fn past_of(&self, pasts: &HashMap<ResourceId, Past>) -> Past {
+        let own = || self.resources.iter().map(|id| pasts.get(id).copied().unwrap_or_default());
+        let all = || self.reads.iter().filter_map(|id| pasts.get(id));
+        Past {
+            started: if own().any(|past| past.started.is_none()) {
+                None
+            } else {
+                own().filter_map(|past| past.started).min()
+            },
+            ended: all().filter_map(|past| past.ended).max(),
+            failures: all().map(|past| past.failures).max().unwrap_or(0),
+            was_cut: own().any(|past| past.was_cut),
+            not_before: all().filter_map(|past| past.not_before).max(),
+        }
+    }
+
+    /// What tells it apart where jobs are due at the same time.
+    fn seed(&self) -> u64 {
+        let name = self.resources.first().map(ToString::to_string).unwrap_or_default();
+        // FNV-1a, which stays the same over versions of the standard library.
+        name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    }
+
+    fn reckon(&mut self, now: Now) {
+        self.due = match &self.schedule {
+            None => Due::Never,
+            Some(schedule) => {
+                let at = schedule.next(&self.past, self.seen, self.seed());
+                if schedule.is_by_clock() {
+                    Due::At(at)
+                } else {
+                    let wait = at.duration_since(now.wall).max(SignedDuration::ZERO).unsigned_abs();
+                    Due::In(now.steady + wait, at)
+                }
+            }
+        };
+    }
+}
+
+impl Due {
+    fn shown(self) -> Option<Timestamp> {
+        match self {
+            Self::Never => None,
+            Self::At(at) | Self::In(_, at) => Some(at),
+        }
+    }
+}
+
+/// What is read together, in the order of the configuration, and when: members of one family with the same times.
+fn groups(config: &Config) -> Vec<(Vec<ResourceId>, Option<Schedule>)> {
+    let mut groups: Vec<(ResourceId, Vec<ResourceId>, Option<Schedule>)> = Vec::new();
+    for (source, options) in config.sources.iter().filter(|(_, options)| options.enabled) {
+        let first = groups.len();
+        for (name, resource) in &options.resources {
+            let id = ResourceId::new(source, name);
+            let root = ResourceOptions::ancestors(name, &options.resources).last().map_or(name.as_str(), |root| root);
+            let (root, schedule) = (ResourceId::new(source, root), options.schedule_of(resource));
+            match groups[first..].iter_mut().find(|(known, _, times)| *known == root && *times == schedule) {
+                Some((_, resources, _)) => resources.push(id),
+                None => groups.push((root, vec![id], schedule)),
+            }
+        }
+    }
+    groups.into_iter().map(|(_, resources, schedule)| (resources, schedule)).collect()
+}
+
+/// What a resource is read with.
+fn options_of<'c>(
+    config: &'c Config,
+    id: &ResourceId,
+) -> Option<(&'c crate::rest::ClientOptions, &'c ResourceOptions)> {
+    let source = config.sources.get(&*id.source)?;
+    Some((&source.client, source.resources.get(&*id.resource)?))
+}
