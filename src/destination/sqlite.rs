@@ -9,7 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::tables::Tables;
-use super::{DbError, DestinationOptions, Synchronous};
+use super::{DbError, DestinationOptions, Synchronous, upgrade};
 
 /// Marks a file as ours in the SQLite header: "hwtr".
 pub(super) const APPLICATION_ID: i64 = 0x6877_7472;
@@ -55,7 +55,7 @@ impl Writer {
             if found == Found::Empty {
                 create_schema(connection)?;
             }
-            super::validators::create_table(connection)?;
+            upgrade::bring_up(connection)?;
             tables.changes.listen(connection)
         });
         match opened.await {

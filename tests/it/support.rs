@@ -104,6 +104,21 @@ impl Workspace {
              WHERE p.run_id = r.run_id) OR pages <> (SELECT count(*) FROM _hw_pages p WHERE p.run_id = r.run_id)",
         );
         assert_eq!(unbalanced, 0, "runs and their pages disagree");
+        for (column, prefix) in [("rows", ""), ("next_rows", "_hw_next_")] {
+            let sql = format!("SELECT '{prefix}' || \"table\", {column} FROM _hw_resources");
+            let db = self.db();
+            let mut statement = db.prepare(&sql).unwrap();
+            let kept = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+            for (table, kept) in kept.collect::<Result<Vec<(String, i64)>, _>>().unwrap() {
+                let is_there = db.table_exists(None, table.as_str()).unwrap();
+                let count = || self.value(&format!("SELECT count(*) FROM \"{table}\""));
+                let counted: i64 = if is_there { count() } else { 0 };
+                assert!(
+                    kept == counted || !is_there && column == "next_rows",
+                    "{table} has {counted} rows, not {kept}"
+                );
+            }
+        }
     }
 }
 
