@@ -91,7 +91,7 @@ impl Notify {
 fn connect(name: &OsStr) -> io::Result<UnixDatagram> {
     let address = match name.as_bytes().strip_prefix(b"@") {
         #[cfg(target_os = "linux")]
-        Some(name) => std::os::linux::net::SocketAddrExt::from_abstract_name(name)?,
+        Some(name) => <SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name)?,
         #[cfg(not(target_os = "linux"))]
         Some(_) => return Err(io::ErrorKind::Unsupported.into()),
         None => SocketAddr::from_pathname(name)?,
