@@ -115,7 +115,7 @@ pub fn load_text(name: &str, text: &str, env: &Env) -> Result<Loaded, Report> {
         Some(config) if findings.problems.is_empty() => {
             let text = mask::masked(text, &findings.masked);
             Ok(Loaded { config, path: name.into(), hints: findings.hints, text })
-        },
+        }
         _ => Err(findings.into_report(name, text)),
     }
 }

@@ -237,10 +237,10 @@ impl Jobs {
             paused_at: job.paused_at,
             failures: job.past.failures,
             coalesced: job.coalesced,
-            running: job.run.and_then(|run| self.runs.get(&run)).map(|run| Running {
-                since: run.since,
-                progress: run.progress.clone(),
-            }),
+            running: job
+                .run
+                .and_then(|run| self.runs.get(&run))
+                .map(|run| Running { since: run.since, progress: run.progress.clone() }),
         };
         self.jobs.iter().map(show).collect()
     }

@@ -35,6 +35,7 @@ mod resume;
 mod retry;
 mod schema;
 mod schema_contract;
+mod serve;
 mod shutdown;
 mod standins;
 mod support;

@@ -1,0 +1,281 @@
+//! The daemon: what is due runs, once at a time; reloads change what has changed and nothing else; the service manager is
+//! told the truth. No test sleeps: the API's log and the process's own words say when the moment has come.
+
+use std::os::unix::net::UnixDatagram;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::support::{Api, PATIENCE, Running, Seen, Workspace, endless, json as answer, respond};
+
+/// A source whose resources are single pages; the status page is off.
+fn config(resources: &str) -> String {
+    format!(
+        "[web]\nlisten = \"off\"\n[sources.s.client]\nbase_url = \"BASE\"\nretry = {{ max_attempts = 1 }}\n\
+         paginator = {{ type = \"single_page\" }}\n{resources}\n"
+    )
+}
+
+fn one_record(_: &Seen, _: usize) -> axum::response::Response {
+    answer(json!([{"id": 1}]))
+}
+
+fn serve(workspace: &Workspace) -> Running {
+    Running::start(workspace.command(&["serve", "-v"]))
+}
+
+fn stop(daemon: Running) -> crate::support::Finished {
+    daemon.signal(Signal::TERM);
+    let finished = daemon.finish();
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    finished
+}
+
+/// Waits until a run of this resource is complete.
+fn is_read(workspace: &Workspace, resource: &str) {
+    let started = std::time::Instant::now();
+    let sql = format!("SELECT count(*) FROM _hw_runs WHERE resource = '{resource}' AND outcome = 'complete'");
+    while workspace.value::<i64>(&sql) == 0 {
+        assert!(started.elapsed() < PATIENCE, "{resource} is never read");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_is_due_runs_again_and_never_twice_at_once() {
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (begin, end) = ((Arc::clone(&now), Arc::clone(&most)), now);
+    let api = Api::start_paced(
+        move |_| {
+            let (now, most) = &begin;
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            Duration::from_millis(1500)
+        },
+        move |_, _| {
+            end.fetch_sub(1, Ordering::SeqCst);
+            answer(json!([{"id": 1}]))
+        },
+    );
+    // It takes longer than its interval: what falls due meanwhile is one run, right after.
+    let workspace = Workspace::with_config(api.address, &config("[sources.s.resources.r]\nevery = \"1s\""));
+    let daemon = serve(&workspace);
+    api.wait_for(3);
+    stop(daemon);
+    assert_eq!(most.load(Ordering::SeqCst), 1);
+    assert_eq!(workspace.column::<String>("SELECT DISTINCT kind FROM _hw_runs"), ["scheduled"]);
+    let complete: i64 = workspace.value("SELECT count(*) FROM _hw_runs WHERE outcome = 'complete'");
+    assert!(complete >= 2, "{complete}");
+    workspace.check_books();
+}
+
+#[test]
+fn a_time_that_passed_while_nobody_ran_is_made_up_for_once() {
+    let api = Api::start(one_record);
+    let resources = "[sources.s.resources.r]\nevery = \"1h\"\n[sources.s.resources.young]\nevery = \"1h\"\n\
+                     [sources.s.resources.asked]\n";
+    let workspace = Workspace::with_config(api.address, &config(resources));
+    workspace.sync(0);
+    let db = rusqlite::Connection::open(workspace.path("highwater.db")).unwrap();
+    db.execute("UPDATE _hw_runs SET started_at = '2020-01-01T00:00:00.000Z' WHERE resource = 'r'", []).unwrap();
+    drop(db);
+    let mut daemon = serve(&workspace);
+    daemon.wait_for("a run has ended");
+    // Whoever is not due yet has not begun by the time that another reload is over.
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("took over the configuration");
+    stop(daemon);
+    let runs: Vec<String> = workspace.column("SELECT resource FROM _hw_runs WHERE kind = 'scheduled'");
+    assert_eq!(runs, ["r"], "neither the one that ran just now nor the one that runs when asked");
+}
+
+#[test]
+fn a_reload_adds_takes_away_and_changes_without_touching_the_others() {
+    // The first page of `slow` comes when the test says so.
+    let closed = Arc::new(AtomicBool::new(true));
+    let held = Arc::clone(&closed);
+    let api = Api::start(move |request, number| match request.path() {
+        "/gone" => endless(),
+        "/changed" if request.param("v").is_none() => endless(),
+        "/slow" if held.load(Ordering::SeqCst) => respond(503, &[], ""),
+        _ => one_record(request, number),
+    });
+    let asked = |path: &str| api.seen().iter().filter(|seen| seen.path() == path).count();
+    let slow = "[sources.s.resources.slow]\nevery = \"1h\"\n";
+    let client = "[sources.s.client]\nbase_url = \"BASE\"\nretry = { max_attempts = 100, initial_delay = \"100ms\", max_delay = \"200ms\" }\n\
+                  paginator = { type = \"single_page\" }\n";
+    let text = |resources: &str| format!("[web]\nlisten = \"off\"\n{client}{slow}{resources}");
+    let before = text("[sources.s.resources.gone]\nevery = \"1h\"\n[sources.s.resources.changed]\nevery = \"1h\"\n");
+    let workspace = Workspace::with_config(api.address, &before);
+    let mut daemon = serve(&workspace);
+    api.wait_for(3);
+    for path in ["/gone", "/changed", "/slow"] {
+        assert!(asked(path) > 0, "{path}");
+    }
+    let after = text(
+        "[sources.s.resources.changed]\nevery = \"1h\"\nparams = { v = 2 }\n[sources.s.resources.new]\nevery = \"1h\"\n",
+    );
+    workspace.configure(api.address, &after);
+    daemon.signal(Signal::HUP);
+    is_read(&workspace, "changed");
+    is_read(&workspace, "new");
+    closed.store(false, Ordering::SeqCst);
+    is_read(&workspace, "slow");
+    // A broken one changes nothing.
+    workspace.write("config.toml", "[sources.s.client]\nbase_url = 7\n");
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("the configuration is broken and changes nothing");
+    workspace.configure(api.address, &format!("{after}[sources.s.resources.newer]\nevery = \"1h\"\n"));
+    daemon.signal(Signal::HUP);
+    is_read(&workspace, "newer");
+    stop(daemon);
+    let runs: Vec<String> = workspace.column(
+        "SELECT resource || ' ' || group_concat(outcome, ' ' ORDER BY run_id) FROM _hw_runs GROUP BY resource ORDER BY resource",
+    );
+    assert_eq!(
+        runs,
+        ["changed incomplete complete", "gone incomplete", "new complete", "newer complete", "slow complete"],
+        "the run of `slow` went on through both reloads"
+    );
+    workspace.check_books();
+}
+
+#[test]
+fn what_a_signal_has_cut_short_goes_on_at_once_when_the_daemon_is_back() {
+    let closed = Arc::new(AtomicBool::new(true));
+    let held = Arc::clone(&closed);
+    let api = Api::start(move |request, number| {
+        let page = request.param("page").map_or(1, |page| page.parse::<u64>().unwrap());
+        if page == 3 && held.load(Ordering::SeqCst) {
+            endless()
+        } else {
+            crate::support::numbered(50, 10)(request, number)
+        }
+    });
+    let text = config(
+        "[sources.s.resources.r]\nprimary_key = \"id\"\nschedule = \"0 0 1 1 *\"\ndata_selector = \"data\"\n\
+                       paginator = { type = \"page_number\", total_path = \"pages\" }",
+    );
+    let workspace = Workspace::with_config(api.address, &text.replace("0 0 1 1 *", "* * * * *"));
+    // The first run is one of a person, who is interrupted.
+    let sync = Running::start(workspace.command(&["sync"]));
+    api.wait_for(3);
+    sync.signal(Signal::TERM);
+    assert_eq!(sync.finish().code, Some(75));
+    closed.store(false, Ordering::SeqCst);
+    workspace.configure(api.address, &text);
+    let mut daemon = serve(&workspace);
+    daemon.wait_for("outcome=\"complete\"");
+    stop(daemon);
+    let pages: Vec<Option<String>> = api.seen().iter().map(|seen| seen.param("page")).collect();
+    let pages: Vec<&str> = pages.iter().map(|page| page.as_deref().unwrap_or("1")).collect();
+    assert_eq!(pages, ["1", "2", "3", "3", "4", "5"], "no page is asked for again that was stored");
+    workspace.check_books();
+}
+
+#[test]
+fn a_resource_that_fails_rests_and_leaves_the_others_alone() {
+    let api = Api::start(|request, number| match request.path() {
+        "/bad" => respond(500, &[], ""),
+        _ => one_record(request, number),
+    });
+    let text = config("[sources.s.resources.bad]\nevery = \"1s\"\n[sources.s.resources.good]\nevery = \"1s\"");
+    let workspace = Workspace::with_config(api.address, &text);
+    let daemon = serve(&workspace);
+    // Three rounds of the one, and the other is still resting.
+    api.wait_for(4);
+    stop(daemon);
+    assert_eq!(api.seen().iter().filter(|seen| seen.path() == "/bad").count(), 1);
+    // A restart does not make it forget.
+    let daemon = serve(&workspace);
+    let before = api.seen().len();
+    api.wait_for(before + 2);
+    stop(daemon);
+    assert_eq!(api.seen().iter().filter(|seen| seen.path() == "/bad").count(), 1);
+}
+
+/// What a service manager hears.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    fn new(workspace: &Workspace) -> Self {
+        let socket = UnixDatagram::bind(workspace.path("notify")).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(socket)
+    }
+
+    fn next(&self) -> String {
+        let mut buffer = [0; 4096];
+        let length = self.0.recv(&mut buffer).expect("the daemon says something");
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    }
+
+    /// Waits for a message with this in it; between it and the last one nothing may have come but what `may` names.
+    fn expect(&self, wanted: &str, may: &[&str]) -> String {
+        loop {
+            let said = self.next();
+            if said.contains(wanted) {
+                return said;
+            }
+            assert!(may.iter().any(|part| said.contains(part)), "{said:?} before {wanted:?}");
+        }
+    }
+}
+
+fn managed(workspace: &Workspace, watchdog: Duration) -> Running {
+    let mut command = workspace.command(&["serve", "-v"]);
+    command.env("NOTIFY_SOCKET", workspace.path("notify")).env("WATCHDOG_USEC", watchdog.as_micros().to_string());
+    Running::start(command)
+}
+
+#[test]
+fn the_service_manager_hears_of_every_step() {
+    let api = Api::start(one_record);
+    let workspace = Workspace::with_config(api.address, &config("[sources.s.resources.r]\nevery = \"1h\""));
+    let manager = Manager::new(&workspace);
+    let mut daemon = managed(&workspace, Duration::from_millis(400));
+    manager.expect("READY=1", &["STATUS="]);
+    assert!(workspace.path("highwater.db").exists(), "ready means that the file is open");
+    assert!(manager.expect("STATUS=", &["WATCHDOG=1"]).contains("s.r"));
+    manager.expect("STATUS=nothing is due; next s.r at ", &["WATCHDOG=1", "STATUS="]);
+    for _ in 0..3 {
+        manager.expect("WATCHDOG=1", &[]);
+    }
+    daemon.signal(Signal::HUP);
+    assert!(manager.expect("RELOADING=1", &["WATCHDOG=1"]).contains("MONOTONIC_USEC="));
+    manager.expect("READY=1", &["WATCHDOG=1"]);
+    daemon.wait_for("took over the configuration");
+    daemon.signal(Signal::TERM);
+    manager.expect("STOPPING=1", &["WATCHDOG=1"]);
+    assert_eq!(daemon.finish().code, Some(0));
+}
+
+#[test]
+fn x10_a_writer_that_is_stuck_is_not_said_to_be_alive() {
+    let api = Api::start(one_record);
+    let text = format!("[destination]\nbusy_timeout = \"60s\"\n{}", config("[sources.s.resources.r]\nevery = \"1s\""));
+    let workspace = Workspace::with_config(api.address, &text);
+    let manager = Manager::new(&workspace);
+    let daemon = managed(&workspace, Duration::from_millis(400));
+    manager.expect("WATCHDOG=1", &["STATUS=", "READY=1"]);
+    // Somebody holds the file: the writer's thread waits for it, and with it everything behind.
+    let db = rusqlite::Connection::open(workspace.path("highwater.db")).unwrap();
+    db.busy_timeout(PATIENCE).unwrap();
+    db.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let before = api.seen().len();
+    api.wait_for(before + 1);
+    manager.0.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    let mut pings = 0;
+    let mut buffer = [0; 4096];
+    while let Ok(length) = manager.0.recv(&mut buffer) {
+        pings += usize::from(buffer[..length].starts_with(b"WATCHDOG"));
+        assert!(pings < 10, "it goes on saying that it is alive");
+    }
+    db.execute_batch("COMMIT").unwrap();
+    manager.0.set_read_timeout(Some(PATIENCE)).unwrap();
+    manager.expect("WATCHDOG=1", &["STATUS="]);
+    stop(daemon);
+    workspace.check_books();
+}
