@@ -40,6 +40,7 @@ mod table;
 mod tables;
 mod upgrade;
 mod validators;
+mod view;
 mod writer;
 
 pub use batch::{Batch, Committed, Counts, Delivery, Ending, Outcome, PartitionFailed, PassEnd};
@@ -47,6 +48,10 @@ pub use coverage::{LivePartition, OpenRange};
 pub use error::DbError;
 pub use history::{Begun, RunStart, StoredBudget};
 pub use partitions::StoredPartition;
+pub use view::{
+    ColumnView, Cursor, ErrorGroup, FailedPartition, PageView, PassView, Quarantined, RecentRuns, ResourceView,
+    RowView, RunBar, RunDetail, RunView, TableView, View,
+};
 
 /// `[destination]`: the file, and how safe a commit is.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
