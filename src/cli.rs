@@ -24,6 +24,8 @@ mod check;
 mod demo;
 mod practice;
 mod reset;
+mod runs;
+mod status;
 mod sync;
 mod watch;
 
@@ -37,9 +39,10 @@ mod watch;
         highwater check                is config.toml right?\n  \
         highwater sync                 read every source once, going on where the last run stopped\n  \
         highwater sync github.issues   read one resource\n  \
+        highwater status               is all well?\n  \
         highwater backfill github.issues --from 2023-01-01 --to 2024-01-01\n\n\
         Exit codes: 0 complete, 2 command line, 65 bad records, 69 API down, 70 bug, 73 database in use, 74 disk,\n\
-        75 stopped early (run again), 77 refused (401/403), 78 configuration"
+        75 stopped early (run again), 77 refused (401/403), 78 configuration; of status: 1 not all is well"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -80,6 +83,10 @@ enum Command {
     Sync(sync::SyncArgs),
     /// Read a range of the past; the cursor of the live reads stays where it is
     Backfill(backfill::BackfillArgs),
+    /// Say whether all is well, and where every resource stands
+    Status(status::StatusArgs),
+    /// List the last runs
+    Runs(runs::RunsArgs),
     /// Check the configuration without reading anything
     Check(check::CheckArgs),
     /// Forget where a resource's read stands, so that the next sync reads it from the start
@@ -101,6 +108,8 @@ impl Command {
         match self {
             Self::Sync(args) => args.json,
             Self::Backfill(args) => args.json,
+            Self::Status(args) => args.json,
+            Self::Runs(args) => args.json,
             Self::Check(args) => args.json,
             Self::Reset(args) => args.json,
             Self::Demo(_) | Self::Practice(_) | Self::Schema => false,
@@ -184,6 +193,8 @@ async fn dispatch(cli: &Cli, console: &Console) -> Verb {
     match &cli.command {
         Command::Sync(args) => sync::run(args, &cli.options, console).await,
         Command::Backfill(args) => backfill::run(args, &cli.options, console).await,
+        Command::Status(args) => status::run(args, &cli.options, console).await,
+        Command::Runs(args) => runs::run(args, &cli.options, console).await,
         Command::Check(args) => check::run(args, &cli.options, console),
         Command::Reset(args) => reset::run(args, &cli.options, console).await,
         Command::Demo(args) => demo::run(args, console).await,

@@ -32,6 +32,8 @@ pub struct ResourceView {
     pub rows: u64,
     /// The last run, backfills included.
     pub last_run: Option<RunView>,
+    /// The last run that was no backfill.
+    pub last_read: Option<RunView>,
     /// When the last complete run ended, backfills left out.
     pub last_success_at: Option<Timestamp>,
     /// Runs that failed since the last one that did not, backfills left out; at most 30.
@@ -131,11 +133,16 @@ fn view(connection: &Connection, line: Line, paused: &HashMap<ResourceId, Timest
         .query_row(params![key.0, key.1, QUARANTINED_MAX], |row| row.get(0))?;
     let failures = due::past(connection, id)?.map_or(0, |past| past.failures.min(FAILURES_MAX));
     let (cursor, pass) = partitions(connection, &line)?;
+    let last_run = runs::list(connection, Some(id), None, 1)?.pop();
     Ok(ResourceView {
         source: id.source.to_string(),
         resource: id.resource.to_string(),
         rows: line.rows,
-        last_run: runs::list(connection, Some(id), None, 1)?.pop(),
+        last_read: match &last_run {
+            Some(run) if run.kind != "backfill" => last_run.clone(),
+            _ => runs::last_read(connection, id)?,
+        },
+        last_run,
         last_success_at: time(last_success_at),
         failures,
         quarantined,

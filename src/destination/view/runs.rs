@@ -108,6 +108,16 @@ pub(super) fn list(
     Ok(runs.collect::<Result<_, _>>()?)
 }
 
+/// The last run of a resource that was no backfill.
+pub(super) fn last_read(connection: &Connection, id: &ResourceId) -> Result<Option<RunView>, DbError> {
+    let sql = format!(
+        "SELECT {RUN} FROM _hw_runs WHERE source = ?1 AND resource = ?2 AND kind <> 'backfill'
+         ORDER BY run_id DESC LIMIT 1"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    Ok(statement.query_row((&*id.source, &*id.resource), run_view).optional()?)
+}
+
 /// The last runs of a resource, the newest last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RecentRuns {

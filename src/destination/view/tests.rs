@@ -75,7 +75,7 @@ async fn a_look_finds_everything_while_another_connection_is_in_the_middle_of_wr
     assert_eq!(a["cursor"], json!({"lowest": 9, "highest": 10}), "a backfill has a cursor of its own");
     assert_eq!(a["pass"], json!({"done": 1, "total": 2, "is_counted": true}));
     assert_eq!(a["paused_at"], "2024-01-05T00:00:00Z");
-    for key in ["last_run", "last_success_at", "cursor", "pass", "paused_at"] {
+    for key in ["last_run", "last_read", "last_success_at", "cursor", "pass", "paused_at"] {
         assert_eq!(b[key], Value::Null, "{key}");
     }
     let (a, b) = (resources[0].id(), resources[1].id());
