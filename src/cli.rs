@@ -226,9 +226,17 @@ fn find(options: &Options, env: &Env) -> Result<PathBuf, Failure> {
 
 /// Finds and loads the configuration; every problem of it is in the failure.
 fn load(options: &Options, console: &Console) -> Result<Loaded, Failure> {
-    let env = Env::from_process();
-    let path = find(options, &env)?;
-    config::load(&path, &env).map_err(|report| Failure {
+    load_in(&Env::from_process(), options, console)
+}
+
+/// The same for a verb that only looks at the file, as people do who do not have the secrets of the service.
+fn load_to_look(options: &Options, console: &Console) -> Result<Loaded, Failure> {
+    load_in(&Env::from_process().without_requests(), options, console)
+}
+
+fn load_in(env: &Env, options: &Options, console: &Console) -> Result<Loaded, Failure> {
+    let path = find(options, env)?;
+    config::load(&path, env).map_err(|report| Failure {
         exit: Exit::Config,
         text: if console.colour { report.with_colors() } else { report.to_string() },
     })

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::status::{ago, plain, table, took};
 use super::sync::select;
-use super::{Console, Failure, Options, Verb, load, print, thousands};
+use super::{Console, Failure, Options, Verb, load_to_look, print, thousands};
 use crate::config::Config;
 use crate::destination::{DbError, RunView, View};
 use crate::page::ResourceId;
@@ -29,7 +29,7 @@ pub(super) struct RunsArgs {
 }
 
 pub(super) async fn run(args: &RunsArgs, options: &Options, console: &Console) -> Verb {
-    let loaded = load(options, console)?;
+    let loaded = load_to_look(options, console)?;
     let path = &*loaded.config.destination.path;
     let runs = match View::open(path).await {
         Ok(view) => find(&view, &loaded.config, args).await?,

@@ -9,16 +9,15 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use tokio::time::{MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
+use tokio::time::sleep;
 
-use super::{Console, Failure, Options, Verb, load, print};
+use super::{Console, Failure, Options, Verb, load_to_look, print};
 use crate::config::Config;
 use crate::destination::{DbError, ErrorGroup, Holder, ResourceView, View, holder};
 use crate::exit::Exit;
 use crate::page::ResourceId;
 use crate::schedule::{Past, Schedule};
-use crate::supervisor::{Ended, Signals, supervise};
+use crate::supervisor::Signals;
 
 mod text;
 
@@ -98,7 +97,7 @@ fn as_text<S: serde::Serializer>(id: &ResourceId, serializer: S) -> Result<S::Ok
 }
 
 pub(super) async fn run(args: &StatusArgs, options: &Options, console: &Console) -> Verb {
-    let loaded = load(options, console)?;
+    let loaded = load_to_look(options, console)?;
     if args.watch {
         return watch(&loaded.config).await;
     }
@@ -113,37 +112,30 @@ pub(super) async fn run(args: &StatusArgs, options: &Options, console: &Console)
 
 /// Draws it until a signal comes. What was seen last stays on the terminal.
 async fn watch(config: &Config) -> Verb {
-    /// A look takes milliseconds.
-    const GRACE: Duration = Duration::from_secs(5);
     let target = ProgressDrawTarget::stdout();
     if target.is_hidden() {
         return Err(Failure::new(Exit::Usage, "--watch draws on a terminal, and standard output is none; use --json"));
     }
     let mut signals =
         Signals::new().map_err(|error| Failure::new(Exit::Storage, format!("listen for signals: {error}")))?;
-    let stop = CancellationToken::new();
     let bar = ProgressBar::with_draw_target(None, target)
         .with_style(ProgressStyle::with_template("{msg}").expect("a constant template"));
-    let drawing = async {
-        let mut ticks = interval(REDRAW_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        loop {
-            let status = look(config).await?;
-            let shown = format!("{}\n(Ctrl-C ends it)", text::of(&status));
-            bar.set_message(shown);
-            bar.tick();
-            tokio::select! {
-                () = stop.cancelled() => return Ok(exit(&status)),
-                _ = ticks.tick() => {}
-            }
+    let mut seen = None;
+    loop {
+        let looked = tokio::select! {
+            _ = signals.next() => break,
+            looked = look(config) => looked.inspect_err(|_| bar.abandon())?,
+        };
+        seen = exit(&looked);
+        bar.set_message(format!("{}\n(Ctrl-C ends it)", text::of(&looked)));
+        bar.tick();
+        tokio::select! {
+            _ = signals.next() => break,
+            () = sleep(REDRAW_EVERY) => {}
         }
-    };
-    let ended = supervise(&mut signals, &stop, GRACE, drawing).await;
-    bar.abandon();
-    match ended {
-        Ended::Done(ended) => ended,
-        Ended::Cut => Ok(None),
     }
+    bar.abandon();
+    Ok(seen)
 }
 
 fn exit(status: &Status<'_>) -> Option<Exit> {
