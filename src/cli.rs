@@ -25,6 +25,8 @@ mod demo;
 mod practice;
 mod reset;
 mod serve;
+mod runs;
+mod status;
 mod sync;
 mod watch;
 
@@ -38,9 +40,10 @@ mod watch;
         highwater check                is config.toml right?\n  \
         highwater sync                 read every source once, going on where the last run stopped\n  \
         highwater sync github.issues   read one resource\n  \
+        highwater status               is all well?\n  \
         highwater backfill github.issues --from 2023-01-01 --to 2024-01-01\n\n\
         Exit codes: 0 complete, 2 command line, 65 bad records, 69 API down, 70 bug, 73 database in use, 74 disk,\n\
-        75 stopped early (run again), 77 refused (401/403), 78 configuration"
+        75 stopped early (run again), 77 refused (401/403), 78 configuration; of status: 1 not all is well"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -83,6 +86,10 @@ enum Command {
     Backfill(backfill::BackfillArgs),
     /// Run what is scheduled, until it is stopped
     Serve(serve::ServeArgs),
+    /// Say whether all is well, and where every resource stands
+    Status(status::StatusArgs),
+    /// List the last runs
+    Runs(runs::RunsArgs),
     /// Check the configuration without reading anything
     Check(check::CheckArgs),
     /// Forget where a resource's read stands, so that the next sync reads it from the start
@@ -104,6 +111,8 @@ impl Command {
         match self {
             Self::Sync(args) => args.json,
             Self::Backfill(args) => args.json,
+            Self::Status(args) => args.json,
+            Self::Runs(args) => args.json,
             Self::Check(args) => args.json,
             Self::Reset(args) => args.json,
             Self::Serve(_) | Self::Demo(_) | Self::Practice(_) | Self::Schema => false,
@@ -187,6 +196,8 @@ async fn dispatch(cli: &Cli, console: &Console) -> Verb {
     match &cli.command {
         Command::Sync(args) => sync::run(args, &cli.options, console).await,
         Command::Backfill(args) => backfill::run(args, &cli.options, console).await,
+        Command::Status(args) => status::run(args, &cli.options, console).await,
+        Command::Runs(args) => runs::run(args, &cli.options, console).await,
         Command::Check(args) => check::run(args, &cli.options, console),
         Command::Reset(args) => reset::run(args, &cli.options, console).await,
         Command::Serve(args) => serve::run(args, &cli.options, console).await,
@@ -219,9 +230,17 @@ fn find(options: &Options, env: &Env) -> Result<PathBuf, Failure> {
 
 /// Finds and loads the configuration; every problem of it is in the failure.
 fn load(options: &Options, console: &Console) -> Result<Loaded, Failure> {
-    let env = Env::from_process();
-    let path = find(options, &env)?;
-    config::load(&path, &env).map_err(|report| Failure {
+    load_in(&Env::from_process(), options, console)
+}
+
+/// The same for a verb that only looks at the file, as people do who do not have the secrets of the service.
+fn load_to_look(options: &Options, console: &Console) -> Result<Loaded, Failure> {
+    load_in(&Env::from_process().without_requests(), options, console)
+}
+
+fn load_in(env: &Env, options: &Options, console: &Console) -> Result<Loaded, Failure> {
+    let path = find(options, env)?;
+    config::load(&path, env).map_err(|report| Failure {
         exit: Exit::Config,
         text: if console.colour { report.with_colors() } else { report.to_string() },
     })

@@ -21,6 +21,8 @@ pub enum Exit {
     Unavailable,
     /// 75: stopped early and resumable.
     Stopped,
+    /// 1: what was looked at is not all well.
+    NotWell,
 }
 
 impl Exit {
@@ -37,6 +39,7 @@ impl Exit {
             Self::Bug => 70,
             Self::Unavailable => 69,
             Self::Stopped => 75,
+            Self::NotWell => 1,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 pub struct Env {
     variables: BTreeMap<String, String>,
     current_dir: PathBuf,
+    sends_nothing: bool,
 }
 
 impl Env {
@@ -18,13 +19,14 @@ impl Env {
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
-        Self { variables: std::env::vars_os().filter_map(text).collect(), current_dir: PathBuf::from(".") }
+        let variables = std::env::vars_os().filter_map(text).collect();
+        Self { variables, current_dir: PathBuf::from("."), sends_nothing: false }
     }
 
     /// Surroundings with these variables and nothing else.
     pub fn with(variables: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>) -> Self {
         let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        Self { variables, current_dir: PathBuf::new() }
+        Self { variables, ..Self::default() }
     }
 
     /// The same surroundings, in another current directory.
@@ -32,6 +34,19 @@ impl Env {
     pub fn in_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.current_dir = dir.into();
         self
+    }
+
+    /// The same surroundings for somebody who sends no request: secrets, and other texts of requests from outside the
+    /// file, need not be there.
+    #[must_use]
+    pub fn without_requests(mut self) -> Self {
+        self.sends_nothing = true;
+        self
+    }
+
+    /// Whether no request is sent with what is filled in.
+    pub(super) fn sends_nothing(&self) -> bool {
+        self.sends_nothing
     }
 
     /// A variable that is set and not empty.

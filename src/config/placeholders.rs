@@ -125,13 +125,22 @@ impl Filler<'_> {
         }
     }
 
-    /// The text for a placeholder, and what it is.
+    /// The text for a placeholder, and what it is. Who sends nothing can do without a text from outside.
     fn resolve(
         &mut self,
         slot: &str,
         usage: Use,
         path: &Path,
     ) -> Result<(SegmentKind, String), (String, Option<String>)> {
+        let is_sent = matches!(usage, Use::Secret { .. } | Use::Template { .. });
+        let is_outside = ["env:", "file:", "cred:"].iter().any(|kind| slot.starts_with(kind));
+        match self.find(slot, usage, path) {
+            Err(_) if is_sent && is_outside && self.env.sends_nothing() => Ok((SegmentKind::Secret, "none".to_owned())),
+            found => found,
+        }
+    }
+
+    fn find(&mut self, slot: &str, usage: Use, path: &Path) -> Result<(SegmentKind, String), (String, Option<String>)> {
         if usage == Use::Literal {
             let message = "nothing is filled into the text of a query: a value could change what it asks for";
             let help = "name a variable in the query and fill it in under `variables`; a literal `${` is written `$${`";

@@ -23,8 +23,9 @@ pub(super) fn add(transaction: &Transaction<'_>, target: &Target, rows: u64) -> 
     change(transaction, target, "+", rows)
 }
 
-/// The table that records are written to has so many rows less.
-pub(super) fn take_away(transaction: &Transaction<'_>, target: &Target, rows: u64) -> Result<(), DbError> {
+/// The table that records are written to has so many rows less, which an unfinished read had brought.
+pub(super) fn took_back(transaction: &Transaction<'_>, target: &Target, rows: u64) -> Result<(), DbError> {
+    tracing::info!(resource = %target.id, rows, "took back the rows of an unfinished read");
     change(transaction, target, "-", rows)
 }
 

@@ -2,10 +2,19 @@
 //! and closing it again anywhere in the process would drop the locks that SQLite holds on it (POSIX `fcntl`).
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
 
 use super::DbError;
+
+/// Whoever only looks holds the lock for an instant; so often it is tried again before somebody is said to hold it,
+const ATTEMPTS: u32 = 4;
+
+/// after so long.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The lock, held until it is dropped or the process ends.
 #[derive(Debug)]
@@ -13,7 +22,53 @@ pub(super) struct LockFile {
     file: File,
 }
 
+/// The process that writes a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Holder {
+    /// Its number, where it is known. One in another container can have a number that means something else here.
+    pub pid: Option<u32>,
+}
+
+/// Who writes the database at `path` right now; none where nobody does. Nobody is kept out by asking.
+///
+/// # Errors
+/// When the lock file cannot be read.
+pub fn holder(path: &Path) -> Result<Option<Holder>, DbError> {
+    let Ok(mut name) = path.canonicalize().map(PathBuf::into_os_string) else { return Ok(None) };
+    name.push(".lock");
+    let mut file = match File::open(name) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => {
+            file.unlock()?;
+            Ok(None)
+        }
+        Err(TryLockError::WouldBlock) => Ok(Some(Holder { pid: pid_in(&mut file) })),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// The pid only makes a message better; without it the lock is as held.
+fn pid_in(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok())
+}
+
 impl LockFile {
+    /// Takes the lock as [`LockFile::take`] does, and lets those first look who only look.
+    pub(super) async fn take_in_turn(path: &Path) -> Result<Self, DbError> {
+        for _ in 1..ATTEMPTS {
+            match Self::take(path) {
+                Err(DbError::Held { .. }) => tokio::time::sleep(PAUSE).await,
+                done => return done,
+            }
+        }
+        Self::take(path)
+    }
+
     /// Takes the lock for the database at `path`, which [`real_path`] has made the same for all its names.
     pub(super) fn take(path: &Path) -> Result<Self, DbError> {
         let mut name = path.to_owned().into_os_string();
@@ -22,10 +77,7 @@ impl LockFile {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                // The pid only makes the message better; without it the lock is as held.
-                let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-                return Err(DbError::Held { path: path.to_owned(), pid });
+                return Err(DbError::Held { path: path.to_owned(), pid: pid_in(&mut file) });
             }
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
@@ -68,8 +120,8 @@ pub(super) fn real_path(path: &Path) -> Result<PathBuf, DbError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{LockFile, real_path};
-    use crate::destination::DbError;
+    use super::{LockFile, holder, real_path};
+    use crate::destination::{Db, DbError, DestinationOptions};
 
     #[test]
     fn a_second_instance_is_kept_out_and_told_who_is_in() {
@@ -80,6 +132,23 @@ mod tests {
         assert!(matches!(refused, Err(DbError::Held { pid: Some(pid), .. }) if pid == std::process::id()));
         drop(held);
         assert!(LockFile::take(&path).is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_writes_the_database_can_be_seen_and_seeing_keeps_nobody_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = DestinationOptions { path: folder.path().join("x.db"), ..Default::default() };
+        assert_eq!(holder(&options.path).unwrap(), None, "there is no file yet");
+        let db = Db::open(&options).await.unwrap();
+        let found = holder(&options.path).unwrap().unwrap();
+        assert_eq!(found.pid, Some(std::process::id()));
+        db.close().await.unwrap();
+        assert_eq!(holder(&options.path).unwrap(), None);
+        // In the middle of a look.
+        let look = std::fs::File::open(folder.path().join("x.db.lock")).unwrap();
+        look.try_lock_shared().unwrap();
+        let (db, ()) = tokio::join!(Db::open(&options), async { look.unlock().unwrap() });
+        db.unwrap().close().await.unwrap();
     }
 
     #[test]

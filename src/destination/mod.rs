@@ -40,13 +40,19 @@ mod table;
 mod tables;
 mod upgrade;
 mod validators;
+mod view;
 mod writer;
 
 pub use batch::{Batch, Committed, Counts, Delivery, Ending, Outcome, PartitionFailed, PassEnd};
 pub use coverage::{LivePartition, OpenRange};
 pub use error::DbError;
 pub use history::{Begun, RunStart, StoredBudget};
+pub use lock::{Holder, holder};
 pub use partitions::StoredPartition;
+pub use view::{
+    ColumnView, Cursor, ErrorGroup, FailedPartition, PageView, PassView, Quarantined, RecentRuns, ResourceView,
+    RowView, RunBar, RunDetail, RunView, TableView, View,
+};
 
 /// `[destination]`: the file, and how safe a commit is.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -99,7 +105,7 @@ impl Db {
     /// When another instance has it open, when it is not ours, newer, corrupt or cannot be written.
     pub async fn open(options: &DestinationOptions) -> Result<Self, DbError> {
         let path = lock::real_path(&options.path)?;
-        let lock = lock::LockFile::take(&path)?;
+        let lock = lock::LockFile::take_in_turn(&path).await?;
         let writer = sqlite::Writer::open(&DestinationOptions { path: path.clone(), ..options.clone() }).await?;
         Ok(Self { writer, path: options.path.clone(), real_path: path, _lock: lock })
     }

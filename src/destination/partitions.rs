@@ -244,9 +244,7 @@ fn take_back(transaction: &Transaction<'_>, target: &Target, read_id: i64) -> Re
     }
     boundary::take_back(transaction, read_id)?;
     let taken_back = family::take_back(transaction, &table, read_id).map_err(|error| refused(target, error))?;
-    counted::take_away(transaction, target, taken_back as u64)?;
-    tracing::info!(resource = %target.id, rows = taken_back, "took back the rows of an unfinished read");
-    Ok(())
+    counted::took_back(transaction, target, taken_back as u64)
 }
 
 /// A table of data can have triggers of the user: what they refuse concerns this resource alone.

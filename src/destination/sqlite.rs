@@ -157,7 +157,7 @@ pub(super) fn last_id(transaction: &Connection, table: &str) -> Result<i64, DbEr
 
 /// What a file is that may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
+pub(super) enum Found {
     /// A new file, or one without anything in it.
     Empty,
     /// A database of this version.
@@ -165,7 +165,7 @@ enum Found {
 }
 
 /// Refuses files that are not ours before anything is written to them.
-fn recognise(connection: &Connection, path: &Path) -> Result<Found, DbError> {
+pub(super) fn recognise(connection: &Connection, path: &Path) -> Result<Found, DbError> {
     let not_ours = |why: String| DbError::NotOurs { path: path.to_owned(), why };
     // The header comes first: of a file that is ours, damage is to be called damage.
     let application_id: i64 =

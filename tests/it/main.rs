@@ -38,6 +38,7 @@ mod schema_contract;
 mod serve;
 mod shutdown;
 mod standins;
+mod status;
 mod support;
 mod tidy;
 mod type_fidelity;
