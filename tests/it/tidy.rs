@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 13] = [
     &["rest", "decode", "destination"],
     &["progress", "tasks"],
     &["page", "template", "expression", "schedule"],
-    &["secret", "units", "exit"],
+    &["secret", "units", "exit", "notify"],
 ];
 
 /// Modules that may not use each other even though one is below the other: what reads and what writes know only
