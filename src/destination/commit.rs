@@ -12,7 +12,7 @@ use super::error::PageError;
 use super::history::now_text;
 use super::partitions::{Queue, Queued};
 use super::tables::Tables;
-use super::{DbError, boundary, coverage, partitions, rows, sqlite, validators};
+use super::{DbError, boundary, coverage, minutes, partitions, rows, sqlite, validators};
 use crate::page::{Page, ReadAgain, ResourceId, Run, RunKind, StopReason, Validity, WriteDisposition};
 
 /// A run fails when more than one record in this many was set aside,
@@ -300,6 +300,7 @@ fn update_run(transaction: &Transaction<'_>, work: &RunWork) -> Result<(), DbErr
             work.broken,
             outcome.map(|_| &now),
         ])?;
+    minutes::add(transaction, &work.run.target.id, work.counts.received)?;
     if work.broken.is_some() {
         partitions::abandon(transaction, &work.run)?;
         end_pass(transaction, &work.run, "over")?;

@@ -40,6 +40,12 @@ pub enum DbError {
         /// The newest version known here.
         known: i64,
     },
+    /// The file was last written by an earlier version, and somebody wants to see what that did not keep.
+    #[error("{} was last written by an earlier highwater; a `highwater sync` of this one brings it up to date", .0.display())]
+    Older(PathBuf),
+    /// There is no file yet.
+    #[error("there is no database at {} yet; `highwater sync` makes it", .0.display())]
+    NotThere(PathBuf),
     /// The file is damaged.
     #[error(
         "the database is damaged ({0}); nothing was changed. Keep a copy of the file and of its -wal, then restore a \
@@ -52,6 +58,12 @@ pub enum DbError {
     /// The file or its folder cannot be written.
     #[error("the database cannot be written ({0}); check the owner and the mode of the file and of its folder")]
     ReadOnly(String),
+    /// The file cannot be opened for reading.
+    #[error(
+        "the database cannot be read ({0}); check the owner and the mode of the file and of its folder, or look as the \
+         user that writes it"
+    )]
+    Unreadable(String),
     /// Reading or writing failed below SQLite.
     #[error("reading or writing the database failed: {0}; check the disk, then run again")]
     Io(String),

@@ -17,7 +17,9 @@ mod changes;
 mod columns;
 mod commit;
 mod contract;
+mod counted;
 mod coverage;
+mod due;
 mod error;
 mod extend;
 mod family;
@@ -26,6 +28,7 @@ mod history;
 mod keys;
 mod lock;
 mod meta;
+mod minutes;
 mod partitions;
 mod place;
 mod rows;
@@ -35,7 +38,9 @@ mod sqlite;
 mod swap;
 mod table;
 mod tables;
+mod upgrade;
 mod validators;
+mod view;
 mod writer;
 
 pub use batch::{Batch, Committed, Counts, Delivery, Ending, Outcome, PartitionFailed, PassEnd};
@@ -43,6 +48,10 @@ pub use coverage::{LivePartition, OpenRange};
 pub use error::DbError;
 pub use history::{Begun, RunStart, StoredBudget};
 pub use partitions::StoredPartition;
+pub use view::{
+    ColumnView, Cursor, ErrorGroup, FailedPartition, PageView, PassView, Quarantined, RecentRuns, ResourceView,
+    RowView, RunBar, RunDetail, RunView, TableView, View,
+};
 
 /// `[destination]`: the file, and how safe a commit is.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use super::batch::PartitionFailed;
 use super::history::{now_text, table_exists};
 use super::place::staging_table;
-use super::{Db, DbError, boundary, family};
+use super::{Db, DbError, boundary, counted, family};
 use crate::page::{Page, ResourceId, Run, StopReason, Target, WriteDisposition};
 
 /// What is stored about a partition that is to be read.
@@ -244,8 +244,7 @@ fn take_back(transaction: &Transaction<'_>, target: &Target, read_id: i64) -> Re
     }
     boundary::take_back(transaction, read_id)?;
     let taken_back = family::take_back(transaction, &table, read_id).map_err(|error| refused(target, error))?;
-    tracing::info!(resource = %target.id, rows = taken_back, "took back the rows of an unfinished read");
-    Ok(())
+    counted::took_back(transaction, target, taken_back as u64)
 }
 
 /// A table of data can have triggers of the user: what they refuse concerns this resource alone.

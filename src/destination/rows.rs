@@ -12,7 +12,7 @@ use super::place::Place;
 use super::table::Table;
 use super::tables::Tables;
 use super::writer::RowWriter;
-use super::{DbError, keys};
+use super::{DbError, counted, keys};
 use crate::page::{Page, Rows, Target, Value};
 
 /// What became of the records of a page.
@@ -50,6 +50,7 @@ pub(super) fn write_page(
         }
     }
     enter_page(transaction, page, page_id, &written.counts).map_err(PageError::Db)?;
+    counted::add(transaction, target, written.counts.inserted).map_err(PageError::Db)?;
     Ok(written)
 }
 

@@ -8,12 +8,15 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::history::{Begun, RunStart, now_text};
 use super::partitions::{Queue, Queued};
-use super::place::staging_table;
+use super::place::{Place, staging_table};
 use super::table::NOT_OURS;
 use super::tables::Tables;
-use super::{DbError, family, partitions, sqlite, validators};
+use super::{DbError, counted, family, minutes, partitions, sqlite, validators};
 use crate::page::{ResourceId, RunKind, StopReason, WriteDisposition};
 use crate::units::Timespan;
+
+/// Why a run has not ended of which nothing else is known.
+pub(super) const ENDED_BEFORE_ITS_RUN: &str = "the process ended before the run did";
 
 /// Enters a run, as [`super::Db::begin_run`] says.
 pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &RunStart) -> Result<Begun, DbError> {
@@ -24,7 +27,10 @@ pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &Ru
     claim(&transaction, start, &now)?;
     // A table that cannot be written is refused now, and not with its first page. Users may have changed theirs.
     tables.forget();
-    tables.get(&transaction, &target.table, target)?;
+    if tables.get(&transaction, &target.table, target)?.is_none() {
+        counted::is_empty(&transaction, &Place::own(target))?;
+    }
+    minutes::forget_old(&transaction, id)?;
     let run_id = sqlite::last_id(&transaction, "_hw_runs")? + 1;
     let before = Before::of(&transaction, start)?;
     let (pass_id, started_over) = match start.kind {
@@ -173,7 +179,7 @@ pub(super) fn end_runs_left_open(
             id.map(|id| &*id.resource),
             StopReason::Interrupted.as_str(),
             now_text(),
-            why.unwrap_or("the process ended before the run did"),
+            why.unwrap_or(ENDED_BEFORE_ITS_RUN),
         ],
     )?;
     Ok(())
@@ -209,6 +215,9 @@ fn claim(transaction: &Transaction<'_>, start: &RunStart, now: &str) -> Result<(
          ON CONFLICT (source, resource) DO UPDATE SET \"table\" = excluded.\"table\", identity = excluded.identity",
         params![&*target.id.source, &*target.id.resource, target.table, start.identity, now],
     )?;
+    if known.is_none_or(|(table, _)| table != target.table) {
+        counted::count(transaction, &target.id)?;
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@ CREATE TABLE _hw_resources (
   source TEXT NOT NULL, resource TEXT NOT NULL, "table" TEXT NOT NULL UNIQUE COLLATE NOCASE,
   identity TEXT, decided TEXT, first_seen_at TEXT NOT NULL,
   pass_id INTEGER, pass_state TEXT CHECK (pass_state IN ('open', 'complete', 'over')), pass_fingerprint TEXT,
-  run_id INTEGER,
+  run_id INTEGER, rows INTEGER NOT NULL DEFAULT 0, next_rows INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (source, resource)) STRICT;
 CREATE TABLE _hw_checkpoints (
   source TEXT NOT NULL, resource TEXT NOT NULL, partition TEXT NOT NULL,
@@ -57,3 +57,25 @@ CREATE TABLE _hw_budgets (
   budget TEXT PRIMARY KEY NOT NULL, tat_ms INTEGER NOT NULL, not_before_ms INTEGER NOT NULL,
   updated_at TEXT NOT NULL) STRICT;
 "#;
+
+/// What files of earlier versions do not have.
+pub(super) const ADDED: &str = "
+CREATE TABLE IF NOT EXISTS _hw_validators (
+  source TEXT NOT NULL, resource TEXT NOT NULL, partition TEXT NOT NULL,
+  read_id INTEGER NOT NULL, page_id INTEGER NOT NULL, url TEXT NOT NULL, fingerprint TEXT NOT NULL,
+  etag TEXT, last_modified TEXT, stop_reason TEXT NOT NULL, rows INTEGER NOT NULL, stored_at TEXT NOT NULL,
+  CHECK (etag IS NOT NULL OR last_modified IS NOT NULL),
+  PRIMARY KEY (source, resource, partition)) STRICT;
+CREATE TABLE IF NOT EXISTS _hw_paused (
+  source TEXT NOT NULL, resource TEXT NOT NULL, paused_at TEXT NOT NULL,
+  PRIMARY KEY (source, resource)) STRICT;
+CREATE TABLE IF NOT EXISTS _hw_minutes (
+  source TEXT NOT NULL, resource TEXT NOT NULL, minute INTEGER NOT NULL, records INTEGER NOT NULL,
+  PRIMARY KEY (source, resource, minute)) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS _hw_runs_complete ON _hw_runs (source, resource, run_id)
+  WHERE outcome = 'complete' AND kind <> 'backfill';
+CREATE INDEX IF NOT EXISTS _hw_runs_failed ON _hw_runs (run_id) WHERE outcome = 'failed';
+CREATE INDEX IF NOT EXISTS _hw_pages_of_run ON _hw_pages (run_id);
+CREATE INDEX IF NOT EXISTS _hw_checkpoints_failed ON _hw_checkpoints (source, resource) WHERE error IS NOT NULL;
+CREATE INDEX IF NOT EXISTS _hw_quarantine_of_resource ON _hw_quarantine (source, resource);
+";

@@ -9,7 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::tables::Tables;
-use super::{DbError, DestinationOptions, Synchronous};
+use super::{DbError, DestinationOptions, Synchronous, upgrade};
 
 /// Marks a file as ours in the SQLite header: "hwtr".
 pub(super) const APPLICATION_ID: i64 = 0x6877_7472;
@@ -55,7 +55,7 @@ impl Writer {
             if found == Found::Empty {
                 create_schema(connection)?;
             }
-            super::validators::create_table(connection)?;
+            upgrade::bring_up(connection)?;
             tables.changes.listen(connection)
         });
         match opened.await {
@@ -157,7 +157,7 @@ pub(super) fn last_id(transaction: &Connection, table: &str) -> Result<i64, DbEr
 
 /// What a file is that may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
+pub(super) enum Found {
     /// A new file, or one without anything in it.
     Empty,
     /// A database of this version.
@@ -165,7 +165,7 @@ enum Found {
 }
 
 /// Refuses files that are not ours before anything is written to them.
-fn recognise(connection: &Connection, path: &Path) -> Result<Found, DbError> {
+pub(super) fn recognise(connection: &Connection, path: &Path) -> Result<Found, DbError> {
     let not_ours = |why: String| DbError::NotOurs { path: path.to_owned(), why };
     // The header comes first: of a file that is ours, damage is to be called damage.
     let application_id: i64 =

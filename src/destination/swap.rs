@@ -4,6 +4,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::columns::quote;
+use super::counted;
 use super::error::PageError;
 use super::family::family;
 use super::history::table_exists;
@@ -24,7 +25,7 @@ impl Tables {
                     transaction.execute_batch(&format!("DELETE FROM {}", quote(name)))?;
                 }
             }
-            return Ok(());
+            return counted::swapped(transaction, &target.id, true).map_err(PageError::Db);
         }
         let mut made_by_user: Vec<String> = Vec::new();
         for name in &old {
@@ -50,7 +51,8 @@ impl Tables {
         transaction.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, true)?;
         let made = made_by_user.iter().try_for_each(|sql| transaction.execute_batch(sql));
         transaction.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
-        Ok(made?)
+        made?;
+        counted::swapped(transaction, &target.id, false).map_err(PageError::Db)
     }
 }
 

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use super::DbError;
 use super::changes::Changes;
 use super::columns::ColumnType;
+use super::counted;
 use super::error::PageError;
 use super::extend;
 use super::family;
@@ -91,6 +92,7 @@ impl Tables {
                 let before = self.before(connection, place)?;
                 let made = extend::create(connection, place, before.as_ref(), ColumnType::Integer, rows, page_id)?;
                 let Some(table) = made else { return Ok(false) };
+                counted::is_empty(connection, place).map_err(PageError::Db)?;
                 self.add(place, table.clone());
                 before.map_or(Ok(()), |before| self.follow(connection, place, &before, page_id))?;
                 self.known[&place.name].clone()

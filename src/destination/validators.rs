@@ -1,4 +1,8 @@
 //! `_hw_validators`: what vouches for the only page of a resource, and for as long as its table holds that page's rows.
+//!
+//! There is a line for each resource (and partition) whose last complete read was one page that can be told again. It
+//! counts only while that read is the last one of the checkpoint, so that everything that begins a read, forgets one or
+//! leaves one unfinished makes it void.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
@@ -6,22 +10,6 @@ use super::batch::Counts;
 use super::history::now_text;
 use super::{Db, DbError};
 use crate::page::{Page, ResourceId, StopReason, Validators, Validity};
-
-/// A line for each resource (and partition) whose last complete read was one page that can be told again. It counts
-/// only while that read is the last one of the checkpoint, so that everything that begins a read, forgets one or
-/// leaves one unfinished makes it void.
-const TABLE: &str = "
-CREATE TABLE IF NOT EXISTS _hw_validators (
-  source TEXT NOT NULL, resource TEXT NOT NULL, partition TEXT NOT NULL,
-  read_id INTEGER NOT NULL, page_id INTEGER NOT NULL, url TEXT NOT NULL, fingerprint TEXT NOT NULL,
-  etag TEXT, last_modified TEXT, stop_reason TEXT NOT NULL, rows INTEGER NOT NULL, stored_at TEXT NOT NULL,
-  CHECK (etag IS NOT NULL OR last_modified IS NOT NULL),
-  PRIMARY KEY (source, resource, partition)) STRICT";
-
-/// Makes the table where there is none: files of earlier versions have none.
-pub(super) fn create_table(connection: &Connection) -> Result<(), DbError> {
-    Ok(connection.execute_batch(TABLE)?)
-}
 
 impl Db {
     /// What vouches for what the table of a resource holds. `fingerprint` is of everything that the rows depend on.

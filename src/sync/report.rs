@@ -68,6 +68,9 @@ pub fn exit_of_db(error: &DbError) -> Exit {
         DbError::OldSqlite(_) | DbError::Closed | DbError::Panic(_) => Exit::Bug,
         DbError::NotOurs { .. }
         | DbError::Newer { .. }
+        | DbError::Older(_)
+        | DbError::NotThere(_)
+        | DbError::Unreadable(_)
         | DbError::Corrupt(_)
         | DbError::Full
         | DbError::ReadOnly(_)
