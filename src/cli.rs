@@ -19,6 +19,7 @@ mod check;
 mod demo;
 mod journal;
 mod log;
+mod metrics_file;
 mod practice;
 mod reset;
 mod sync;
