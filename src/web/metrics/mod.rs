@@ -144,16 +144,16 @@ fn of_files(database: &Path) -> [Family; 2] {
 fn of_budgets(budgets: &[BudgetView]) -> [Family; 2] {
     let mut left = Family::gauge(
         "highwater_budget_remaining_requests",
-        "Requests that may be sent at once right now. Absent where a budget has no rate.",
+        "Requests that are left: what the server said last, else what the rate allows at once. Absent where neither is known.",
     );
     let mut reset = Family::gauge(
         "highwater_budget_reset_timestamp_seconds",
-        "When all requests of the budget may be sent again, or the server's pause is over. Absent where none is used up.",
+        "When the rate or the server's pause lets another request leave. Absent where that is now.",
     );
     for budget in budgets {
         let labels = vec![("budget", budget.name.clone())];
-        budget.left.iter().for_each(|&requests| left.add(labels.clone(), f64::from(requests)));
-        budget.resets_at.iter().for_each(|&at| reset.add(labels.clone(), seconds(at)));
+        budget.left.iter().for_each(|&requests| left.add(labels.clone(), number(requests)));
+        budget.free_at.iter().for_each(|&at| reset.add(labels.clone(), seconds(at)));
     }
     [left, reset]
 }

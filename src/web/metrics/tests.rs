@@ -45,13 +45,13 @@ fn board(database: &Path) -> Board {
         ],
     };
     let asked_for = Job { next: None, schedule: None, ..job(&["new"]) };
-    let budget = |name: &str, left, resets_at| BudgetView {
+    let budget = |name: &str, left: Option<u64>, free_at| BudgetView {
         name: name.to_owned(),
-        requests: left,
+        requests: left.map(|_| 10),
         per_ms: 60_000,
         left,
-        resets_at,
-        in_flight: 0,
+        free_at,
+        in_flight: Some(0),
     };
     Board {
         started_at: at(0),
