@@ -137,7 +137,7 @@ fn lines(condition: &str) -> String {
 fn line(row: &Row<'_>) -> rusqlite::Result<Line> {
     let (source, resource): (String, String) = (row.get(1)?, row.get(2)?);
     let (kind, outcome): (String, String) = (row.get(4)?, row.get(5)?);
-    let ended = (outcome != "running").then(|| ((kind, outcome), 1)).into_iter().collect();
+    let ended = (outcome != "running").then_some(((kind, outcome), 1)).into_iter().collect();
     let counts = Counts {
         received: row.get(6)?,
         inserted: row.get(7)?,
