@@ -15,6 +15,10 @@ use crate::page::ResourceId;
 /// The end of a run is entered before the requests that came behind its last page: until then its line may change.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
 
+/// Which lines are looked at: those that may have changed, one by one, and those that are new. Both are found by number.
+const ONE: &str = "run_id = ?2";
+const NEW: &str = "run_id > ?2";
+
 /// What became of runs, added up. None of the numbers ever goes down.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunSums {
@@ -97,7 +101,7 @@ impl Tally {
         };
         self.last = Some(after);
         let open: Vec<i64> = self.open.keys().copied().collect();
-        let mut one = connection.prepare_cached(&lines("run_id = ?2"))?;
+        let mut one = connection.prepare_cached(&lines(ONE))?;
         for run_id in open {
             // A line that somebody has deleted counts as what it was.
             match one.query_row(params![before, run_id], line).optional()? {
@@ -105,7 +109,7 @@ impl Tally {
                 None => self.settle(run_id),
             }
         }
-        let mut new = connection.prepare_cached(&lines("run_id > ?2"))?;
+        let mut new = connection.prepare_cached(&lines(NEW))?;
         for line in new.query_map(params![before, after], line)? {
             self.take(line?);
         }
@@ -277,7 +281,7 @@ mod tests {
     #[test]
     fn looking_reads_no_more_lines_than_are_new_or_open() {
         let runs = Runs::new();
-        for condition in ["run_id = ?2", "run_id > ?2"] {
+        for condition in [super::ONE, super::NEW] {
             let sql = format!("EXPLAIN QUERY PLAN {}", super::lines(condition));
             let plan: String = runs.db.query_row(&sql, ("", 1), |row| row.get(3)).unwrap();
             assert!(plan.starts_with("SEARCH _hw_runs USING INTEGER PRIMARY KEY"), "{plan}");
