@@ -5,23 +5,21 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use indicatif::{MultiProgress, ProgressDrawTarget};
-use tracing::{Level, Metadata};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::filter_fn;
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{self, Env, Loaded};
 use crate::destination::DbError;
 use crate::exit::Exit;
 use crate::sync::exit_of_db;
+use log::LogFormat;
 
 mod backfill;
 mod check;
 mod demo;
+mod journal;
+mod log;
+mod metrics_file;
 mod practice;
 mod reset;
 mod serve;
@@ -64,18 +62,9 @@ struct Options {
     /// Say more (-v: what is going on, -vv: every request, -vvv: everything)
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
-    /// How log lines are written to standard error
-    #[arg(long, global = true, env = "HIGHWATER_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    /// How log lines are written
+    #[arg(long, global = true, env = "HIGHWATER_LOG_FORMAT", default_value = "auto", value_name = "FORMAT")]
     log_format: LogFormat,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -161,7 +150,7 @@ struct Console {
 #[must_use]
 pub fn run(cli: &Cli) -> ExitCode {
     let terminal = io::stderr().is_terminal();
-    let plain_logs = cli.options.log_format == LogFormat::Text;
+    let plain_logs = cli.options.log_format != LogFormat::Json;
     let target = if terminal && plain_logs && !cli.options.quiet {
         ProgressDrawTarget::stderr()
     } else {
@@ -174,7 +163,7 @@ pub fn run(cli: &Cli) -> ExitCode {
             && !cli.command.wants_json()
             && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
     };
-    start_logging(&cli.options, &console);
+    log::start(&cli.options, &console);
     // Once per process, before the first client. A second provider could only be this one again.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("the TLS provider was installed before");
@@ -270,63 +259,6 @@ impl Console {
     }
 }
 
-fn start_logging(options: &Options, console: &Console) {
-    let level = match (options.quiet, options.verbose) {
-        (true, _) => "error",
-        (false, 0) => "warn",
-        (false, 1) => "highwater=info,warn",
-        (false, 2) => "highwater=debug,warn",
-        // What the libraries below would say at `trace` is not ours to keep secrets out of.
-        (false, _) => "highwater=trace,info",
-    };
-    let filter = EnvFilter::builder().parse_lossy(std::env::var("HIGHWATER_LOG").unwrap_or_else(|_| level.to_owned()));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(console.colour)
-        .with_writer(AboveBars(console.bars.clone()));
-    match options.log_format {
-        LogFormat::Text => builder.without_time().with_target(false).finish().with(filter_fn(may_be_logged)).init(),
-        LogFormat::Json => builder.json().flatten_event(true).finish().with(filter_fn(may_be_logged)).init(),
-    }
-}
-
-/// These print URLs and headers as they are sent, credentials included.
-const OUTSPOKEN: [&str; 6] = ["hyper", "hyper_util", "h2", "reqwest", "rustls", "tower"];
-
-/// Whatever `-v` or `HIGHWATER_LOG` ask for, what is below a warning of those is not for any log.
-fn may_be_logged(event: &Metadata<'_>) -> bool {
-    is_discreet(event.target(), *event.level())
-}
-
-fn is_discreet(target: &str, level: Level) -> bool {
-    level <= Level::WARN || !OUTSPOKEN.contains(&target.split("::").next().unwrap_or_default())
-}
-
-/// Log lines go above the progress, and a closed standard error is no reason to stop.
-#[derive(Clone)]
-struct AboveBars(MultiProgress);
-
-impl Write for AboveBars {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.0.suspend(|| io::stderr().write_all(line)).is_err() {
-            return Ok(line.len());
-        }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for AboveBars {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
 /// A number with thousands set apart.
 fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -354,19 +286,11 @@ fn count(number: u64, noun: &str) -> String {
 mod tests {
     use clap::CommandFactory;
 
-    use super::{Cli, Level, count, is_discreet, thousands};
+    use super::{Cli, count, thousands};
 
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn libraries_that_print_requests_say_no_more_than_warnings() {
-        for target in ["hyper::proto::h1::io", "hyper_util::client", "h2", "reqwest::connect", "rustls::client"] {
-            assert!(is_discreet(target, Level::WARN) && !is_discreet(target, Level::INFO), "{target}");
-        }
-        assert!(is_discreet("highwater::rest::client", Level::TRACE));
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! wrong with it · [`plan`] what is to be read · [`supervisor`] signals and deadlines around a run · [`sync`] one run ·
 //! [`source`] a resource as a stream of pages, with [`rest`] for one API over HTTP and [`decode`] for the bytes of a
 //! page · [`processor`] pages into batches · [`destination`] batches into the file · [`page`] what both halves share.
-//! [`schedule`] says when a resource is due, [`web`] where the status page is served. [`progress`], [`tasks`], [`template`],
+//! [`schedule`] says when a resource is due, [`web`] where the status page is served, [`notify`] what systemd is told. [`progress`], [`tasks`], [`template`],
 //! [`expression`], [`secret`], [`units`] and [`exit`] are small and used by many;
 //! [`practice`] is the API that the demo and the tests read, [`verify`] compares a table with it.
 //!

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::metrics_file::MetricsFile;
 use super::sync::{failure, say, select};
 use super::{Console, Failure, Options, Verb, load, print, watch};
 use crate::exit::Exit;
@@ -41,6 +42,8 @@ pub(super) struct BackfillArgs {
     /// Print the report as JSON
     #[arg(long)]
     pub(super) json: bool,
+    #[command(flatten)]
+    metrics: MetricsFile,
 }
 
 /// The length of a window, and how it was written.
@@ -72,9 +75,10 @@ pub(super) async fn run(args: &BackfillArgs, options: &Options, console: &Consol
         fill_gaps: args.fill_gaps,
     };
     let wanted = Wanted::Backfill(id.clone(), range);
-    let report = supervisor::run_sync(config, &wanted, |planned| watch::watch(planned, console.clone()))
-        .await
-        .map_err(failure)?;
+    let ended = supervisor::run_sync(config, &wanted, |planned| watch::watch(planned, console.clone())).await;
+    let ended = ended.map_err(failure);
+    let unwritten = args.metrics.write(&ids, ended.as_ref(), config).await;
+    let report = ended?;
     if report.resources.is_empty() && report.db_error.is_none() && !args.json {
         if !console.quiet {
             print(&format!(
@@ -82,10 +86,10 @@ pub(super) async fn run(args: &BackfillArgs, options: &Options, console: &Consol
                 config.destination.path.display()
             ));
         }
-        return Ok(None);
+        return Ok(unwritten);
     }
     say(&report, &config.destination.path, args.json, &again(args, options), console);
-    Ok(report.exit())
+    Ok(report.exit().or(unwritten))
 }
 
 /// The command that goes on with what is not complete.

@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::Args;
 use serde_json::json;
 
+use super::metrics_file::MetricsFile;
 use super::{Console, Failure, Options, Verb, complain, count, load, print, thousands, watch};
 use crate::config::Config;
 use crate::destination::Counts;
@@ -25,6 +26,8 @@ pub(super) struct SyncArgs {
     /// Print the report as JSON
     #[arg(long)]
     pub(super) json: bool,
+    #[command(flatten)]
+    metrics: MetricsFile,
 }
 
 pub(super) async fn run(args: &SyncArgs, options: &Options, console: &Console) -> Verb {
@@ -37,11 +40,13 @@ pub(super) async fn run(args: &SyncArgs, options: &Options, console: &Console) -
     if ids.is_empty() {
         console.say("nothing to read: the configuration has no resource in an enabled source");
     }
-    let report = supervisor::run_sync(config, &Wanted::Sync(ids), |planned| watch::watch(planned, console.clone()))
-        .await
-        .map_err(failure)?;
+    let wanted = Wanted::Sync(ids.clone());
+    let ended = supervisor::run_sync(config, &wanted, |planned| watch::watch(planned, console.clone())).await;
+    let ended = ended.map_err(failure);
+    let unwritten = args.metrics.write(&ids, ended.as_ref(), config).await;
+    let report = ended?;
     say(&report, &config.destination.path, args.json, &again(&report, options), console);
-    Ok(report.exit())
+    Ok(report.exit().or(unwritten))
 }
 
 /// Prints the report of a run. `again` is the command that goes on with what is not complete.

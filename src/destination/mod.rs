@@ -51,7 +51,7 @@ pub use lock::{Holder, holder};
 pub use partitions::StoredPartition;
 pub use view::{
     ColumnView, Cursor, ErrorGroup, FailedPartition, PageView, PassView, Quarantined, RecentRuns, ResourceView,
-    RowView, RunBar, RunDetail, RunView, TableView, View,
+    RowView, RunBar, RunDetail, RunSums, RunView, TableView, Tally, View,
 };
 
 /// `[destination]`: the file, and how safe a commit is.

@@ -21,6 +21,7 @@ mod aside;
 mod resources;
 mod runs;
 mod table;
+mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ pub use aside::Quarantined;
 pub use resources::{Cursor, PassView, ResourceView};
 pub use runs::{ErrorGroup, FailedPartition, PageView, RecentRuns, RunBar, RunDetail, RunView};
 pub use table::{ColumnView, RowView, TableView};
+pub use tally::{RunSums, Tally};
 
 /// How long another program may hold the file for itself, as it does while it recovers it.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);

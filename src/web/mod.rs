@@ -1,4 +1,4 @@
-//! The status page: where it is served, and who may act there.
+//! The status page: where it is served, and who may act there; `metrics` what Prometheus reads.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,6 +10,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::secret::Secret;
+
+pub mod metrics;
 
 /// `[web]`: the status page.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]

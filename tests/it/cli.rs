@@ -129,7 +129,7 @@ fn a_wrong_command_line_exits_2_and_says_what_was_meant() {
     for (arguments, said) in [
         (&["snyc"][..], "'sync'"),
         (&["sync", "--jsn"], "'--json'"),
-        (&["sync", "--log-format", "xml"], "text, json"),
+        (&["sync", "--log-format", "xml"], "auto, text, json"),
         (&["sync", "-q", "-v"], "cannot be used with"),
         (&["practice", "--port", "70000"], "70000"),
         (&["reset"], "SOURCE[.RESOURCE]"),
@@ -313,6 +313,26 @@ fn log_lines_are_json_when_asked_for() {
     for line in finished.stderr.lines() {
         let line: Value = serde_json::from_str(line).unwrap();
         assert!(line["level"].is_string() && line["timestamp"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn log_lines_stay_on_standard_error_unless_it_is_the_stream_of_the_journal() {
+    use std::os::unix::fs::MetadataExt;
+
+    let api = Api::start(|_, _| respond(500, &[], ""));
+    let config = ITEMS.replace("max_attempts = 1", "max_attempts = 2, initial_delay = \"1ms\"");
+    let workspace = Workspace::with_config(api.address, &config);
+    // `text` is text even where standard error is the stream that systemd names.
+    for (format, is_stream) in [("auto", false), ("text", true)] {
+        let log = std::fs::File::create(workspace.path("log")).unwrap();
+        let file = log.metadata().unwrap();
+        let inode = if is_stream { file.ino() } else { file.ino() + 1 };
+        let mut command = workspace.command(&["sync", "--log-format", format]);
+        command.env("JOURNAL_STREAM", format!("{}:{inode}", file.dev())).stderr(log);
+        assert_eq!(command.status().unwrap().code(), Some(69));
+        let log = std::fs::read_to_string(workspace.path("log")).unwrap();
+        assert!(log.contains("WARN ") && log.contains("trying again"), "{format}: {log}");
     }
 }
 

@@ -21,6 +21,7 @@ mod histories;
 mod incremental;
 mod incremental_errors;
 mod memory;
+mod metrics_file;
 mod nesting;
 mod pages;
 mod pagination;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::Workspace;
 
 /// A module may use those below it, never those above it or beside it.
-const LAYERS: [&[&str]; 13] = [
+const LAYERS: [&[&str]; 14] = [
     &["main"],
     &["cli"],
     &["supervisor"],
@@ -19,9 +19,10 @@ const LAYERS: [&[&str]; 13] = [
     &["verify", "practice"],
     &["source", "processor"],
     &["rest", "decode", "destination"],
+    &["board"],
     &["progress", "tasks"],
     &["page", "template", "expression", "schedule"],
-    &["secret", "units", "exit"],
+    &["secret", "units", "exit", "notify"],
 ];
 
 /// Modules that may not use each other even though one is below the other: what reads and what writes know only
