@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::Workspace;
 
 /// A module may use those below it, never those above it or beside it.
-const LAYERS: [&[&str]; 13] = [
+const LAYERS: [&[&str]; 14] = [
     &["main"],
     &["cli"],
     &["supervisor"],
@@ -19,6 +19,7 @@ const LAYERS: [&[&str]; 13] = [
     &["verify", "practice"],
     &["source", "processor"],
     &["rest", "decode", "destination"],
+    &["board"],
     &["progress", "tasks"],
     &["page", "template", "expression", "schedule"],
     &["secret", "units", "exit"],
