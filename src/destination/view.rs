@@ -21,6 +21,8 @@ mod aside;
 mod resources;
 mod runs;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use aside::Quarantined;
 pub use resources::{Cursor, PassView, ResourceView};
