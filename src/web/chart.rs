@@ -5,8 +5,11 @@ use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
-/// How far two bars, or two points of a line, are from each other.
-const STEP: usize = 4;
+/// How far two bars are from each other.
+const BAR: usize = 4;
+
+/// How far two points of a line are from each other.
+const POINT: usize = 8;
 
 /// The height of a line's highest point.
 const HEIGHT: u64 = 18;
@@ -24,7 +27,8 @@ pub(super) enum Bar {
     Running,
 }
 
-/// The last runs, oldest first: one line for each stretch of the same kind, which the style sheet dashes into bars.
+/// The last runs, oldest first: one line as if all were well, and over it one for each stretch that was not; the style
+/// sheet dashes them into bars.
 pub(super) fn bars(bars: &[Bar]) -> Markup {
     let count = |bar| bars.iter().filter(|other| **other == bar).count();
     let mut label = format!("{} of {} well", count(Bar::Complete), bars.len());
@@ -36,11 +40,10 @@ pub(super) fn bars(bars: &[Bar]) -> Markup {
     html! {
         @if !bars.is_empty() {
             svg.b role="img" aria-label=(label) {
-                @for (kind, class) in
-                    [(Bar::Complete, None), (Bar::Incomplete, Some("i")), (Bar::Failed, Some("f")), (Bar::Running, Some("r"))]
-                {
+                path d={ "M0 9h" (bars.len() * BAR) } {}
+                @for (kind, class) in [(Bar::Incomplete, "i"), (Bar::Failed, "f"), (Bar::Running, "r")] {
                     @let path = stretches(bars, kind);
-                    @if !path.is_empty() { path class=[class] d=(path) {} }
+                    @if !path.is_empty() { path class=(class) d=(path) {} }
                 }
             }
         }
@@ -53,7 +56,7 @@ fn stretches(bars: &[Bar], kind: Bar) -> String {
     let mut at = 0;
     for stretch in bars.chunk_by(|a, b| a == b) {
         if stretch[0] == kind {
-            let _ = write!(path, "M{} 9h{}", at * STEP, stretch.len() * STEP); // A String takes whatever is written.
+            let _ = write!(path, "M{} 9h{}", at * BAR, stretch.len() * BAR); // A String takes whatever is written.
         }
         at += stretch.len();
     }
@@ -84,9 +87,9 @@ fn curve(values: &[u64], highest: u64) -> String {
     for pair in values.windows(2).collect::<Vec<_>>().chunk_by(|a, b| a[0] == a[1] && b[0] == b[1]) {
         let (from, to) = (height(pair[0][0]), height(pair[0][1]));
         let _ = match from - to {
-            0 => write!(path, "h{}", pair.len() * STEP),
-            down if down < 0 => write!(path, "l{STEP}{down}"),
-            down => write!(path, "l{STEP} {down}"),
+            0 => write!(path, "h{}", pair.len() * POINT),
+            down if down < 0 => write!(path, "l{POINT}{down}"),
+            down => write!(path, "l{POINT} {down}"),
         }; // A String takes whatever is written.
     }
     path
@@ -102,8 +105,7 @@ mod tests {
         assert_eq!(well, r#"<svg class="b" role="img" aria-label="30 of 30 well"><path d="M0 9h120"></path></svg>"#);
         let mixed = bars(&[Bar::Complete, Bar::Failed, Bar::Failed, Bar::Complete, Bar::Running]).into_string();
         assert!(mixed.contains(r#"aria-label="2 of 5 well, 2 failed, 1 running""#), "{mixed}");
-        for path in [r#"<path d="M0 9h4M12 9h4">"#, r#"<path class="f" d="M4 9h8">"#, r#"<path class="r" d="M16 9h4">"#]
-        {
+        for path in [r#"<path d="M0 9h20">"#, r#"<path class="f" d="M4 9h8">"#, r#"<path class="r" d="M16 9h4">"#] {
             assert!(mixed.contains(path), "{mixed}");
         }
         assert_eq!(bars(&[]).into_string(), "");
@@ -111,8 +113,8 @@ mod tests {
 
     #[test]
     fn a_line_has_its_highest_value_at_the_top_and_level_stretches_are_short() {
-        assert_eq!(curve(&[0, 0, 0, 10, 5, 5], 10), "M0 19h8l4-18l4 9h4");
-        assert_eq!(curve(&[u64::MAX, 1], u64::MAX), "M0 1l4 17");
+        assert_eq!(curve(&[0, 0, 0, 10, 5, 5], 10), "M0 19h16l8-18l8 9h8");
+        assert_eq!(curve(&[u64::MAX, 1], u64::MAX), "M0 1l8 17");
         assert_eq!(line(&[0, 0], "").into_string(), "");
         assert!(
             line(&[0, 1_200], " rows a minute").into_string().contains(r#"aria-label="up to 1,200 rows a minute""#)

@@ -125,51 +125,194 @@ pub(super) fn budget_left(budget: &BudgetView) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Verdict {
     pub(super) is_well: bool,
+    /// All of it, as a person would read it.
     pub(super) sentence: String,
+    /// The sentence up to the names.
+    #[serde(skip)]
+    pub(super) head: String,
     /// What somebody should look at, and how it is; the first few.
     pub(super) troubled: Vec<(String, State)>,
+    /// How many more they are.
+    pub(super) more: usize,
+    /// What else there is to say.
+    pub(super) also: String,
 }
 
 impl Verdict {
     /// What is so of all resources together; `last_success` is the latest of them all.
-    pub(super) fn of<'a>(
-        board: &Board,
-        states: impl Iterator<Item = (&'a str, State)> + Clone,
-        last_success: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Self {
-        let n = |state| states.clone().filter(|(_, other)| *other == state).count();
-        let all = states.clone().count();
-        let trouble = states.clone().filter(|(_, state)| state.is_trouble());
-        let mut parts = Vec::new();
-        for state in [State::Failed, State::Late, State::Incomplete] {
-            if n(state) > 0 {
-                parts.push(format!("{} {}", number(n(state) as u64), state.word()));
-            }
-        }
-        let troubled = parts.len();
-        if board.config.error.is_some() {
-            parts.push("a newer configuration is not used".to_owned());
-        }
-        let is_well = parts.is_empty();
-        for state in [State::Running, State::Paused, State::Unread] {
-            if n(state) > 0 {
-                parts.push(format!("{} {}", number(n(state) as u64), state.word()));
-            }
-        }
-        let resources = count(all as u64, "resource", "resources");
-        let head = match (all, is_well, troubled > 0) {
-            _ if board.is_stopping => "The daemon is storing what it received, and ends".to_owned(),
-            (0, ..) => "There is nothing to read: the configuration has no resources".to_owned(),
-            (_, true, _) => format!("All is well with {resources}"),
-            (_, false, true) => format!("Of {resources}, not all are well"),
-            (_, false, false) => format!("{resources} are read as before"),
+    pub(super) fn of(board: &Board, states: &[(&str, State)], last_success: Option<Timestamp>, now: Timestamp) -> Self {
+        let mut trouble: Vec<_> = states.iter().filter(|(_, state)| state.is_trouble()).collect();
+        trouble.sort_by_key(|(_, state)| *state != State::Failed);
+        let all = count(states.len() as u64, "resource", "resources");
+        let head = if board.is_stopping {
+            "The daemon is storing what it received, and ends".to_owned()
+        } else if !trouble.is_empty() {
+            let need = if trouble.len() == 1 { "needs" } else { "need" };
+            format!("{} of {all} {need} a look", number(trouble.len() as u64))
+        } else if board.config.error.is_some() {
+            format!("A newer configuration is not used; {all} as before")
+        } else if states.is_empty() {
+            "There is nothing to read: the configuration has no resources".to_owned()
+        } else {
+            format!("All is well with {all}")
         };
-        if let Some(at) = last_success {
-            parts.push(format!("the last success was {}", relative(at, now)));
+        let is_well = trouble.is_empty() && board.config.error.is_none() && !board.is_stopping;
+        let more = trouble.len().saturating_sub(NAMED_MAX);
+        let troubled = trouble.into_iter().take(NAMED_MAX).map(|(id, state)| ((*id).to_owned(), *state));
+        let troubled: Vec<_> = troubled.collect();
+        let mut names: Vec<_> = troubled.iter().map(|(id, state)| format!("{id} ({})", state.word())).collect();
+        names.extend((more > 0).then(|| format!("{} more", number(more as u64))));
+        let colon = if names.is_empty() { "" } else { ": " };
+        let sentence = format!("{head}{colon}{}.", names.join(", "));
+        Self { is_well, sentence, head, troubled, more, also: also(board, states, last_success, now) }
+    }
+}
+
+/// What is no trouble, and yet worth saying.
+fn also(board: &Board, states: &[(&str, State)], last_success: Option<Timestamp>, now: Timestamp) -> String {
+    let mut parts = Vec::new();
+    for state in [State::Running, State::Paused, State::Unread] {
+        let n = states.iter().filter(|(_, other)| *other == state).count();
+        parts.extend((n > 0).then(|| format!("{} {}", number(n as u64), state.word())));
+    }
+    parts.extend(last_success.map(|at| format!("last success {}", relative(at, now))));
+    let is_known = board.config.error.is_some() && states.iter().any(|(_, state)| state.is_trouble());
+    parts.extend(is_known.then(|| "a newer configuration is not used".to_owned()));
+    parts.join(" · ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::{SignedDuration, Timestamp};
+
+    use super::{State, Verdict, activity};
+    use crate::board::{Board, Job, LoadedConfig, Running};
+    use crate::page::ResourceId;
+    use crate::progress::{Activity, ResourceProgress};
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn job() -> Job {
+        Job {
+            resources: vec![ResourceId::new("s", "r")],
+            schedule: None,
+            next: None,
+            paused_at: None,
+            failures: 0,
+            coalesced: 0,
+            running: None,
         }
-        let sentence = if parts.is_empty() { format!("{head}.") } else { format!("{head}: {}.", parts.join(", ")) };
-        let troubled = trouble.take(NAMED_MAX).map(|(id, state)| (id.to_owned(), state)).collect();
-        Self { is_well, sentence, troubled }
+    }
+
+    #[test]
+    fn a_resource_is_in_one_state() {
+        let id = ResourceId::new("s", "r");
+        let running = |activity: Activity| {
+            let progress = Arc::new(ResourceProgress::default());
+            progress.set(activity);
+            Some(Running { since: NOW, progress: vec![(id.clone(), progress)] })
+        };
+        let due = |seconds: i64| Some(NOW + SignedDuration::from_secs(seconds));
+        let late = Job { next: due(-61), ..job() };
+        for (job, outcome, state) in [
+            (job(), None, State::Unread),
+            (job(), Some("complete"), State::Complete),
+            (job(), Some("incomplete"), State::Incomplete),
+            (job(), Some("failed"), State::Failed),
+            (Job { next: due(-59), ..job() }, Some("complete"), State::Complete),
+            (late.clone(), Some("complete"), State::Late),
+            (late.clone(), Some("failed"), State::Failed),
+            (Job { running: running(Activity::Ended), ..late.clone() }, Some("complete"), State::Complete),
+            (Job { running: running(Activity::Reading), ..late.clone() }, Some("failed"), State::Running),
+            (Job { paused_at: Some(NOW), ..late }, Some("failed"), State::Paused),
+        ] {
+            assert_eq!(State::of(Some(&job), &id, outcome, NOW), state, "{job:?} {outcome:?}");
+        }
+        assert_eq!(State::of(None, &id, Some("complete"), NOW), State::Complete);
+    }
+
+    #[test]
+    fn what_a_run_does_is_said_with_what_it_has() {
+        let progress = ResourceProgress::default();
+        assert_eq!(activity(&progress), "waits for its turn");
+        progress.records_committed.add(1_200);
+        progress.pages_committed.add(1);
+        progress.set(Activity::Reading);
+        assert_eq!(activity(&progress), "1,200 records, 1 page");
+        progress.set(Activity::Waiting { until: NOW, reason: "budget".to_owned() });
+        assert_eq!(activity(&progress), "1,200 records, 1 page; waits until 00:00:00Z: budget");
+    }
+
+    #[test]
+    fn one_sentence_says_whether_all_is_well() {
+        let board = Board {
+            started_at: NOW,
+            database: "x.db".into(),
+            config: LoadedConfig::default(),
+            jobs: Vec::new(),
+            budgets: Vec::new(),
+            is_stopping: false,
+        };
+        let stopping = Board { is_stopping: true, ..board.clone() };
+        let config = LoadedConfig { error: Some("x".to_owned()), ..LoadedConfig::default() };
+        let broken = Board { config, ..board.clone() };
+        let many: Vec<_> = (0..7).map(|_| ("s.r", State::Late)).chain([("s.f", State::Failed)]).collect();
+        let hour = Some(NOW - SignedDuration::from_secs(7_200));
+        for (board, states, is_well, sentence, also) in [
+            (
+                &board,
+                &[][..],
+                true,
+                "There is nothing to read: the configuration has no resources.",
+                "last success 2 h ago",
+            ),
+            (
+                &board,
+                &[("s.a", State::Complete), ("s.b", State::Paused)],
+                true,
+                "All is well with 2 resources.",
+                "1 paused · last success 2 h ago",
+            ),
+            (
+                &board,
+                &[("s.a", State::Late)],
+                false,
+                "1 of 1 resource needs a look: s.a (late).",
+                "last success 2 h ago",
+            ),
+            (
+                &board,
+                &many,
+                false,
+                "8 of 8 resources need a look: s.f (failed), s.r (late), s.r (late), s.r (late), s.r (late), 3 more.",
+                "last success 2 h ago",
+            ),
+            (
+                &broken,
+                &[("s.a", State::Complete)],
+                false,
+                "A newer configuration is not used; 1 resource as before.",
+                "last success 2 h ago",
+            ),
+            (
+                &broken,
+                &[("s.a", State::Failed)],
+                false,
+                "1 of 1 resource needs a look: s.a (failed).",
+                "last success 2 h ago · a newer configuration is not used",
+            ),
+            (
+                &stopping,
+                &[("s.a", State::Running)],
+                false,
+                "The daemon is storing what it received, and ends.",
+                "1 running · last success 2 h ago",
+            ),
+        ] {
+            let verdict = Verdict::of(board, states, hour, NOW);
+            assert_eq!((verdict.is_well, &*verdict.sentence, &*verdict.also), (is_well, sentence, also));
+        }
     }
 }

@@ -40,4 +40,6 @@ mod standins;
 mod support;
 mod tidy;
 mod type_fidelity;
+mod web;
+mod web_guard;
 mod whole_file;

@@ -26,7 +26,10 @@
     try {
       const answer = await fetch(location.href);
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      if (answer.ok) replace(document.adoptNode(page.getElementById("live")));
+      if (answer.ok) {
+        document.title = page.title;
+        replace(document.adoptNode(page.getElementById("live")));
+      }
     } catch {
       lost.hidden = false;
     }

@@ -18,14 +18,14 @@ use crate::web::html::{Page, boxed, count, exact, number, relative, resource_lin
 use crate::web::state::{State, Verdict, activity, budget_left, progress};
 
 /// Resources on a page: it stays below 50 kB.
-const LIMIT: usize = 100;
+const LIMIT: usize = 80;
 
 /// Runs that are shown as bars.
 const RUNS_SHOWN: usize = 30;
 
 /// Minutes that the line of rows shows, and how many of them are one point of it.
 const MINUTES: usize = 60;
-const MINUTES_A_POINT: usize = 2;
+const MINUTES_A_POINT: usize = 4;
 
 #[derive(Serialize)]
 struct Shown {
@@ -33,6 +33,8 @@ struct Shown {
     started_at: Timestamp,
     database: String,
     is_stopping: bool,
+    /// A newer text of the configuration is not used.
+    config_error: bool,
     #[serde(flatten)]
     verdict: Verdict,
     resources: Vec<Row>,
@@ -105,13 +107,14 @@ pub(in crate::web) async fn show(
     let all = board.jobs.iter().flat_map(|job| job.resources.iter().map(move |id| (Some(job), id)));
     let rows: Vec<Row> = all.map(|(job, id)| row(job, id, &mut known, now)).collect();
     let last_success = rows.iter().filter_map(|row| row.last_success_at).max();
-    let states = rows.iter().map(|row| (row.id.as_str(), row.state));
-    let verdict = Verdict::of(&board, states, last_success, now);
+    let states: Vec<_> = rows.iter().map(|row| (row.id.as_str(), row.state)).collect();
+    let verdict = Verdict::of(&board, &states, last_success, now);
     let shown = Shown {
         at: now,
         started_at: board.started_at,
         database: board.database.display().to_string(),
         is_stopping: board.is_stopping,
+        config_error: board.config.error.is_some(),
         verdict,
         resources: rows,
         budgets: budgets(&board),
@@ -175,6 +178,7 @@ fn page(shown: &Shown, number: usize) -> Page {
     let live = html! {
         h1.away { "Overview" }
         (verdict(&shown.verdict))
+        @if shown.config_error { p { a href="/config" { "Why the newer configuration is not used" } } }
         (boxed("Resources", &resources(rows, shown.resources.len(), now)))
         @if pages > 1 {
             nav.pager aria-label="More resources" {
@@ -198,11 +202,15 @@ fn page(shown: &Shown, number: usize) -> Page {
 /// The sentence, with links to what somebody should look at.
 fn verdict(verdict: &Verdict) -> Markup {
     html! {
-        p.say.bad[!verdict.is_well] role="status" {
-            (verdict.sentence)
-            @for (id, state) in &verdict.troubled {
-                " " a href={ "/resources/" (segment(id)) } { (id) } " " span class=[state.class()] { (state.word()) }
+        div.say.bad[!verdict.is_well] {
+            (verdict.head)
+            @for (number, (id, state)) in verdict.troubled.iter().enumerate() {
+                (if number == 0 { ": " } else { ", " })
+                a href={ "/resources/" (segment(id)) } { (id) } " " span class=[state.class()] { (state.word()) }
             }
+            @if verdict.more > 0 { ", " (number(verdict.more as u64)) " more" }
+            "."
+            @if !verdict.also.is_empty() { small { (verdict.also) } }
         }
     }
 }
@@ -213,7 +221,7 @@ fn resources(rows: &[Row], all: usize, now: Timestamp) -> Markup {
             caption { "Resources" small { (count(all as u64, "resource", "resources")) } }
             thead { tr {
                 th scope="col" { "Resource" } th scope="col" { "State" } th scope="col" { "Last success" }
-                th scope="col" { "Last runs" } th scope="col" { "Rows, last hour" } th.n scope="col" { "Rows" }
+                th scope="col" { "Last runs" } th scope="col" { "Rows, last hour" } th scope="col" { "Rows" }
                 th scope="col" { "Cursor" } th scope="col" { "Next run" }
             } }
             tbody { @for row in rows { (resource(row, now)) } }
@@ -233,7 +241,7 @@ fn resource(row: &Row, now: Timestamp) -> Markup {
             }
             td { (run_bars(&row.runs)) }
             td { (rows_line(&row.records_per_minute)) }
-            td.n { (number(row.rows)) }
+            td { (number(row.rows)) }
             td { (cursor(row.cursor.as_ref())) }
             td title=[row.next_at.map(exact)] { (next(row, now)) }
         }
@@ -268,7 +276,7 @@ pub(super) fn run_bars(runs: &[RunBar]) -> Markup {
 pub(super) fn rows_line(minutes: &[u64]) -> Markup {
     let points: Vec<u64> =
         minutes.chunks(MINUTES_A_POINT).map(|minutes| minutes.iter().sum::<u64>() / MINUTES_A_POINT as u64).collect();
-    line(&points, " rows a minute")
+    line(&points, " a minute")
 }
 
 /// Where a cursor stands.

@@ -54,7 +54,7 @@ pub(super) fn list(records: &[Quarantined], now: Timestamp) -> Markup {
                         td { (when(record.fetched_at, now)) }
                         td.t { (cut(&record.reason)) }
                         td.t { code { (cut(&record.record)) } }
-                        td.t { @if let Some(url) = &record.url { (cut(url)) } }
+                        td { @if let Some(url) = &record.url { (cut(url)) } }
                     } }
                     @if records.is_empty() { tr.none { td colspan="5" { "No record was set aside." } } }
                 }

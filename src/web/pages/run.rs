@@ -43,7 +43,7 @@ fn facts(detail: &RunDetail, now: Timestamp) -> Markup {
     let run = &detail.run;
     let numbers = [
         ("Requests", run.requests),
-        ("of them again", run.retries),
+        ("Retries", run.retries),
         ("Pages", run.pages),
         ("Records received", run.received),
         ("New rows", run.inserted),
@@ -99,8 +99,8 @@ fn pages(pages: &[PageView], all: u64, now: Timestamp) -> Markup {
                 tbody {
                     @for page in pages { tr {
                         th scope="row" { (page.page_id) }
-                        td.t { (cut(&page.url)) }
-                        td.t { code { (cut(&page.partition)) } }
+                        td { (cut(&page.url)) }
+                        td { code { (cut(&page.partition)) } }
                         td.n { (page.status) }
                         td { (when(page.fetched_at, now)) }
                         td.n { (number(page.duration_ms)) }

@@ -77,7 +77,7 @@ fn row(run: &RunView, of_all: bool, now: Timestamp) -> Markup {
             td.n { (number(run.quarantined)) }
             td.n { (number(run.requests)) }
             td.n { (number(run.retries)) }
-            td.t {
+            td.e {
                 @match &run.error {
                     Some(error) => (cut(error)),
                     None => (run.stop_reason.as_deref().unwrap_or_default()),

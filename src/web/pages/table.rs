@@ -55,7 +55,7 @@ fn newest(table: &TableView, now: Timestamp) -> Markup {
             table {
                 caption { "Newest rows" small { "long values are cut; the file has the whole of them" } }
                 thead { tr {
-                    @for column in &table.columns { th scope="col" { (column.name) } }
+                    @for column in &table.columns { th.n[is_number(&column.r#type)] scope="col" { (column.name) } }
                     th scope="col" { "Came" } th scope="col" { "Request" }
                 } }
                 tbody {
@@ -65,6 +65,11 @@ fn newest(table: &TableView, now: Timestamp) -> Markup {
             }
         },
     )
+}
+
+/// Whether the values of such a column stand at the right.
+fn is_number(kind: &str) -> bool {
+    ["integer", "real"].iter().any(|number| kind.eq_ignore_ascii_case(number))
 }
 
 fn row_of(row: &RowView, now: Timestamp) -> Markup {
@@ -79,7 +84,7 @@ fn row_of(row: &RowView, now: Timestamp) -> Markup {
                 }
             }
             td { (when(row.fetched_at, now)) }
-            td.t { @if let Some(url) = &row.url { (cut(url)) } }
+            td { @if let Some(url) = &row.url { (cut(url)) } }
         }
     }
 }
