@@ -27,6 +27,36 @@ pub struct Board {
     pub is_stopping: bool,
 }
 
+impl Board {
+    /// What it is doing, in one line.
+    #[must_use]
+    pub fn status(&self) -> String {
+        let name = |job: &Job| job.resources.first().map(ToString::to_string).unwrap_or_default();
+        let running: Vec<&Job> = self.jobs.iter().filter(|job| job.running.is_some()).collect();
+        let mut parts = Vec::new();
+        if self.is_stopping {
+            parts.push("stopping: storing what was received".to_owned());
+        }
+        match running.as_slice() {
+            [] => parts.push("nothing is due".to_owned()),
+            [one] => parts.push(format!("reading {}", name(one))),
+            [first, more @ ..] => parts.push(format!("reading {} and {} more", name(first), more.len())),
+        }
+        let next = self.jobs.iter().filter_map(|job| Some((job.next?, job))).min_by_key(|(at, _)| *at);
+        if let Some((at, job)) = next.filter(|_| !self.is_stopping) {
+            parts.push(format!("next {} at {}", name(job), at.strftime("%Y-%m-%d %H:%M:%S UTC")));
+        }
+        let failing = self.jobs.iter().filter(|job| job.failures > 0).count();
+        if failing > 0 {
+            parts.push(format!("{failing} of {} failing", self.jobs.len()));
+        }
+        if self.config.error.is_some() {
+            parts.push("the configuration in its file is broken, the one before is in use".to_owned());
+        }
+        parts.join("; ")
+    }
+}
+
 /// The configuration of a daemon.
 #[derive(Clone, Debug, Default)]
 pub struct LoadedConfig {
@@ -77,12 +107,12 @@ pub struct BudgetView {
     pub requests: Option<u32>,
     /// The window that `requests` counts in, in milliseconds.
     pub per_ms: u64,
-    /// Requests that may be sent at once right now; none where it has no rate.
-    pub left: Option<u32>,
-    /// When all of them may be sent again, or the server's pause is over; none where nothing is used up.
-    pub resets_at: Option<Timestamp>,
-    /// Requests in flight.
-    pub in_flight: u32,
+    /// Requests that are left: what the server said last, else what the rate allows at once; none where neither is known.
+    pub left: Option<u64>,
+    /// When the rate or the server's pause has nothing against another request; none where that is now.
+    pub free_at: Option<Timestamp>,
+    /// Requests in flight, where they are counted.
+    pub in_flight: Option<u32>,
 }
 
 /// What can be asked of a daemon.

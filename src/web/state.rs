@@ -118,7 +118,7 @@ pub(super) fn activity(progress: &ResourceProgress) -> String {
 
 /// What of a budget may be used right now.
 pub(super) fn budget_left(budget: &BudgetView) -> String {
-    budget.left.map_or_else(|| "no limit".to_owned(), number)
+    budget.left.map_or_else(|| "–".to_owned(), number)
 }
 
 /// Whether all is well, and what is not.

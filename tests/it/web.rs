@@ -218,8 +218,8 @@ fn every_page_shows_what_its_json_says() {
         requests: Some(1_000),
         per_ms: 60_000,
         left: Some(987),
-        resets_at: Some(Timestamp::now() + SignedDuration::from_secs(50)),
-        in_flight: 2,
+        free_at: Some(Timestamp::now() + SignedDuration::from_secs(50)),
+        in_flight: Some(2),
     });
     let site = Site::start(&workspace, shown, "127.0.0.1:0", None);
 

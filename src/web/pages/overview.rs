@@ -72,9 +72,9 @@ struct Budget {
     name: String,
     requests: Option<u32>,
     per_ms: u64,
-    left: Option<u32>,
-    resets_at: Option<Timestamp>,
-    in_flight: u32,
+    left: Option<u64>,
+    free_at: Option<Timestamp>,
+    in_flight: Option<u32>,
     #[serde(skip)]
     said: String,
 }
@@ -164,7 +164,7 @@ fn budgets(board: &Board) -> Vec<Budget> {
         requests: budget.requests,
         per_ms: budget.per_ms,
         left: budget.left,
-        resets_at: budget.resets_at,
+        free_at: budget.free_at,
         in_flight: budget.in_flight,
         said: budget_left(budget),
     });
@@ -313,17 +313,17 @@ fn budget_table(budgets: &[Budget], now: Timestamp) -> Markup {
             caption { "Budgets" small { "requests that may be sent, for each API" } }
             thead { tr {
                 th scope="col" { "Budget" } th.n scope="col" { "Left now" } th scope="col" { "Of" }
-                th scope="col" { "All again" } th.n scope="col" { "In flight" }
+                th scope="col" { "Next request" } th.n scope="col" { "In flight" }
             } }
             tbody {
                 @for budget in budgets { tr {
                     th scope="row" { (budget.name) }
                     td.n data-v={ "b:" (budget.name) } { (budget.said) }
                     td { @match budget.requests { Some(requests) => (rate(requests, budget.per_ms)), None => "–" } }
-                    td title=[budget.resets_at.map(exact)] {
-                        @match budget.resets_at { Some(at) => (relative(at, now)), None => "now" }
+                    td title=[budget.free_at.map(exact)] {
+                        @match budget.free_at { Some(at) => (relative(at, now)), None => "now" }
                     }
-                    td.n { (number(budget.in_flight)) }
+                    td.n { @match budget.in_flight { Some(requests) => (number(requests)), None => "–" } }
                 } }
             }
         }

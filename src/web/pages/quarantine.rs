@@ -53,7 +53,7 @@ pub(super) fn list(records: &[Quarantined], now: Timestamp) -> Markup {
                         th scope="row" { (resource_link(&record.source, &record.resource)) }
                         td { (when(record.fetched_at, now)) }
                         td.t { (cut(&record.reason)) }
-                        td.t { code { (cut(&record.record)) } }
+                        td.t.w { code { (cut(&record.record)) } }
                         td { @if let Some(url) = &record.url { (cut(url)) } }
                     } }
                     @if records.is_empty() { tr.none { td colspan="5" { "No record was set aside." } } }

@@ -12,7 +12,7 @@ use crate::destination::{DbError, FailedPartition, Quarantined, RunView};
 use crate::page::ResourceId;
 use crate::web::App;
 use crate::web::answer::{Format, Params, Refusal};
-use crate::web::html::{Page, boxed, cut, number, segment, time, when};
+use crate::web::html::{Page, boxed, count, cut, number, segment, time, when};
 use crate::web::{act, state};
 
 /// Runs and records that are shown here; the others have pages of their own.
@@ -27,6 +27,13 @@ struct Shown {
     recent: Vec<RunView>,
     failed_partitions: Vec<FailedPartition>,
     quarantine: Vec<Quarantined>,
+}
+
+impl Shown {
+    /// What went wrong in the last run that ended, if it failed.
+    fn last_error(&self) -> Option<&str> {
+        self.recent.iter().find(|run| run.outcome != "running")?.error.as_deref()
+    }
 }
 
 pub(in crate::web) async fn show(
@@ -83,6 +90,7 @@ fn live(shown: &Shown, now: Timestamp) -> Markup {
     html! {
         p.up { a href="/" { "Overview" } }
         h1 { (row.id) }
+        @if row.state == state::State::Failed && let Some(error) = shown.last_error() { p.say.bad { (error) } }
         (facts(shown, now))
         (runs::table(&shown.recent, false, now))
         @if shown.recent.len() == LINES {
@@ -115,7 +123,7 @@ fn facts(shown: &Shown, now: Timestamp) -> Markup {
                     (number(pass.done)) " of " (number(pass.total)) @if !pass.is_counted { " or more" }
                 } }
             }
-            @if row.coalesced > 0 { div { dt { "Due while it ran" } dd { (number(row.coalesced)) " times" } } }
+            @if row.coalesced > 0 { div { dt { "Due while it ran" } dd { (count(row.coalesced, "time", "times")) } } }
             @if !shown.together.is_empty() {
                 div { dt { "Runs together with" } dd { @for id in &shown.together { a href={ "/resources/" (segment(id)) } { (id) } " " } } }
             }
