@@ -15,6 +15,8 @@ use crate::progress::ResourceProgress;
 pub struct Board {
     /// When the daemon started.
     pub started_at: Timestamp,
+    /// When the thread that writes the database answered last.
+    pub alive_at: Timestamp,
     /// The database.
     pub database: PathBuf,
     /// The configuration that it runs with.

@@ -30,6 +30,9 @@ pub use reload::Source;
 /// How often the daemon looks around: at its file, and what it shows.
 const TICK: Duration = Duration::from_secs(1);
 
+/// The thread that writes is asked for an answer so often, or as often as the service manager wants to hear.
+const PING_EVERY: Duration = Duration::from_secs(5);
+
 /// While it drains, the service manager is asked for so much more time, again and again.
 const EXTEND_BY: Duration = Duration::from_secs(15);
 
@@ -48,6 +51,8 @@ pub struct Daemon {
     jobs: Jobs,
     runs: TaskGroup<u64, SyncReport>,
     started_at: Timestamp,
+    /// When the writer's thread answered last.
+    alive_at: Timestamp,
     board: watch::Sender<Arc<Board>>,
     requests: mpsc::Receiver<Request>,
     door: Door,
@@ -78,6 +83,7 @@ impl Daemon {
         let started_at = Timestamp::now();
         let board = Board {
             started_at,
+            alive_at: started_at,
             database: db.path().to_owned(),
             config: shown.clone(),
             jobs: Vec::new(),
@@ -96,6 +102,7 @@ impl Daemon {
             jobs: Jobs::default(),
             runs: TaskGroup::default(),
             started_at,
+            alive_at: started_at,
             board,
             requests,
             door,
@@ -125,7 +132,8 @@ impl Daemon {
         self.notify.ready();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut pings = self.notify.watchdog_interval().map(interval);
+        let mut pings = interval(self.notify.watchdog_interval().unwrap_or(PING_EVERY).min(PING_EVERY));
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ping: Fuse<BoxFuture<'static, Result<(), DbError>>> = Fuse::terminated();
         let mut is_stopping = false;
         while !is_stopping || self.jobs.running() > 0 {
@@ -149,12 +157,15 @@ impl Daemon {
                         self.reload().await;
                     }
                 }
-                Some(()) = tick(pings.as_mut()), if ping.is_terminated() => {
+                _ = pings.tick(), if ping.is_terminated() => {
                     let db = Arc::clone(&self.db);
                     ping = async move { db.ping().await }.boxed().fuse();
                 }
                 answered = &mut ping, if !ping.is_terminated() => match answered {
-                    Ok(()) => self.notify.watchdog(),
+                    Ok(()) => {
+                        self.alive_at = Timestamp::now();
+                        self.notify.watchdog();
+                    }
                     Err(error) => self.give_up(error),
                 },
                 () = sleep(self.jobs.wait(now)), if !is_stopping => {}
@@ -332,6 +343,7 @@ impl Daemon {
         budgets.sort_by(|a, b| a.name.cmp(&b.name));
         let board = Board {
             started_at: self.started_at,
+            alive_at: self.alive_at,
             database: self.db.path().to_owned(),
             config: self.loaded.clone(),
             jobs: self.jobs.show(),
@@ -360,12 +372,6 @@ impl Daemon {
         }
         result
     }
-}
-
-/// The next tick of a clock that may not be there.
-async fn tick(clock: Option<&mut tokio::time::Interval>) -> Option<()> {
-    clock?.tick().await;
-    Some(())
 }
 
 /// A line for the end of each resource's run.

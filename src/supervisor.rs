@@ -12,10 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Loaded};
 use crate::daemon::{Daemon, Source};
-use crate::destination::{Db, DbError};
+use crate::destination::{Db, DbError, View};
 use crate::notify::Notify;
 use crate::plan::{self, Clients, PlanError, Wanted};
 use crate::sync::{self, PlannedResource, SyncReport};
+use crate::tasks::TaskGroup;
+use crate::web;
 
 /// Closing the file moves the WAL into it; that must not take longer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -222,11 +224,26 @@ async fn open_serve_close(
     hangups: &mut Signal,
     stop: &CancellationToken,
 ) -> Result<(), RunError> {
+    let web = loaded.config.web.clone();
+    let listener = web::bind(&web).map_err(|error| RunError::Web { listen: web.listen.to_string(), error })?;
     let db = stop.run_until_cancelled(Db::open(&loaded.config.destination)).await.ok_or(RunError::Stopped)?;
     let db = Arc::new(db?);
     let notify = Notify::from_env();
     let daemon = Daemon::new(source, loaded, Arc::clone(&db), notify, stop).await?;
+    let page_stops = stop.child_token();
+    let mut page = TaskGroup::default();
+    if let Some(listener) = listener {
+        tracing::info!("the status page is on {}", listener.place());
+        let (view, door, stops) = (View::open(db.path()).await?, daemon.door(), page_stops.clone());
+        page.spawn((), async move { web::serve(listener, &web, door, view, stops).await });
+    }
     let result = daemon.run(hangups).await;
+    page_stops.cancel();
+    while let Some(((), ended)) = page.next().await {
+        if let Err(panic) = ended {
+            tracing::error!(%panic, "the status page");
+        }
+    }
     // After a failed write the WAL still holds the data: the next start replays it. Nothing more is written to it.
     result?;
     close(db).await?;

@@ -1,6 +1,8 @@
 //! `_hw_minutes`: how many records of each resource were stored in each of the last minutes. One line is touched with each
 //! commit, whatever the number of its pages, so that nobody has to add pages up.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, Transaction};
 
@@ -61,13 +63,37 @@ pub(super) fn last(
     Ok(minutes)
 }
 
+/// The same for each resource that has stored any.
+pub(super) fn of_each(
+    connection: &Connection,
+    now: Timestamp,
+    count: usize,
+) -> Result<HashMap<ResourceId, Vec<u64>>, DbError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT source, resource, minute, records FROM _hw_minutes WHERE minute > ?1 AND minute <= ?2",
+    )?;
+    let end = minute(now);
+    let first = end.saturating_sub(i64::try_from(count).unwrap_or(i64::MAX));
+    let mut rows = statement.query((first, end))?;
+    let mut each: HashMap<ResourceId, Vec<u64>> = HashMap::new();
+    while let Some(row) = rows.next()? {
+        let (source, resource): (String, String) = (row.get(0)?, row.get(1)?);
+        let id = ResourceId::new(&source, &resource);
+        let place = usize::try_from(row.get::<_, i64>(2)? - first - 1).unwrap_or(usize::MAX);
+        if let Some(minute) = each.entry(id).or_insert_with(|| vec![0; count]).get_mut(place) {
+            *minute = row.get(3)?;
+        }
+    }
+    Ok(each)
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
     use rusqlite::Connection;
 
     use super::super::schema::{ADDED, SCHEMA};
-    use super::last;
+    use super::{last, of_each};
     use crate::page::ResourceId;
 
     #[test]
@@ -86,5 +112,9 @@ mod tests {
         assert_eq!(of(Some(&ResourceId::new("s", "a"))), [2, 0, 0, 4]);
         assert_eq!(of(None), [2, 0, 0, 12]);
         assert_eq!(of(Some(&ResourceId::new("s", "c"))), [0; 4]);
+        let each = of_each(&connection, now, 4).unwrap();
+        assert_eq!(each.len(), 2);
+        assert_eq!(each[&ResourceId::new("s", "a")], [2, 0, 0, 4]);
+        assert_eq!(each[&ResourceId::new("s", "b")], [0, 0, 0, 8]);
     }
 }

@@ -187,6 +187,15 @@ impl View {
             .await
     }
 
+    /// The same for each resource that has stored any.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn rows_per_minute_of_each(&self, minutes: usize) -> Result<HashMap<ResourceId, Vec<u64>>, DbError> {
+        let (now, count) = (Timestamp::now(), minutes.min(LINES_MAX));
+        self.call("look at the last minutes of each", move |connection| minutes::of_each(connection, now, count)).await
+    }
+
     /// What became of the last runs of all resources in the file, as [`super::Db::pasts`] says it.
     ///
     /// # Errors

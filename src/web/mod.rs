@@ -1,17 +1,48 @@
-//! The status page: where it is served, and who may act there; `metrics` what Prometheus reads.
+//! The status page of the daemon: where it is served, who may act there, and what it shows.
+//!
+//! It reads what the daemon shows of itself ([`crate::board`]) and looks at the file beside it
+//! ([`crate::destination::View`]); it writes nothing and opens nothing. Every page is made on the server from data that
+//! is also there as JSON, under the same path with `.json` behind it, and all of it works without scripts.
+//! `metrics` is what Prometheus reads.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::header;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
+use crate::board::{Board, Door};
+use crate::destination::View;
 use crate::secret::Secret;
 
+mod act;
+mod answer;
+mod chart;
+mod events;
+mod guard;
+mod html;
+mod listen;
 pub mod metrics;
+mod pages;
+mod probe;
+mod server;
+mod state;
+
+pub use listen::{Listener, bind};
+
+/// The longest body of a request: a form with a token.
+const BODY_BYTES_MAX: usize = 4 << 10;
 
 /// `[web]`: the status page.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -112,6 +143,73 @@ impl JsonSchema for Listen {
             "description": "an address with a port such as \"127.0.0.1:8642\", \"unix:/path\", or \"off\""
         })
     }
+}
+
+/// What all answers are made from.
+#[derive(Clone)]
+struct App {
+    guard: Arc<guard::Guard>,
+    door: Door,
+    view: Arc<View>,
+    /// Places for those who listen to events.
+    listeners: Arc<Semaphore>,
+    metrics: Arc<metrics::Metrics>,
+    stop: CancellationToken,
+}
+
+impl App {
+    /// What the daemon shows right now.
+    fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.door.board.borrow())
+    }
+}
+
+/// Serves the status page on `listener` until `stop`, then lets answers in flight finish for a moment. Whatever clients
+/// do is their own concern.
+pub async fn serve(listener: Listener, options: &WebOptions, door: Door, view: View, stop: CancellationToken) {
+    let metrics = metrics::Metrics::since(door.board.borrow().started_at);
+    let app = App {
+        guard: Arc::new(guard::Guard::new(options, listener.place())),
+        metrics: Arc::new(metrics),
+        door,
+        view: Arc::new(view),
+        listeners: Arc::new(Semaphore::new(events::LISTENERS_MAX)),
+        stop: stop.clone(),
+    };
+    server::serve(listener, router(app), stop).await;
+}
+
+/// Every path there is.
+fn router(app: App) -> Router {
+    let asset =
+        |kind: &'static str, text: &'static str| get(move || async move { ([(header::CONTENT_TYPE, kind)], text) });
+    Router::new()
+        .route("/", get(pages::overview::show))
+        .route("/index.json", get(pages::overview::show))
+        .route("/resources/{id}", get(pages::resource::show))
+        .route("/resources/{id}/{action}", post(act::act))
+        .route("/runs", get(pages::runs::list))
+        .route("/runs.json", get(pages::runs::list))
+        .route("/runs/{id}", get(pages::run::show))
+        .route("/tables/{name}", get(pages::table::show))
+        .route("/errors", get(pages::errors::show))
+        .route("/errors.json", get(pages::errors::show))
+        .route("/quarantine", get(pages::quarantine::show))
+        .route("/quarantine.json", get(pages::quarantine::show))
+        .route("/config", get(pages::config::show))
+        .route("/config.json", get(pages::config::show))
+        .route("/events", get(events::listen))
+        .route("/metrics", get(probe::metrics))
+        .route("/healthz", get(probe::healthz))
+        .route("/readyz", get(probe::readyz))
+        .route("/assets/page.css", asset("text/css; charset=utf-8", include_str!("assets/page.css")))
+        .route("/assets/page.js", asset("text/javascript; charset=utf-8", include_str!("assets/page.js")))
+        .route("/assets/icon.svg", asset("image/svg+xml", include_str!("assets/icon.svg")))
+        .fallback(|| async { answer::Refusal::not_found("such page") })
+        .method_not_allowed_fallback(|| async { answer::Refusal::bad_method() })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn_with_state(app.clone(), answer::finish))
+        .with_state(app)
 }
 
 #[cfg(test)]

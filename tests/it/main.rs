@@ -43,4 +43,6 @@ mod status;
 mod support;
 mod tidy;
 mod type_fidelity;
+mod web;
+mod web_guard;
 mod whole_file;

@@ -55,6 +55,7 @@ fn board(database: &Path) -> Board {
     };
     Board {
         started_at: at(0),
+        alive_at: at(0),
         database: database.to_owned(),
         config: LoadedConfig { loaded_at: at(5), error: Some("line 3".to_owned()), ..LoadedConfig::default() },
         jobs: vec![
@@ -74,6 +75,7 @@ fn view(resource: &str, rows: u64, last_success_at: Option<Timestamp>) -> Resour
         table: format!("shop_{resource}"),
         rows,
         last_run: None,
+        last_read: None,
         last_success_at,
         failures: 3,
         quarantined: 1,
