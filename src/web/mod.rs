@@ -148,6 +148,7 @@ struct App {
     guard: Arc<guard::Guard>,
     door: Door,
     view: Arc<View>,
+    kept: Arc<pages::overview::Kept>,
     /// Places for those who listen to events.
     listeners: Arc<Semaphore>,
     stop: CancellationToken,
@@ -167,6 +168,7 @@ pub async fn serve(listener: Listener, options: &WebOptions, door: Door, view: V
         guard: Arc::new(guard::Guard::new(options, listener.place())),
         door,
         view: Arc::new(view),
+        kept: Arc::default(),
         listeners: Arc::new(Semaphore::new(events::LISTENERS_MAX)),
         stop: stop.clone(),
     };
