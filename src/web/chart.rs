@@ -1,8 +1,6 @@
 //! Small pictures as SVG paths, drawn with few letters: a page shows hundreds of them. The style sheet says how wide,
 //! how high and in which colours.
 
-use std::fmt::Write as _;
-
 use maud::{Markup, html};
 
 /// How far two bars are from each other.
@@ -34,7 +32,7 @@ pub(super) fn bars(bars: &[Bar]) -> Markup {
     let mut label = format!("{} of {} well", count(Bar::Complete), bars.len());
     for (bar, word) in [(Bar::Failed, "failed"), (Bar::Incomplete, "incomplete"), (Bar::Running, "running")] {
         if count(bar) > 0 {
-            let _ = write!(label, ", {} {word}", count(bar)); // A String takes whatever is written.
+            label += &format!(", {} {word}", count(bar));
         }
     }
     html! {
@@ -56,7 +54,7 @@ fn stretches(bars: &[Bar], kind: Bar) -> String {
     let mut at = 0;
     for stretch in bars.chunk_by(|a, b| a == b) {
         if stretch[0] == kind {
-            let _ = write!(path, "M{} 9h{}", at * BAR, stretch.len() * BAR); // A String takes whatever is written.
+            path += &format!("M{} 9h{}", at * BAR, stretch.len() * BAR);
         }
         at += stretch.len();
     }
@@ -86,11 +84,11 @@ fn curve(values: &[u64], highest: u64) -> String {
     let mut path = format!("M0 {}", bottom - height(*first));
     for pair in values.windows(2).collect::<Vec<_>>().chunk_by(|a, b| a[0] == a[1] && b[0] == b[1]) {
         let (from, to) = (height(pair[0][0]), height(pair[0][1]));
-        let _ = match from - to {
-            0 => write!(path, "h{}", pair.len() * POINT),
-            down if down < 0 => write!(path, "l{POINT}{down}"),
-            down => write!(path, "l{POINT} {down}"),
-        }; // A String takes whatever is written.
+        path += &match from - to {
+            0 => format!("h{}", pair.len() * POINT),
+            down if down < 0 => format!("l{POINT}{down}"),
+            down => format!("l{POINT} {down}"),
+        };
     }
     path
 }

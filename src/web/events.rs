@@ -47,13 +47,11 @@ struct Shown {
 
 impl Shown {
     fn of(board: &Board) -> Self {
-        use std::fmt::Write as _;
         let mut shape = format!("{} {} {:?}", board.is_stopping, board.config.loaded_at, board.config.error);
         let mut values = BTreeMap::new();
         for job in &board.jobs {
             let since = job.running.as_ref().map(|running| running.since);
-            // A String takes whatever is written.
-            let _ = write!(shape, "|{:?} {:?} {} {since:?}", job.next, job.paused_at, job.failures);
+            shape += &format!("|{:?} {:?} {} {since:?}", job.next, job.paused_at, job.failures);
             for (id, progress) in job.running.iter().flat_map(|running| &running.progress) {
                 values.insert(format!("p:{id}"), activity(progress));
             }

@@ -151,6 +151,7 @@ struct App {
     guard: Arc<guard::Guard>,
     door: Door,
     view: Arc<View>,
+    kept: Arc<pages::overview::Kept>,
     /// Places for those who listen to events.
     listeners: Arc<Semaphore>,
     metrics: Arc<metrics::Metrics>,
@@ -173,6 +174,7 @@ pub async fn serve(listener: Listener, options: &WebOptions, door: Door, view: V
         metrics: Arc::new(metrics),
         door,
         view: Arc::new(view),
+        kept: Arc::default(),
         listeners: Arc::new(Semaphore::new(events::LISTENERS_MAX)),
         stop: stop.clone(),
     };

@@ -331,6 +331,7 @@ fn long_lists_go_on_behind_a_link_and_long_texts_are_cut() {
     let mut runs = Vec::new();
     while let Some(at) = path {
         let page = site.json(&at);
+        assert!(runs.len() < 1_000, "the list leads in a circle");
         runs.extend(page["runs"].as_array().unwrap().iter().map(|run| run["run_id"].as_i64().unwrap()));
         path = page["next"].as_str().map(str::to_owned);
     }
@@ -400,8 +401,11 @@ fn two_hundred_busy_resources_fit_into_pages_below_fifty_kilobytes() {
 
 /// Reads an event stream until a message satisfies `enough`, and returns it.
 fn wait_for(stream: &mut impl std::io::BufRead, enough: impl Fn(&Value) -> bool) -> Value {
+    let deadline = std::time::Instant::now() + PATIENCE;
     let mut line = String::new();
     loop {
+        // Comments keep a stream alive that says nothing any more.
+        assert!(std::time::Instant::now() < deadline, "the message did not come");
         line.clear();
         assert!(stream.read_line(&mut line).unwrap() > 0, "the stream ended");
         let Some(data) = line.strip_prefix("data: ").or_else(|| line.strip_prefix("data:")) else { continue };

@@ -1,12 +1,15 @@
 //! `/`: whether all is well, and how each resource and each budget is.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::extract::State as Extract;
 use axum::response::Response;
 use jiff::Timestamp;
 use maud::{Markup, html};
 use serde::Serialize;
+use tokio::sync::Mutex;
 
 use crate::board::{Board, Job};
 use crate::destination::{Cursor, DbError, PassView, ResourceView, RunBar, View};
@@ -26,6 +29,9 @@ const RUNS_SHOWN: usize = 30;
 /// Minutes that the line of rows shows, and how many of them are one point of it.
 const MINUTES: usize = 60;
 const MINUTES_A_POINT: usize = 4;
+
+/// How old what the file says may be.
+const KEPT_FOR: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
 struct Shown {
@@ -80,19 +86,44 @@ struct Budget {
 }
 
 /// What the file says of all resources.
-pub(super) struct Known {
+pub(in crate::web) struct Known {
+    at: Instant,
+    board: Arc<Board>,
     resources: HashMap<ResourceId, ResourceView>,
     recent: HashMap<ResourceId, Vec<RunBar>>,
     minutes: HashMap<ResourceId, Vec<u64>>,
 }
 
 impl Known {
-    async fn of(view: &View) -> Result<Self, DbError> {
+    async fn of(view: &View, board: &Arc<Board>) -> Result<Self, DbError> {
+        let at = Instant::now();
         let resources = view.resources().await?.into_iter().map(|resource| (resource.id(), resource));
         let recent = view.recent_runs(RUNS_SHOWN).await?.into_iter();
         let recent = recent.map(|recent| (ResourceId::new(&recent.source, &recent.resource), recent.runs));
         let minutes = view.rows_per_minute_of_each(MINUTES).await?;
-        Ok(Self { resources: resources.collect(), recent: recent.collect(), minutes })
+        let (resources, recent) = (resources.collect(), recent.collect());
+        Ok(Self { at, board: Arc::clone(board), resources, recent, minutes })
+    }
+}
+
+/// What the file says, kept for a moment, so that many windows cost no more than one. It is asked again as soon as the
+/// daemon shows anything else.
+#[derive(Default)]
+pub(in crate::web) struct Kept(Mutex<Option<Arc<Known>>>);
+
+impl Kept {
+    /// What is known while the daemon shows this board.
+    async fn look(&self, view: &View, board: &Arc<Board>) -> Result<Arc<Known>, DbError> {
+        let mut kept = self.0.lock().await;
+        if let Some(known) = &*kept
+            && known.at.elapsed() < KEPT_FOR
+            && Arc::ptr_eq(&known.board, board)
+        {
+            return Ok(Arc::clone(known));
+        }
+        let known = Arc::new(Known::of(view, board).await?);
+        *kept = Some(Arc::clone(&known));
+        Ok(known)
     }
 }
 
@@ -101,11 +132,11 @@ pub(in crate::web) async fn show(
     format: Format,
     params: Params,
 ) -> Result<Response, Refusal> {
-    let mut known = Known::of(&app.view).await.map_err(|error| Refusal::unreadable(&error))?;
-    let now = Timestamp::now();
     let board = app.board();
+    let known = app.kept.look(&app.view, &board).await.map_err(|error| Refusal::unreadable(&error))?;
+    let now = Timestamp::now();
     let all = board.jobs.iter().flat_map(|job| job.resources.iter().map(move |id| (Some(job), id)));
-    let rows: Vec<Row> = all.map(|(job, id)| row(job, id, &mut known, now)).collect();
+    let rows: Vec<Row> = all.map(|(job, id)| row(job, id, &known, now)).collect();
     let last_success = rows.iter().filter_map(|row| row.last_success_at).max();
     let states: Vec<_> = rows.iter().map(|row| (row.id.as_str(), row.state)).collect();
     let verdict = Verdict::of(&board, &states, last_success, now);
@@ -123,12 +154,11 @@ pub(in crate::web) async fn show(
     Ok(format.write(&shown, |shown| page(shown, number)))
 }
 
-/// One resource; `known` loses what it says of it.
-pub(super) fn row(job: Option<&Job>, id: &ResourceId, known: &mut Known, now: Timestamp) -> Row {
-    let stored = known.resources.remove(id);
-    let runs = known.recent.remove(id).unwrap_or_default();
+/// One resource.
+fn row(job: Option<&Job>, id: &ResourceId, known: &Known, now: Timestamp) -> Row {
+    let stored = known.resources.get(id);
+    let runs = known.recent.get(id).cloned().unwrap_or_default();
     let ended = runs.iter().rev().find(|run| run.outcome != "running").map(|run| run.outcome.as_str());
-    let stored = stored.as_ref();
     Row {
         id: id.to_string(),
         state: State::of(job, id, ended, now),
@@ -136,7 +166,7 @@ pub(super) fn row(job: Option<&Job>, id: &ResourceId, known: &mut Known, now: Ti
         last_success_at: stored.and_then(|stored| stored.last_success_at),
         failures: job.map_or_else(|| stored.map_or(0, |stored| stored.failures), |job| job.failures),
         runs,
-        records_per_minute: known.minutes.remove(id).unwrap_or_default(),
+        records_per_minute: known.minutes.get(id).cloned().unwrap_or_default(),
         table: stored.map(|stored| stored.table.clone()),
         rows: stored.map_or(0, |stored| stored.rows),
         quarantined: stored.map_or(0, |stored| stored.quarantined),
@@ -150,11 +180,11 @@ pub(super) fn row(job: Option<&Job>, id: &ResourceId, known: &mut Known, now: Ti
 }
 
 /// One resource, by its id; none where neither the daemon nor the file knows it.
-pub(super) async fn one(app: &App, board: &Board, name: &str) -> Result<Option<(ResourceId, Row)>, DbError> {
-    let mut known = Known::of(&app.view).await?;
+pub(super) async fn one(app: &App, board: &Arc<Board>, name: &str) -> Result<Option<(ResourceId, Row)>, DbError> {
+    let known = app.kept.look(&app.view, board).await?;
     let ids = board.jobs.iter().flat_map(|job| &job.resources).chain(known.resources.keys());
     let Some(id) = ids.into_iter().find(|id| id.to_string() == name).cloned() else { return Ok(None) };
-    let row = row(crate::web::state::job(board, &id), &id, &mut known, Timestamp::now());
+    let row = row(crate::web::state::job(board, &id), &id, &known, Timestamp::now());
     Ok(Some((id, row)))
 }
 
