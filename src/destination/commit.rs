@@ -140,7 +140,7 @@ fn store_page(
     run.bytes += page.bytes;
     run.requests += page.requests;
     run.retries += page.requests.saturating_sub(1);
-    partitions::move_checkpoint(transaction, page, broken.is_some())?;
+    partitions::move_checkpoint(transaction, page, page_id)?;
     run.ended = page.end.filter(|_| broken.is_none() && page.ends_pass);
     run.broken = broken;
     Ok(Some(counts))
@@ -213,9 +213,12 @@ fn complete_pass(
     is_changed: bool,
 ) -> Result<Option<String>, PageError> {
     let broken = nothing_stored(transaction, run, counts)?;
+    if broken.is_some() {
+        return Ok(broken);
+    }
     if run.kind == RunKind::Backfill {
         partitions::forget_complete(transaction, &run.target.id, run.pass_id).map_err(PageError::Db)?;
-    } else if broken.is_none() {
+    } else {
         if is_changed && run.target.disposition == WriteDisposition::Replace {
             tables.swap(transaction, &run.target)?;
         }
@@ -301,7 +304,7 @@ fn update_run(transaction: &Transaction<'_>, work: &RunWork) -> Result<(), DbErr
             outcome.map(|_| &now),
         ])?;
     if work.broken.is_some() {
-        partitions::abandon(transaction, &work.run)?;
+        partitions::break_off(transaction, &work.run)?;
         end_pass(transaction, &work.run, "over")?;
     }
     Ok(())
@@ -339,6 +342,11 @@ fn end_run(transaction: &Transaction<'_>, tables: &mut Tables, ending: &Ending) 
         }
         PassEnd::Complete | PassEnd::Over | PassEnd::Open => None,
     };
+    if broken.is_some() {
+        partitions::break_off(transaction, run)?;
+        end_pass(transaction, run, "over")?;
+    }
+    coverage::join(transaction, &run.target.id)?;
     let (outcome, reason, error) = match &broken {
         Some(why) => (Outcome::Failed, StopReason::Error, Some(why)),
         None => (ending.outcome, ending.stop_reason, ending.error.as_ref()),

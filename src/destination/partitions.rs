@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::batch::PartitionFailed;
+use super::family::Pages;
 use super::history::{now_text, table_exists};
 use super::place::staging_table;
-use super::{Db, DbError, boundary, family};
+use super::{Db, DbError, boundary, coverage, family};
 use crate::page::{Page, ResourceId, Run, StopReason, Target, WriteDisposition};
 
 /// What is stored about a partition that is to be read.
@@ -214,7 +215,7 @@ pub(super) fn begin_read(transaction: &Transaction<'_>, page: &Page) -> Result<i
         .optional()?
         .flatten();
     if let Some(unfinished) = unfinished {
-        take_back(transaction, target, unfinished)?;
+        take_back(transaction, target, Pages::OfRead(unfinished))?;
     }
     let read_id = next_read_id(transaction)?;
     transaction
@@ -232,8 +233,8 @@ fn next_read_id(transaction: &Transaction<'_>) -> Result<i64, DbError> {
     Ok(transaction.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
-/// Removes the rows of an unfinished read.
-fn take_back(transaction: &Transaction<'_>, target: &Target, read_id: i64) -> Result<(), DbError> {
+/// Removes the rows of an unfinished read, or of a run that is broken off.
+fn take_back(transaction: &Transaction<'_>, target: &Target, pages: Pages) -> Result<(), DbError> {
     let table = match target.disposition {
         WriteDisposition::Merge => return Ok(()),
         WriteDisposition::Append => target.table.clone(),
@@ -242,9 +243,9 @@ fn take_back(transaction: &Transaction<'_>, target: &Target, read_id: i64) -> Re
     if !table_exists(transaction, &table)? {
         return Ok(());
     }
-    boundary::take_back(transaction, read_id)?;
-    let taken_back = family::take_back(transaction, &table, read_id).map_err(|error| refused(target, error))?;
-    tracing::info!(resource = %target.id, rows = taken_back, "took back the rows of an unfinished read");
+    boundary::take_back(transaction, pages)?;
+    let taken_back = family::take_back(transaction, &table, pages).map_err(|error| refused(target, error))?;
+    tracing::info!(resource = %target.id, rows = taken_back, "took back the rows of what is not gone on with");
     Ok(())
 }
 
@@ -260,20 +261,17 @@ fn refused(target: &Target, error: DbError) -> DbError {
     }
 }
 
-/// Moves the checkpoint of a read to where its last stored page leads.
-pub(super) fn move_checkpoint(transaction: &Transaction<'_>, page: &Page, broken: bool) -> Result<(), DbError> {
+/// Moves the checkpoint of a read to where its last stored page leads. It keeps how it was before the run.
+pub(super) fn move_checkpoint(transaction: &Transaction<'_>, page: &Page, page_id: i64) -> Result<(), DbError> {
     let (id, read, checkpoint) = (&page.run.target.id, &page.read, &page.checkpoint);
+    touch(transaction, &page.run, &read.partition, Some(page_id))?;
     let complete = page.end.is_some_and(StopReason::is_complete);
-    let state = match (broken, complete && !checkpoint.goes_on) {
-        (true, _) => "abandoned",
-        (false, true) => "complete",
-        (false, false) => "reading",
-    };
+    let state = if complete && !checkpoint.goes_on { "complete" } else { "reading" };
     transaction
         .prepare_cached(
-            "UPDATE _hw_checkpoints SET state = ?4, position = ?5, run_id = ?6, request_fingerprint = ?7,
-               read_open = ?8, cursor = coalesce(?9, cursor), cursor_seen = ?10, bounds = ?11, error = NULL,
-               updated_at = ?12
+            "UPDATE _hw_checkpoints SET state = ?4, position = ?5, request_fingerprint = ?6,
+               read_open = ?7, cursor = coalesce(?8, cursor), cursor_seen = ?9, bounds = ?10,
+               boundary_from = coalesce(?11, boundary_from), error = NULL, updated_at = ?12
              WHERE source = ?1 AND resource = ?2 AND partition = ?3",
         )?
         .execute(params![
@@ -282,12 +280,12 @@ pub(super) fn move_checkpoint(transaction: &Transaction<'_>, page: &Page, broken
             &*read.partition,
             state,
             checkpoint.position,
-            page.run.run_id,
             checkpoint.request_fingerprint,
             !complete && !checkpoint.is_final,
             checkpoint.cursor,
             checkpoint.cursor_seen.as_ref().filter(|_| !complete),
             read.bounds.as_ref().filter(|_| !complete),
+            page.forget_below,
             now_text(),
         ])?;
     if let Some(decided) = &checkpoint.decided {
@@ -298,23 +296,31 @@ pub(super) fn move_checkpoint(transaction: &Transaction<'_>, page: &Page, broken
     Ok(())
 }
 
+/// Says that a run has come to a partition, and notes how that was before.
+fn touch(transaction: &Transaction<'_>, run: &Run, partition: &str, page_id: Option<i64>) -> Result<(), DbError> {
+    let id = &run.target.id;
+    transaction
+        .prepare_cached(
+            "UPDATE _hw_checkpoints
+             SET run_id = ?4, run_page_id = ?5, run_cursor = cursor, run_boundary_from = boundary_from,
+               run_read_id = CASE WHEN read_open THEN read_id END
+             WHERE source = ?1 AND resource = ?2 AND partition = ?3 AND run_id IS NOT ?4",
+        )?
+        .execute(params![&*id.source, &*id.resource, partition, run.run_id, page_id])?;
+    Ok(())
+}
+
 /// Enters that a partition could not be read to its end.
 pub(super) fn fail(transaction: &Transaction<'_>, failed: &PartitionFailed) -> Result<(), DbError> {
     let id = &failed.run.target.id;
+    touch(transaction, &failed.run, &failed.partition, None)?;
     transaction
         .prepare_cached(
             "UPDATE _hw_checkpoints SET state = CASE WHEN ?4 THEN 'abandoned' ELSE state END,
-               position = CASE WHEN ?4 THEN NULL ELSE position END, run_id = ?5, error = ?6
+               position = CASE WHEN ?4 THEN NULL ELSE position END, error = ?5
              WHERE source = ?1 AND resource = ?2 AND partition = ?3",
         )?
-        .execute(params![
-            &*id.source,
-            &*id.resource,
-            &*failed.partition,
-            failed.abandon,
-            failed.run.run_id,
-            failed.error
-        ])?;
+        .execute(params![&*id.source, &*id.resource, &*failed.partition, failed.abandon, failed.error])?;
     match &failed.unsorted {
         None => Ok(()),
         Some(began) => take_back_cursor(transaction, failed, began.as_deref()),
@@ -342,12 +348,31 @@ fn take_back_cursor(
     Ok(())
 }
 
-/// Gives up the reads of a run that are under way: they start over.
-pub(super) fn abandon(transaction: &Transaction<'_>, run: &Run) -> Result<(), DbError> {
+/// Breaks off a run whose records broke their contract: everything that it has read is read again. Cursors go back to
+/// where they stood before it, and rows that would come twice are taken back.
+pub(super) fn break_off(transaction: &Transaction<'_>, run: &Run) -> Result<(), DbError> {
+    let id = &run.target.id;
+    let key = params![&*id.source, &*id.resource, run.run_id];
+    if run.target.disposition == WriteDisposition::Append {
+        take_back(transaction, &run.target, Pages::OfRun(run.run_id))?;
+        // Of reads that were under way before it, too.
+        let mut statement = transaction.prepare_cached(
+            "SELECT run_read_id FROM _hw_checkpoints
+             WHERE source = ?1 AND resource = ?2 AND run_id = ?3 AND run_read_id IS NOT NULL",
+        )?;
+        let reads: Vec<i64> = statement.query_map(key, |row| row.get(0))?.collect::<Result<_, _>>()?;
+        for read_id in reads {
+            take_back(transaction, &run.target, Pages::OfRead(read_id))?;
+        }
+    }
+    coverage::forget(transaction, run)?;
     transaction.execute(
-        "UPDATE _hw_checkpoints SET state = 'abandoned', position = NULL, updated_at = ?3
-         WHERE source = ?1 AND resource = ?2 AND state = 'reading' AND run_id = ?4",
-        params![&*run.target.id.source, &*run.target.id.resource, now_text(), run.run_id],
+        "UPDATE _hw_checkpoints SET
+           state = CASE state WHEN 'reading' THEN 'abandoned' WHEN 'complete' THEN 'pending' ELSE state END,
+           position = NULL, cursor = run_cursor, cursor_seen = NULL, bounds = NULL, boundary_from = run_boundary_from,
+           read_id = NULL, read_open = 0
+         WHERE source = ?1 AND resource = ?2 AND run_id = ?3",
+        key,
     )?;
     Ok(())
 }
@@ -372,7 +397,7 @@ pub(super) fn give_up(transaction: &Transaction<'_>, target: &Target, ranges: &[
         let read_id: Option<Option<i64>> =
             forget.query_row((&*target.id.source, &*target.id.resource, range), |row| row.get(0)).optional()?;
         if let Some(unfinished) = read_id.flatten() {
-            take_back(transaction, target, unfinished)?;
+            take_back(transaction, target, Pages::OfRead(unfinished))?;
         }
     }
     Ok(())

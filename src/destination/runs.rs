@@ -11,7 +11,7 @@ use super::partitions::{Queue, Queued};
 use super::place::staging_table;
 use super::table::NOT_OURS;
 use super::tables::Tables;
-use super::{DbError, family, partitions, sqlite, validators};
+use super::{DbError, boundary, coverage, family, partitions, sqlite, validators};
 use crate::page::{ResourceId, RunKind, StopReason, WriteDisposition};
 use crate::units::Timespan;
 
@@ -22,6 +22,9 @@ pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &Ru
     let now = now_text();
     end_runs_left_open(&transaction, Some(id), None)?;
     claim(&transaction, start, &now)?;
+    // Earlier runs cannot be broken off any more.
+    boundary::forget(&transaction, id)?;
+    coverage::join(&transaction, id)?;
     // A table that cannot be written is refused now, and not with its first page. Users may have changed theirs.
     tables.forget();
     tables.get(&transaction, &target.table, target)?;

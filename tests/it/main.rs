@@ -37,6 +37,7 @@ mod schema;
 mod schema_contract;
 mod shutdown;
 mod standins;
+mod starts_over;
 mod support;
 mod tidy;
 mod type_fidelity;
