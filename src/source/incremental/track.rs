@@ -215,11 +215,7 @@ impl Track {
 
     /// Rows from here on are sent again by the next read, if it starts where this one has come.
     fn keep_from(&self) -> Option<Point> {
-        let reached = self.reached()?;
-        match &self.incremental.lag {
-            None => Some(reached.point),
-            Some(lag) => reached.point.moved(lag, true).ok(),
-        }
+        self.incremental.behind(&self.reached()?).ok().map(|start| start.point)
     }
 
     /// The highest value of this read and of everything before it. It never goes back.
@@ -462,6 +458,23 @@ mod tests {
         assert_eq!(left.len(), 2, "the late one and the new one: {left:?}");
         assert_eq!(tracked.boundary.len(), 2);
         assert_eq!(page.received(), 6);
+    }
+
+    #[test]
+    fn what_a_lag_finer_than_the_format_leads_back_to_is_known() {
+        for (options, value, stored, kept) in [
+            (json!({"lag": "9s500ms", "datetime_format": "%s"}), json!(100), json!(90), 2),
+            (json!({"lag": "12h"}), json!("2024-01-10"), json!("2024-01-09"), 2),
+            (json!({"lag": "12h"}), json!("2024-01-10T00:00:00Z"), json!("2024-01-09T00:00:00Z"), 1),
+        ] {
+            let incremental = incremental(options);
+            let cursor = incremental.format.read(&value).unwrap();
+            let start = incremental.start(Some(&cursor)).unwrap().unwrap();
+            assert_eq!(start.point <= incremental.format.read(&stored).unwrap().point, kept == 2, "{}", start.json);
+            let mut track = track(&incremental, None, Some(HashSet::new()));
+            let tracked = track.look_at(&mut rows(&[stored, value])).unwrap();
+            assert_eq!(tracked.boundary.len(), kept, "{}", start.json);
+        }
     }
 
     #[test]

@@ -60,16 +60,26 @@ impl Incremental {
     /// # Errors
     /// When the stored cursor and the configuration do not fit each other.
     pub fn windows(&self, cursor: Option<&CursorValue>, now: Timestamp) -> Result<Windows<'_>, String> {
-        let start = match (cursor, &self.lag) {
-            (None, _) => self.initial.clone(),
-            (Some(cursor), None) => Some(cursor.clone()),
-            (Some(cursor), Some(lag)) => {
-                let start = self.format.write(&cursor.point.moved(lag, true)?, &cursor.json)?;
-                let before = self.initial.as_ref().filter(|initial| start.point < initial.point);
-                Some(before.cloned().unwrap_or(start))
-            }
-        };
-        Ok(Windows { cursor: cursor.cloned(), ..self.windows_from(start, now)? })
+        Ok(Windows { cursor: cursor.cloned(), ..self.windows_from(self.start(cursor)?, now)? })
+    }
+
+    /// Where a read starts while the cursor stands there.
+    ///
+    /// # Errors
+    /// When the cursor and the configuration do not fit each other.
+    pub fn start(&self, cursor: Option<&CursorValue>) -> Result<Option<CursorValue>, String> {
+        let Some(cursor) = cursor else { return Ok(self.initial.clone()) };
+        let start = self.behind(cursor)?;
+        let before = self.initial.as_ref().filter(|initial| self.lag.is_some() && start.point < initial.point);
+        Ok(Some(before.cloned().unwrap_or(start)))
+    }
+
+    /// The value that lies the `lag` before a cursor, as it is written: what is sent is what counts.
+    pub(super) fn behind(&self, cursor: &CursorValue) -> Result<CursorValue, String> {
+        match &self.lag {
+            None => Ok(cursor.clone()),
+            Some(lag) => self.format.write(&cursor.point.moved(lag, true)?, &cursor.json),
+        }
     }
 
     /// The windows that follow one which has been read.
