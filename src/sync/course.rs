@@ -15,6 +15,9 @@ use crate::source::place_of;
 /// Why an interrupted read of a sorted list begins again although its cursor has moved.
 const WITHIN_LAG: &str = "what it had read begins where its cursor leads: a sorted list moves while its records change";
 
+/// Why a read is not gone on with whose pages came in another order.
+const OTHER_ORDER: &str = "its `row_order` has changed in the configuration";
+
 /// Where the reads of a partition stand in this run.
 pub(super) struct Course<'r> {
     reading: &'r Reading,
@@ -23,7 +26,7 @@ pub(super) struct Course<'r> {
     /// Where the next read starts.
     start: Start,
     now: Timestamp,
-    /// What a read of an earlier run asked for, where the next one is the rest of it.
+    /// What a read of an earlier run asked for; the next one is the rest of it.
     interrupted: Option<Window>,
     /// Its position is not gone on at, but the cursor that has moved with its pages.
     from_cursor: bool,
@@ -44,12 +47,17 @@ impl<'r> Course<'r> {
         stored: StoredPartition,
         mut start: Start,
     ) -> Result<Self, String> {
-        let bounds = stored.bounds.as_ref().filter(|_| incremental.is_sorted());
-        let interrupted = bounds.map(|bounds| incremental.stored_window(bounds)).transpose()?;
+        let interrupted = stored.bounds.as_ref().map(|bounds| incremental.stored_window(bounds)).transpose()?;
+        // What is stored of a read that was sorted stays, and that of another may be taken back: it is one or the other.
+        let has_order = |window: &Window| incremental.is_in_order(window);
+        if start.position.is_some() && !interrupted.as_ref().is_none_or(has_order) {
+            (start.position, start.started_over) = (None, Some(OTHER_ORDER.to_owned()));
+        }
         // Where the API sorts by the cursor, and is asked from it on, a position is worth less: it counts pages of a list
         // whose changed records have gone to the end since, so that others have come forward into pages that were read.
         let starts_at_cursor = reading.planned.resource.starts_at_cursor;
-        let from_cursor = interrupted.is_some() && starts_at_cursor && start.position.take().is_some();
+        let is_moving = interrupted.is_some() && incremental.is_sorted() && starts_at_cursor;
+        let from_cursor = is_moving && start.position.take().is_some();
         Ok(Self {
             reading,
             incremental,
@@ -122,7 +130,7 @@ impl<'r> Course<'r> {
     /// not.
     fn rest_of_interrupted(&mut self, mut window: Window) -> Window {
         let Some(interrupted) = &self.interrupted else { return window };
-        let is_further = window.goes_on_with(interrupted);
+        let is_further = self.stored.cursor.is_some() && window.goes_on_with(interrupted);
         if self.from_cursor {
             match self.stored.cursor.as_ref().filter(|_| is_further) {
                 Some(cursor) => {

@@ -26,6 +26,8 @@ pub struct Window {
     pub goes_on: bool,
     /// A range of a backfill: the cursor stays where it is.
     pub is_range: bool,
+    /// How the API sorts it, as its read was told.
+    pub order: Option<RowOrder>,
 }
 
 /// A window as it is stored beside its position, so that a read that goes on asks for the same.
@@ -40,6 +42,8 @@ struct Stored {
     goes_on: bool,
     #[serde(default)]
     is_range: bool,
+    #[serde(default)]
+    order: Option<RowOrder>,
 }
 
 /// The windows of a read, one after the other.
@@ -122,8 +126,9 @@ impl Incremental {
     /// When what is stored does not fit the configuration.
     pub fn live_from(&self, cursor: Option<&str>, bounds: Option<&str>) -> Result<Option<CursorValue>, String> {
         let from = cursor.map(|cursor| self.stored(cursor)).transpose()?.or_else(|| self.initial.clone());
-        // Where the cursor moves with the pages, it leaves behind what is covered only when the read is complete.
-        match (bounds.filter(|_| self.is_sorted()), from) {
+        // A cursor that has moved with the pages leaves behind what is covered only when the read is complete, in
+        // whatever order that goes on.
+        match (bounds, from) {
             (Some(bounds), Some(from)) => {
                 let began = self.stored_window(bounds)?.began;
                 Ok(began.map(|began| if began.point < from.point { began } else { from }))
@@ -219,6 +224,12 @@ impl Incremental {
         self.order == Some(RowOrder::Asc)
     }
 
+    /// Whether a window was read in the order that is configured now.
+    #[must_use]
+    pub fn is_in_order(&self, window: &Window) -> bool {
+        window.order == self.order
+    }
+
     /// A window that was stored with the position of its read.
     ///
     /// # Errors
@@ -234,6 +245,7 @@ impl Incremental {
             cursor_after: read(&stored.cursor_after)?,
             goes_on: stored.goes_on,
             is_range: stored.is_range,
+            order: stored.order,
         })
     }
 }
@@ -246,7 +258,7 @@ impl Window {
     }
 
     /// Makes it the rest of a read that was interrupted, of which everything before the cursor is stored. Says whether it
-    /// begins further on than that read did.
+    /// starts further on than that read did.
     pub fn goes_on_with(&mut self, interrupted: &Self) -> bool {
         let point = |value: &Option<CursorValue>| value.as_ref().map(|value| value.point.clone());
         if point(&interrupted.began) < point(&self.began) {
@@ -267,6 +279,7 @@ impl Window {
             cursor_after: json(&self.cursor_after),
             goes_on: self.goes_on,
             is_range: self.is_range,
+            order: self.order,
         };
         serde_json::to_string(&stored).expect("plain data is JSON")
     }
@@ -333,7 +346,8 @@ impl Windows<'_> {
             (Some(end), Some(granularity)) => Some(self.sent(end, granularity)?),
             (end, _) => end.as_ref().map(|end| end.json.clone()),
         };
-        Ok(Window { began: start.clone(), start, end, sent_end, cursor_after, goes_on, is_range: false })
+        let order = self.incremental.order;
+        Ok(Window { began: start.clone(), start, end, sent_end, cursor_after, goes_on, is_range: false, order })
     }
 
     fn sent(&self, end: &CursorValue, granularity: &Stride) -> Result<Json, String> {
@@ -480,8 +494,10 @@ mod tests {
             let bounds = Window { began, ..Window::default() }.to_stored();
             incremental.live_from(cursor, Some(&bounds)).unwrap().map(|value| value.json)
         };
-        assert_eq!(from(json!({}), Some("7"), Some(3)), Some(json!(7)), "what it has left behind is covered");
-        assert_eq!(from(json!({"row_order": "asc"}), Some("7"), Some(3)), Some(json!(3)));
+        for order in [json!({}), json!({"row_order": "asc"})] {
+            assert_eq!(from(order.clone(), Some("7"), Some(3)), Some(json!(3)), "it may have begun in another order");
+            assert_eq!(from(order, Some("7"), Some(7)), Some(json!(7)));
+        }
         assert_eq!(from(json!({"row_order": "asc"}), Some("7"), None), None);
         assert_eq!(from(json!({"initial_value": 5}), None, Some(5)), Some(json!(5)));
         assert_eq!(from(json!({}), None, None), None);

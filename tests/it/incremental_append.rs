@@ -1,0 +1,126 @@
+//! Where the reads of an append resource meet, no row is lost and none is there twice: whatever its key is made of, how
+//! coarse its cursor is written, and what changes in the configuration between two reads.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use crate::support::{Api, Seen, Workspace, json as answer, respond};
+
+/// Records by their number `at`, which the API filters by `since` and `until`, sorts, and pages by tens.
+#[derive(Clone, Default)]
+struct Feed {
+    all: Arc<Mutex<Vec<Value>>>,
+    broken: Arc<Mutex<Option<u64>>>,
+}
+
+impl Feed {
+    fn of(ids: std::ops::RangeInclusive<u64>) -> Self {
+        let feed = Self::default();
+        ids.for_each(|id| feed.add(json!({"id": id, "at": id})));
+        feed
+    }
+
+    fn add(&self, record: Value) {
+        self.all.lock().unwrap().push(record);
+    }
+
+    /// This page is answered with 500; or none.
+    fn break_at(&self, page: Option<u64>) {
+        *self.broken.lock().unwrap() = page;
+    }
+
+    fn api(&self) -> Api {
+        let feed = self.clone();
+        Api::start(move |request: &Seen, _| {
+            let number = |name: &str| request.param(name).map(|value| value.parse::<u64>().unwrap());
+            let page = number("page").unwrap_or(1);
+            if *feed.broken.lock().unwrap() == Some(page) {
+                return respond(500, &[], "");
+            }
+            let at = |record: &Value| record["at"].as_u64().unwrap();
+            let (since, until) = (number("since").unwrap_or(0), number("until").unwrap_or(u64::MAX));
+            let mut found: Vec<Value> = feed.all.lock().unwrap().clone();
+            found.retain(|record| (since..until).contains(&at(record)));
+            found.sort_by_key(at);
+            answer(json!(found.into_iter().skip((page as usize - 1) * 10).take(10).collect::<Vec<_>>()))
+        })
+    }
+}
+
+fn config(incremental: &str, more: &str) -> String {
+    format!(
+        "[sources.s.client]\nbase_url = \"BASE\"\nretry = {{ max_attempts = 1 }}\npaginator = {{ type = \"page_number\" }}\n\
+         [sources.s.resources.r]\nwrite_disposition = \"append\"\n\
+         params = {{ since = \"${{incremental.start_value}}\", until = \"${{incremental.end_value}}\" }}\n\
+         incremental = {{ cursor_path = \"at\"{incremental} }}\n{more}\n"
+    )
+}
+
+fn ids(workspace: &Workspace) -> Vec<u64> {
+    workspace.column("SELECT id FROM s_r ORDER BY id")
+}
+
+fn coverage(workspace: &Workspace) -> Vec<String> {
+    workspace.column("SELECT coalesce(from_value, '') || '..' || to_value FROM _hw_coverage ORDER BY from_sort")
+}
+
+#[test]
+fn a_lag_finer_than_the_cursor_is_written_doubles_nothing() {
+    let feed = Feed::default();
+    (1..=10).for_each(|n| feed.add(json!({"id": n, "at": n * 10})));
+    let api = feed.api();
+    let seconds = config(", datetime_format = \"%s\", lag = \"9s500ms\"", "");
+    let workspace = Workspace::with_config(api.address, &seconds);
+    for _ in 0..3 {
+        workspace.sync(0);
+    }
+    assert_eq!(api.seen().last().unwrap().param("since").as_deref(), Some("90"));
+    assert_eq!(ids(&workspace), (1..=10).collect::<Vec<_>>());
+
+    let days = Api::start(|request: &Seen, _| {
+        let since = request.param("since").unwrap_or_default();
+        let days = ["2024-01-08", "2024-01-09", "2024-01-10"].into_iter().enumerate();
+        answer(json!(
+            days.filter(|(_, at)| *at >= since).map(|(id, at)| json!({"id": id, "at": at})).collect::<Vec<_>>()
+        ))
+    });
+    let workspace = Workspace::with_config(days.address, &config(", lag = \"12h\"", ""));
+    for _ in 0..3 {
+        workspace.sync(0);
+    }
+    assert_eq!(days.seen().last().unwrap().param("since").as_deref(), Some("2024-01-09"));
+    assert_eq!(ids(&workspace), [0, 1, 2]);
+    workspace.check_books();
+}
+
+#[test]
+fn a_row_order_that_changes_during_a_read_takes_back_nothing_that_is_final_and_doubles_nothing() {
+    let feed = Feed::of(1..=40);
+    let api = feed.api();
+    let sorted = ", initial_value = 0, end_value = 100, row_order = \"asc\"";
+    let unsorted = ", initial_value = 0, end_value = 100";
+    for (then, cursor) in [(sorted, "20"), (unsorted, "null")] {
+        let now = if then == sorted { unsorted } else { sorted };
+        let workspace = Workspace::with_config(api.address, &config(then, ""));
+        feed.break_at(Some(3));
+        workspace.sync(69);
+        assert_eq!(workspace.value::<String>("SELECT coalesce(cursor, 'null') FROM _hw_checkpoints"), cursor);
+        // Nothing of it is left to a backfill: its rows are there, and not covered.
+        workspace.configure(api.address, &config(now, ""));
+        let backfill = ["backfill", "s.r", "--from", "0", "--to", "20"];
+        let refused = workspace.run(&backfill);
+        assert!(refused.code == Some(2) && refused.stderr.contains("from 0 on it is read by"), "{refused:#?}");
+        feed.break_at(Some(2));
+        let report = workspace.sync(69);
+        let over = report["resources"][0]["started_over"].as_str().unwrap();
+        assert_eq!(over, "its `row_order` has changed in the configuration");
+        assert_eq!(workspace.run(&backfill).code, Some(2), "{then}");
+        feed.break_at(None);
+        workspace.configure(api.address, &config(now, "resume_within = \"1ms\""));
+        workspace.sync(0);
+        assert_eq!(ids(&workspace), (1..=40).collect::<Vec<_>>(), "{then}");
+        assert_eq!(coverage(&workspace), ["0..40"], "{then}");
+        workspace.check_books();
+    }
+}
