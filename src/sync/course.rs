@@ -9,7 +9,7 @@ use crate::destination::{Outcome, StoredPartition};
 use crate::exit::Exit;
 use crate::page::StopReason;
 use crate::source::cursor::Start;
-use crate::source::incremental::{Incremental, Window, Windows};
+use crate::source::incremental::{CursorValue, Incremental, Window, Windows};
 use crate::source::place_of;
 
 /// Why an interrupted read of a sorted list begins again although its cursor has moved.
@@ -17,6 +17,10 @@ const WITHIN_LAG: &str = "what it had read begins where its cursor leads: a sort
 
 /// Why a read is not gone on with whose pages came in another order.
 const OTHER_ORDER: &str = "its `row_order` has changed in the configuration";
+
+/// Why a run that has stored what it read is none that a repeat would go on with.
+const NO_FURTHER: &str = "`max_pages` ends each run where the next one begins again with the same pages, because they hold no \
+                          more than the `lag` or one moment of the cursor: raise `max_pages`, or shorten the `lag`";
 
 /// Where the reads of a partition stand in this run.
 pub(super) struct Course<'r> {
@@ -26,6 +30,8 @@ pub(super) struct Course<'r> {
     /// Where the next read starts.
     start: Start,
     now: Timestamp,
+    /// Where the next run would begin if the cursor did not move any more.
+    begins_at: Option<CursorValue>,
     /// What a read of an earlier run asked for; the next one is the rest of it.
     interrupted: Option<Window>,
     /// Its position is not gone on at, but the cursor that has moved with its pages.
@@ -61,6 +67,7 @@ impl<'r> Course<'r> {
         Ok(Self {
             reading,
             incremental,
+            begins_at: begin(incremental, stored.cursor.as_deref())?,
             stored,
             start,
             now: Timestamp::now(),
@@ -99,7 +106,7 @@ impl<'r> Course<'r> {
         self.resumed_at = self.resumed_at.take().or(attempt.end.resumed_at.take());
         self.started_over = self.started_over.take().or(attempt.end.started_over.take());
         if attempt.end.outcome != Outcome::Complete || !window.goes_on {
-            return Some(attempt.end);
+            return Some(self.moved(attempt.end, attempt.cursor.as_deref()));
         }
         self.after_window(window, attempt.cursor).err().map(|reason| self.failed(&reason))
     }
@@ -114,7 +121,7 @@ impl<'r> Course<'r> {
         Ok(window.map(|window| self.rest_of_interrupted(window)))
     }
 
-    /// The windows from where the cursor stands, or those that are left of them.
+    /// The windows from the cursor on, or those that are left of them.
     fn from_the_cursor(&mut self) -> Result<&mut Windows<'r>, String> {
         let windows = match self.windows.take() {
             Some(windows) => windows,
@@ -158,7 +165,30 @@ impl<'r> Course<'r> {
         Ok(())
     }
 
+    /// The end of the course, where its cursor has come to `cursor`. Where the next run begins at the cursor, and that is
+    /// where this one began, no number of runs would come further.
+    fn moved(&self, end: ReadEnd, cursor: Option<&str>) -> ReadEnd {
+        let begins_at_cursor = self.incremental.is_sorted() && self.reading.planned.resource.starts_at_cursor;
+        if end.stop_reason != StopReason::MaxPages || !begins_at_cursor {
+            return end;
+        }
+        match begin(self.incremental, cursor.or(self.stored.cursor.as_deref())) {
+            Ok(next) if next == self.begins_at => {
+                let place = place_of(&self.stored.partition);
+                let error = format!("{}{place}: {NO_FURTHER}", self.reading.run.target.id);
+                ReadEnd { error: Some(error), exit: Some(Exit::Config), ..end }
+            }
+            Ok(_) => end,
+            Err(reason) => self.failed(&reason),
+        }
+    }
+
     fn failed(&self, reason: &str) -> ReadEnd {
         self.reading.failed(&place_of(&self.stored.partition), reason, Exit::Config)
     }
+}
+
+/// Where a read begins while a stored cursor stands there.
+fn begin(incremental: &Incremental, cursor: Option<&str>) -> Result<Option<CursorValue>, String> {
+    incremental.start(cursor.map(|cursor| incremental.stored(cursor)).transpose()?.as_ref())
 }
