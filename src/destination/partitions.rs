@@ -24,8 +24,10 @@ pub struct StoredPartition {
     pub request_fingerprint: String,
     /// When it was stored.
     pub updated_at: Timestamp,
-    /// Whether the last read was given up: its position led nowhere.
+    /// Whether the last read was given up.
     pub abandoned: bool,
+    /// Why it failed, where it was not for what its records are.
+    pub error: Option<String>,
     /// Whether its rows came in another order than configured, so that no cursor is true of them and they cannot be read
     /// again without coming twice.
     pub unsorted: bool,
@@ -56,7 +58,7 @@ impl Db {
             .call("read partitions", move |connection, _| {
                 let mut statement = connection.prepare_cached(
                     "SELECT partition, queued, state, position, read_id, request_fingerprint, updated_at, cursor,
-                       cursor_seen, bounds, parent_fields
+                       cursor_seen, bounds, parent_fields, error
                      FROM _hw_checkpoints
                      WHERE source = ?1 AND resource = ?2 AND queued > ?4 AND pass_id = ?3 AND state <> 'complete'
                      ORDER BY queued LIMIT ?5",
@@ -86,6 +88,7 @@ fn stored_partition(row: &Row<'_>) -> rusqlite::Result<StoredPartition> {
         cursor_seen: row.get(8)?,
         bounds: row.get(9)?,
         parent_fields: row.get(10)?,
+        error: row.get(11)?,
     })
 }
 

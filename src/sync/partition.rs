@@ -250,7 +250,8 @@ impl Reading {
             Timestamp::now(),
         );
         if stored.abandoned && start.position.is_none() && start.started_over.is_none() {
-            start.started_over = Some("the last read was given up: its position led nowhere".to_owned());
+            let why = stored.error.as_deref().unwrap_or("its records broke the contract of the resource");
+            start.started_over = Some(format!("the last read was given up: {why}"));
         }
         start
     }
