@@ -352,6 +352,9 @@ fn identity(source: &SourceOptions, options: &ResourceOptions, target: &Target) 
     });
     if let Some(incremental) = &options.incremental {
         identity["cursor_path"] = json!(incremental.cursor_path);
+        if let Some(format) = &incremental.datetime_format {
+            identity["datetime_format"] = json!(format);
+        }
     }
     if target.layout.max_table_nesting > 0 {
         identity["max_table_nesting"] = target.layout.max_table_nesting.into();

@@ -124,3 +124,24 @@ fn a_row_order_that_changes_during_a_read_takes_back_nothing_that_is_final_and_d
         workspace.check_books();
     }
 }
+
+#[test]
+fn another_datetime_format_is_refused_before_anything_stored_is_compared_with_it() {
+    let feed = Feed::of(1..=50);
+    let api = feed.api();
+    let (seconds, numbers) = (", initial_value = 0, end_value = 10, datetime_format = \"%s\"", ", initial_value = 0");
+    for (before, after, from, to) in [(seconds, numbers, "\"%s\"", "null"), (numbers, seconds, "null", "\"%s\"")] {
+        let workspace = Workspace::with_config(api.address, &config(before, ""));
+        workspace.sync(0);
+        workspace.configure(api.address, &config(after, ""));
+        let asked = api.seen().len();
+        for arguments in [&["sync"][..], &["backfill", "s.r", "--from", "0", "--to", "9"]] {
+            let refused = workspace.run(arguments);
+            let said = format!("{}{}", refused.stdout, refused.stderr);
+            assert_eq!(refused.code, Some(78), "{said}");
+            assert!(said.contains(&format!("its datetime_format changed from {from} to {to}")), "{said}");
+            assert!(said.contains("highwater reset s.r"), "{said}");
+        }
+        assert_eq!(api.seen().len(), asked);
+    }
+}

@@ -1,5 +1,7 @@
 //! The ranges of the cursor that a read asks for, oldest first: one without `step`, else as many as it takes.
 
+use std::cmp::Ordering;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -149,14 +151,7 @@ impl Incremental {
     ) -> Result<Vec<(CursorValue, CursorValue)>, String> {
         /// So many windows are a slip of the pen.
         const RANGES_MAX: usize = 100_000;
-        match from.point.partial_cmp(&to.point) {
-            Some(std::cmp::Ordering::Less) => {}
-            Some(_) => return Err("the range ends where it starts, or before".to_owned()),
-            None => {
-                let (first, last) = (from.point.kind(), to.point.kind());
-                return Err(format!("the range begins with {first} and ends with {last}"));
-            }
-        }
+        check_range(from, to)?;
         let bounded = Self { end: Some(to.clone()), step: step.or(self.step.as_ref()).cloned(), ..self.clone() };
         let mut windows = bounded.windows_from(Some(from.clone()), Timestamp::MAX)?;
         let mut all = Vec::new();
@@ -173,9 +168,10 @@ impl Incremental {
     /// The window of a range that a backfill reads.
     ///
     /// # Errors
-    /// When it is not ours: stored data is input.
+    /// When nothing lies in it, or it is not ours: stored data is input.
     pub fn range_window(&self, from: &Json, to: &Json) -> Result<Window, String> {
         let (from, to) = (self.format.read(from)?, self.format.read(to)?);
+        check_range(&from, &to)?;
         let windows = Windows { incremental: self, start: None, cursor: None, limit: None, done: true };
         let window = windows.window(Some(from), Some(to), None, false)?;
         Ok(Window { is_range: true, ..window })
@@ -250,6 +246,15 @@ impl Incremental {
     }
 }
 
+/// Refuses a range with nothing in it: it would be read with success, and be taken for read.
+fn check_range(from: &CursorValue, to: &CursorValue) -> Result<(), String> {
+    match from.point.partial_cmp(&to.point) {
+        Some(Ordering::Less) => Ok(()),
+        Some(_) => Err("the range ends where it starts, or before".to_owned()),
+        None => Err(format!("the range begins with {} and ends with {}", from.point.kind(), to.point.kind())),
+    }
+}
+
 impl Window {
     /// Where the cursor stood when its read began, as JSON.
     #[must_use]
@@ -311,7 +316,7 @@ impl Windows<'_> {
         };
         let format = &self.incremental.format;
         let mut end = format.write(&start.point.moved(step, false)?, &start.json)?;
-        if end.point.partial_cmp(&start.point) != Some(std::cmp::Ordering::Greater) {
+        if end.point.partial_cmp(&start.point) != Some(Ordering::Greater) {
             // A step that is finer than the values are written in leads nowhere.
             return Err("`step` is shorter than what the values of the cursor can tell apart".to_owned());
         }
@@ -501,6 +506,16 @@ mod tests {
         assert_eq!(from(json!({"row_order": "asc"}), Some("7"), None), None);
         assert_eq!(from(json!({"initial_value": 5}), None, Some(5)), Some(json!(5)));
         assert_eq!(from(json!({}), None, None), None);
+    }
+
+    #[test]
+    fn a_stored_range_with_nothing_in_it_is_refused() {
+        let incremental = incremental(json!({}));
+        assert!(incremental.range_window(&json!(1), &json!(2)).unwrap().is_range);
+        for (from, to) in [(json!(2), json!(2)), (json!(3), json!(2)), (json!(1), json!("2024-01-01"))] {
+            let refused = incremental.range_window(&from, &to).unwrap_err();
+            assert!(refused.starts_with("the range "), "{refused}");
+        }
     }
 
     #[test]
