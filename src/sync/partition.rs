@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::page::{PartitionRead, Run, WriteDisposition};
 use crate::progress::Activity;
 use crate::source::cursor::{self, Start, Stored};
-use crate::source::incremental::{CursorError, RowOrder, Track, Window};
+use crate::source::incremental::{CursorError, Known, RowOrder, Track, Window};
 use crate::source::{self, PartitionValues, Read, SourceError, SourceErrorKind, WalkError, parent_fields, place_of};
 
 /// Why an append resource is read no more.
@@ -90,7 +90,13 @@ impl Reading {
     }
 
     /// The cursor of a read, as far as an earlier run has brought it.
-    async fn track(&self, stored: &StoredPartition, window: &Window, resumes: bool) -> Result<Option<Track>, ReadEnd> {
+    async fn track(
+        &self,
+        stored: &StoredPartition,
+        window: &Window,
+        resumes: bool,
+        key: Vec<String>,
+    ) -> Result<Option<Track>, ReadEnd> {
         let resource = &self.planned.resource;
         let Some(incremental) = &resource.incremental else { return Ok(None) };
         let value = |text: Option<&String>| text.map(|text| incremental.stored(text)).transpose();
@@ -106,12 +112,12 @@ impl Reading {
                 let partition = PartitionValues::parse(&stored.partition).unwrap_or_default().without_range();
                 // What a live read has stored stays, whatever becomes of the range of a backfill.
                 let counts_open = resumes || partition != stored.partition;
-                let known = self.shared.core.db.boundary(&resource.target.id, &partition, counts_open).await;
-                Some(known.map_err(ReadEnd::from_db)?)
+                let rows = self.shared.core.db.boundary(&resource.target.id, &partition, counts_open).await;
+                Some(Known { rows: rows.map_err(ReadEnd::from_db)?, key })
             }
             WriteDisposition::Merge | WriteDisposition::Replace => None,
         };
-        Ok(Some(Track::new(incremental, window.clone(), cursor, seen, known, &resource.target.primary_key)))
+        Ok(Some(Track::new(incremental, window.clone(), cursor, seen, known)))
     }
 
     /// Everything that reading it once needs, and the cursor of an incremental resource.
@@ -123,16 +129,16 @@ impl Reading {
     ) -> Result<(Read, Option<Track>), ReadEnd> {
         let resource = &self.planned.resource;
         let resumes = start.position.is_some();
-        let track = match window {
-            None => None,
-            Some(window) => self.track(stored, window, resumes).await?,
-        };
         let first = window.and_then(|window| window.start.as_ref()).map(|start| start.json.clone());
         let behind = window.and_then(|window| window.sent_end.clone());
         let (request, parent_fields) = PartitionValues::parse(&stored.partition)
             .map(|values| values.within(first, behind))
             .and_then(|values| Ok((values.request(resource)?, parent_fields(stored.parent_fields.as_deref())?)))
             .map_err(|reason| self.failed(&place_of(&stored.partition), &reason, Exit::Unavailable))?;
+        let track = match window {
+            None => None,
+            Some(window) => self.track(stored, window, resumes, resource.received_key(&parent_fields)).await?,
+        };
         let read_id = stored.read_id.filter(|_| resumes);
         let partition = PartitionRead {
             partition: stored.partition.as_str().into(),

@@ -66,6 +66,44 @@ fn coverage(workspace: &Workspace) -> Vec<String> {
 }
 
 #[test]
+fn a_key_that_a_step_makes_tells_the_records_of_one_moment_apart() {
+    for (key, steps) in [
+        ("\"id\"", "{ rename = { uuid = \"id\" } }"),
+        ("\"id\"", "{ add = { id = \"uuid\" } }"),
+        ("\"id\"", "{ add = { id = \"kind ~ uuid\" } }"),
+        ("[\"kind\", \"id\"]", "{ rename = { uuid = \"id\" } }"),
+        ("\"kind\"", "{ add = { kind = \"kind ~ uuid\" } }"),
+    ] {
+        let feed = Feed::default();
+        let record = |n: u64, at: u64| json!({"uuid": n, "kind": "x", "n": n, "at": at});
+        feed.add(record(1, 5));
+        let api = feed.api();
+        let more = format!("primary_key = {key}\nprocessing_steps = [{steps}]");
+        let workspace = Workspace::with_config(api.address, &config("", &more));
+        workspace.sync(0);
+        feed.add(record(2, 5));
+        feed.add(record(3, 6));
+        for _ in 0..2 {
+            workspace.sync(0);
+            assert_eq!(workspace.column::<u64>("SELECT n FROM s_r ORDER BY n"), [1, 2, 3], "{more}");
+        }
+        workspace.check_books();
+    }
+}
+
+#[test]
+fn a_field_that_changes_with_every_answer_doubles_no_row_that_has_a_key() {
+    let api = Api::start(|_: &Seen, number| answer(json!([{"uuid": 1, "at": 5, "served": number}])));
+    let more = "primary_key = \"id\"\nprocessing_steps = [{ rename = { uuid = \"id\" } }, { remove = \"served\" }]";
+    let text = config("", more).replace("page_number", "single_page");
+    let workspace = Workspace::with_config(api.address, &text);
+    for _ in 0..3 {
+        workspace.sync(0);
+    }
+    assert_eq!(ids(&workspace), [1]);
+}
+
+#[test]
 fn a_lag_finer_than_the_cursor_is_written_doubles_nothing() {
     let feed = Feed::default();
     (1..=10).for_each(|n| feed.add(json!({"id": n, "at": n * 10})));

@@ -13,7 +13,7 @@ mod track;
 mod value;
 mod window;
 
-pub use track::{CursorError, Track, Tracked};
+pub use track::{CursorError, Known, Track, Tracked};
 pub use value::{CursorValue, Format, Point, Stride};
 pub use window::{Window, Windows};
 
