@@ -15,7 +15,7 @@ use crate::exit::Exit;
 use crate::page::{PartitionRead, Run, WriteDisposition};
 use crate::progress::Activity;
 use crate::source::cursor::{self, Start, Stored};
-use crate::source::incremental::{CursorError, Known, RowOrder, Track, Window};
+use crate::source::incremental::{CursorError, Incremental, Known, RowOrder, Track, Window};
 use crate::source::{self, PartitionValues, Read, SourceError, SourceErrorKind, WalkError, parent_fields, place_of};
 
 /// Why an append resource is read no more.
@@ -108,16 +108,28 @@ impl Reading {
             }
         };
         let known = match resource.target.disposition {
-            WriteDisposition::Append => {
-                let partition = PartitionValues::parse(&stored.partition).unwrap_or_default().without_range();
-                // What a live read has stored stays, whatever becomes of the range of a backfill.
-                let counts_open = resumes || partition != stored.partition;
-                let rows = self.shared.core.db.boundary(&resource.target.id, &partition, counts_open).await;
-                Some(Known { rows: rows.map_err(ReadEnd::from_db)?, key })
-            }
+            WriteDisposition::Append => Some(self.known(incremental, stored, resumes, key).await?),
             WriteDisposition::Merge | WriteDisposition::Replace => None,
         };
         Ok(Some(Track::new(incremental, window.clone(), cursor, seen, known)))
+    }
+
+    /// What is stored already of a partition whose rows are appended.
+    async fn known(
+        &self,
+        incremental: &Incremental,
+        stored: &StoredPartition,
+        resumes: bool,
+        key: Vec<String>,
+    ) -> Result<Known, ReadEnd> {
+        let (resource, db) = (&self.planned.resource, &self.shared.core.db);
+        let partition = PartitionValues::parse(&stored.partition).unwrap_or_default().without_range();
+        // What a live read has stored stays, whatever becomes of the range of a backfill.
+        let counts_open = resumes || partition != stored.partition;
+        let rows = db.boundary(&resource.target.id, &partition, counts_open).await.map_err(ReadEnd::from_db)?;
+        let covered = db.coverage(&resource.target.id, &partition).await.map_err(ReadEnd::from_db)?;
+        let failed = |reason: String| self.failed(&place_of(&stored.partition), &reason, Exit::Config);
+        Ok(Known { rows, key, covered: incremental.covered(&covered).map_err(failed)? })
     }
 
     /// Everything that reading it once needs, and the cursor of an incremental resource.

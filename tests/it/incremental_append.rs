@@ -183,3 +183,30 @@ fn another_datetime_format_is_refused_before_anything_stored_is_compared_with_it
         assert_eq!(api.seen().len(), asked);
     }
 }
+
+#[test]
+fn what_a_backfill_has_read_is_left_out_where_live_reads_begin_further_back() {
+    let feed = Feed::of(0..=40);
+    let api = feed.api();
+    let base = |initial: u64, more: &str| config(&format!(", initial_value = {initial}{more}"), "");
+    for (order, lag) in
+        [("", ""), (", row_order = \"asc\"", ""), ("", ", lag = 50"), (", row_order = \"asc\"", ", lag = 7")]
+    {
+        let text = |initial: u64| base(initial, &format!("{order}{lag}"));
+        let workspace = Workspace::with_config(api.address, &text(20));
+        for (from, to) in [("0", "3"), ("8", "10"), ("12", "20")] {
+            assert_eq!(workspace.run(&["backfill", "s.r", "--from", from, "--to", to]).code, Some(0));
+        }
+        workspace.configure(api.address, &text(5));
+        // The first read is interrupted, and begins again or goes on.
+        feed.break_at(Some(2));
+        workspace.sync(69);
+        feed.break_at(None);
+        for _ in 0..3 {
+            workspace.sync(0);
+            assert_eq!(ids(&workspace), (0..3).chain(5..=40).collect::<Vec<_>>(), "{order}{lag}");
+        }
+        assert_eq!(coverage(&workspace), ["0..3", "5..40"]);
+        workspace.check_books();
+    }
+}

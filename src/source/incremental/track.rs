@@ -76,6 +76,8 @@ pub struct Known {
     pub rows: HashSet<[u8; 16]>,
     /// The fields of a record, as it comes, whose values are its key; none where it is told by everything.
     pub key: Vec<String>,
+    /// Ranges that were read completely, each from its first value to before another.
+    pub covered: Vec<(Option<CursorValue>, CursorValue)>,
 }
 
 /// What a page says of the cursor.
@@ -128,8 +130,14 @@ impl Track {
             }
             let Some(known) = &self.known else { continue };
             // A range of a backfill has no cursor of its own: what live reads have stored can be anywhere in it.
-            let may_be_known = self.window.is_range || stored.as_ref().is_some_and(|stored| point <= stored);
+            let is_passed = stored.as_ref().is_some_and(|stored| point <= stored);
+            let may_be_known = self.window.is_range || is_passed;
+            // What is covered ahead of the cursor was read by backfills, while live reads were to begin behind it.
+            let is_covered = !may_be_known && known.covers(point);
             let is_kept = keep_from.as_ref().is_none_or(|from| point >= from);
+            if is_covered {
+                fates[row] = Fate::Filter;
+            }
             if !may_be_known && !is_kept {
                 continue;
             }
@@ -286,6 +294,11 @@ impl Track {
 }
 
 impl Known {
+    fn covers(&self, point: &Point) -> bool {
+        let begins = |from: &Option<CursorValue>| from.as_ref().is_none_or(|from| from.point <= *point);
+        self.covered.iter().any(|(from, to)| begins(from) && *point < to.point)
+    }
+
     /// What tells a record again: its key and its cursor, or, where it has no key as it comes, everything.
     fn hash_of(&self, rows: &Rows, row: usize, cursor_path: &str) -> [u8; 16] {
         let mut context = digest::Context::new(&digest::SHA256);
@@ -503,6 +516,23 @@ mod tests {
         assert_eq!(hashes(&["id"]), [0, 0, 2, 3, 4, 0], "without a part of its key it is told by everything");
         assert_eq!(hashes(&["id", "x"]), [0, 1, 2, 3, 4, 0]);
         assert_eq!(hashes(&[]), [0, 1, 2, 3, 4, 0]);
+    }
+
+    #[test]
+    fn what_is_covered_ahead_of_the_cursor_is_left_out_and_known_at_the_boundary() {
+        let incremental = incremental(json!({"lag": 3}));
+        let value = |value: i64| incremental.format.read(&json!(value)).unwrap();
+        for (stored, left, kept) in [(None, vec![2, 5, 6], 4), (Some(3), vec![2, 3, 5, 6], 4)] {
+            let covered = vec![(None, value(2)), (Some(value(3)), value(5))];
+            let known = Known { covered, ..Known::default() };
+            let stored = stored.map(value);
+            let mut track = Track::new(&incremental, Window::default(), stored, None, Some(known));
+            let mut page = rows(&[json!(1), json!(2), json!(3), json!(4), json!(5), json!(6)]);
+            let tracked = track.look_at(&mut page).unwrap();
+            let at = |row| page.get(row, "at").and_then(|value| value.json_text().parse::<i64>().ok());
+            assert_eq!((0..page.len()).filter_map(at).collect::<Vec<_>>(), left);
+            assert_eq!(tracked.boundary.len(), kept, "3 to 6 come again");
+        }
     }
 
     #[test]
