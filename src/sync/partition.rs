@@ -267,9 +267,8 @@ impl Reading {
             resource.resume_within,
             Timestamp::now(),
         );
-        if stored.abandoned && start.position.is_none() && start.started_over.is_none() {
-            let why = stored.error.as_deref().unwrap_or("its records broke the contract of the resource");
-            start.started_over = Some(format!("the last read was given up: {why}"));
+        if start.position.is_none() && start.started_over.is_none() {
+            start.started_over = stored.given_up.as_ref().map(|why| format!("the last read was given up: {why}"));
         }
         start
     }
