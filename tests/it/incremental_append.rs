@@ -102,6 +102,18 @@ fn a_field_that_changes_with_every_answer_doubles_no_row_that_has_a_key() {
         workspace.sync(0);
     }
     assert_eq!(ids(&workspace), [1]);
+    // A part of the key that the parent puts on the rows is no field of theirs.
+    let more = "primary_key = [\"_shops_name\", \"uuid\"]\npath = \"shops/${resources.shops.uuid}/orders\"\n\
+                include_from_parent = [\"name\"]\n[sources.s.resources.shops]\nprimary_key = \"uuid\"";
+    let api = Api::start(|request: &Seen, number| match request.path() {
+        "/shops" => answer(json!([{"uuid": 1, "name": "north"}, {"uuid": 2, "name": "south"}])),
+        _ => answer(json!([{"uuid": 7, "at": 5, "served": number}])),
+    });
+    let workspace = Workspace::with_config(api.address, &config("", more).replace("page_number", "single_page"));
+    for _ in 0..3 {
+        workspace.sync(0);
+    }
+    assert_eq!(workspace.column::<String>("SELECT _shops_name FROM s_r ORDER BY 1"), ["north", "south"]);
 }
 
 #[test]
