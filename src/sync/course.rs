@@ -116,13 +116,13 @@ impl<'r> Course<'r> {
         let bounds = self.stored.bounds.as_ref().filter(|_| self.start.position.is_some() && self.windows.is_none());
         let window = match bounds {
             Some(bounds) => Some(self.incremental.stored_window(bounds)?),
-            None => self.from_the_cursor()?.step_on()?,
+            None => self.windows_to_come()?.step_on()?,
         };
         Ok(window.map(|window| self.rest_of_interrupted(window)))
     }
 
-    /// The windows from the cursor on, or those that are left of them.
-    fn from_the_cursor(&mut self) -> Result<&mut Windows<'r>, String> {
+    /// The windows from where the cursor stands, or those that are left of them.
+    fn windows_to_come(&mut self) -> Result<&mut Windows<'r>, String> {
         let windows = match self.windows.take() {
             Some(windows) => windows,
             None => {

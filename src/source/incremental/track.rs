@@ -522,7 +522,7 @@ mod tests {
     fn what_is_covered_ahead_of_the_cursor_is_left_out_and_known_at_the_boundary() {
         let incremental = incremental(json!({"lag": 3}));
         let value = |value: i64| incremental.format.read(&json!(value)).unwrap();
-        for (stored, left, kept) in [(None, vec![2, 5, 6], 4), (Some(3), vec![2, 3, 5, 6], 4)] {
+        for (stored, left, kept) in [(None, vec![2, 5, 6], 4), (Some(3), vec![1, 2, 3, 5, 6], 4)] {
             let covered = vec![(None, value(2)), (Some(value(3)), value(5))];
             let known = Known { covered, ..Known::default() };
             let stored = stored.map(value);
