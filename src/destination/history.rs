@@ -81,6 +81,17 @@ impl Db {
             .await
     }
 
+    /// Checks that a resource still is what its data came from, as the beginning of a run does.
+    ///
+    /// # Errors
+    /// When it is not, or the file cannot be read.
+    pub async fn check_identity(&self, target: &Target, identity: &str) -> Result<(), DbError> {
+        let (target, identity) = (target.clone(), identity.to_owned());
+        self.writer
+            .call("check identity", move |connection, _| runs::check_identity(connection, &target, &identity).map(drop))
+            .await
+    }
+
     /// The tables that the lists of the records of `table` are in, and the lists in those.
     ///
     /// # Errors

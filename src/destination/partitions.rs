@@ -25,10 +25,9 @@ pub struct StoredPartition {
     pub request_fingerprint: String,
     /// When it was stored.
     pub updated_at: Timestamp,
-    /// Whether the last read was given up: its position led nowhere.
-    pub abandoned: bool,
-    /// Whether its rows came in another order than configured, so that no cursor is true of them and they cannot be read
-    /// again without coming twice.
+    /// Why the last read was given up, if it was.
+    pub given_up: Option<String>,
+    /// Whether its rows came in another order than configured: no cursor is true of them, and they would come twice.
     pub unsorted: bool,
     /// The highest cursor value of what is stored, as received.
     pub cursor: Option<String>,
@@ -57,7 +56,8 @@ impl Db {
             .call("read partitions", move |connection, _| {
                 let mut statement = connection.prepare_cached(
                     "SELECT partition, queued, state, position, read_id, request_fingerprint, updated_at, cursor,
-                       cursor_seen, bounds, parent_fields
+                       cursor_seen, bounds, parent_fields,
+                       CASE state WHEN 'abandoned' THEN coalesce(error, 'its records broke their contract') END
                      FROM _hw_checkpoints
                      WHERE source = ?1 AND resource = ?2 AND queued > ?4 AND pass_id = ?3 AND state <> 'complete'
                      ORDER BY queued LIMIT ?5",
@@ -81,7 +81,7 @@ fn stored_partition(row: &Row<'_>) -> rusqlite::Result<StoredPartition> {
         request_fingerprint: row.get(5)?,
         // A time that cannot be read is as old as time: the read starts over, and nothing is lost.
         updated_at: updated_at.parse().unwrap_or(Timestamp::UNIX_EPOCH),
-        abandoned: state == "abandoned",
+        given_up: row.get(11)?,
         unsorted: state == "unsorted",
         cursor: row.get(7)?,
         cursor_seen: row.get(8)?,

@@ -12,7 +12,7 @@ use super::place::staging_table;
 use super::table::NOT_OURS;
 use super::tables::Tables;
 use super::{DbError, boundary, coverage, family, partitions, sqlite, validators};
-use crate::page::{ResourceId, RunKind, StopReason, WriteDisposition};
+use crate::page::{ResourceId, RunKind, StopReason, Target, WriteDisposition};
 use crate::units::Timespan;
 
 /// Enters a run, as [`super::Db::begin_run`] says.
@@ -185,20 +185,8 @@ pub(super) fn end_runs_left_open(
 /// Enters the resource, or checks that it still is what its data came from.
 fn claim(transaction: &Transaction<'_>, start: &RunStart, now: &str) -> Result<(), DbError> {
     let target = &start.target;
-    let known: Option<(String, Option<String>)> = transaction
-        .query_row(
-            "SELECT \"table\", identity FROM _hw_resources WHERE source = ?1 AND resource = ?2",
-            (&*target.id.source, &*target.id.resource),
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )
-        .optional()?;
-    let changed = |what: String| Err(DbError::IdentityChanged { resource: target.id.to_string(), what });
-    match &known {
-        Some((table, Some(_))) if *table != target.table => {
-            return changed(format!("its table changed from {table} to {}", target.table));
-        }
-        Some((_, Some(identity))) if *identity == start.identity => return Ok(()),
-        Some((_, Some(identity))) => return changed(identity_change(identity, &start.identity)),
+    match check_identity(transaction, target, &start.identity)? {
+        Some((_, Some(_))) => return Ok(()),
         Some((table, None)) if table.eq_ignore_ascii_case(&target.table) => {}
         Some((_, None)) | None => {
             if let Some(why) = why_taken(transaction, &target.table)? {
@@ -213,6 +201,29 @@ fn claim(transaction: &Transaction<'_>, start: &RunStart, now: &str) -> Result<(
         params![&*target.id.source, &*target.id.resource, target.table, start.identity, now],
     )?;
     Ok(())
+}
+
+/// The table and the identity that a resource is entered with, as [`super::Db::check_identity`] says.
+pub(super) fn check_identity(
+    connection: &Connection,
+    target: &Target,
+    identity: &str,
+) -> Result<Option<(String, Option<String>)>, DbError> {
+    let known: Option<(String, Option<String>)> = connection
+        .query_row(
+            "SELECT \"table\", identity FROM _hw_resources WHERE source = ?1 AND resource = ?2",
+            (&*target.id.source, &*target.id.resource),
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()?;
+    let what = match &known {
+        Some((table, Some(_))) if *table != target.table => {
+            format!("its table changed from {table} to {}", target.table)
+        }
+        Some((_, Some(before))) if *before != identity => identity_change(before, identity),
+        _ => return Ok(known),
+    };
+    Err(DbError::IdentityChanged { resource: target.id.to_string(), what })
 }
 
 /// Why a resource that has no table yet cannot have this one.

@@ -12,7 +12,7 @@ use super::partition::{Child, partition_text};
 use super::select::Selector;
 use super::transform::Steps;
 use super::{BodyFormat, Method, ResourceOptions, SourceOptions, unchanged};
-use crate::page::{Layout, ReadAgain, ResourceId, Target, WriteDisposition};
+use crate::page::{Layout, NewValue, ReadAgain, ResourceId, Target, WriteDisposition};
 use crate::rest::action::CompiledAction;
 use crate::rest::client::Client;
 use crate::rest::paginator::{Auto, Paginator};
@@ -137,6 +137,16 @@ impl Resource {
             children: Vec::new(),
             resume_within: options.resume_within.unwrap_or(RESUME_WITHIN),
         })
+    }
+
+    /// The fields of its records, as they come, whose values are its key; what is put on the rows of a read is the same
+    /// for all of them. None where they do not name a record: there is no key, or a step makes it of something else.
+    #[must_use]
+    pub fn received_key(&self, put_on: &[(String, NewValue)]) -> Vec<String> {
+        let origins = self.target.primary_key.iter().map(|part| self.steps.origin(part));
+        let mut fields: Vec<String> = origins.collect::<Option<_>>().unwrap_or_default();
+        fields.retain(|field| !put_on.iter().any(|(name, _)| name == field));
+        fields
     }
 
     /// For which records of its parent it is read again in one pass.
@@ -352,6 +362,9 @@ fn identity(source: &SourceOptions, options: &ResourceOptions, target: &Target) 
     });
     if let Some(incremental) = &options.incremental {
         identity["cursor_path"] = json!(incremental.cursor_path);
+        if let Some(format) = &incremental.datetime_format {
+            identity["datetime_format"] = json!(format);
+        }
     }
     if target.layout.max_table_nesting > 0 {
         identity["max_table_nesting"] = target.layout.max_table_nesting.into();

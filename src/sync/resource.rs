@@ -237,7 +237,10 @@ impl Ends {
                 // The budget is the same for all.
                 self.are_final |= end.stop_reason == StopReason::Interrupted;
                 self.interrupted |= end.stop_reason == StopReason::Interrupted;
-                self.worst.get_or_insert(end);
+                let says_less = |worst: &ReadEnd| worst.outcome == Outcome::Incomplete && worst.error.is_none();
+                if self.worst.as_ref().is_none_or(|worst| end.error.is_some() && says_less(worst)) {
+                    self.worst = Some(end);
+                }
             }
             Outcome::Failed => {
                 self.failed += 1;

@@ -19,6 +19,7 @@ mod formats;
 mod graphql;
 mod histories;
 mod incremental;
+mod incremental_append;
 mod incremental_errors;
 mod memory;
 mod nesting;
