@@ -201,6 +201,8 @@ pub struct PartitionRead {
     pub partition: Arc<str>,
     /// What it reads of an incremental resource, as JSON: a read that goes on asks for the same.
     pub bounds: Option<String>,
+    /// The page of the parent whose record it is read for.
+    pub parent_page_id: Option<i64>,
     /// Its number, once its first page is stored.
     pub read_id: OnceLock<i64>,
 }

@@ -28,6 +28,7 @@ mod lock;
 mod meta;
 mod partitions;
 mod place;
+mod queue;
 mod rows;
 mod runs;
 mod schema;

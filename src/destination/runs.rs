@@ -7,11 +7,11 @@ use ring::digest;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::history::{Begun, RunStart, now_text};
-use super::partitions::{Queue, Queued};
 use super::place::staging_table;
+use super::queue::{Queue, Queued};
 use super::table::NOT_OURS;
 use super::tables::Tables;
-use super::{DbError, boundary, coverage, family, partitions, sqlite, validators};
+use super::{DbError, boundary, coverage, family, partitions, queue, sqlite, validators};
 use crate::page::{ResourceId, RunKind, StopReason, Target, WriteDisposition};
 use crate::units::Timespan;
 
@@ -73,7 +73,7 @@ fn enter_pass(
             }
             started_over = why.filter(|_| is_replaced || start.needs_all);
             if start.keeps_queue {
-                partitions::keep_queue(transaction, id, before.pass_id, run_id)?;
+                queue::keep_queue(transaction, id, before.pass_id, run_id)?;
             }
             enqueue_all(transaction, start, run_id, is_replaced)?;
             run_id
@@ -88,11 +88,11 @@ fn enter_pass(
 }
 
 /// Queues the partitions of a pass that begins with a run.
-fn enqueue_all(transaction: &Transaction<'_>, start: &RunStart, run_id: i64, afresh: bool) -> Result<(), DbError> {
-    let queue = Queue { id: &start.target.id, pass_id: run_id, run_id: Some(run_id), afresh };
+fn enqueue_all(transaction: &Transaction<'_>, start: &RunStart, run_id: i64, is_replaced: bool) -> Result<(), DbError> {
+    let queue = Queue { id: &start.target.id, pass_id: run_id, is_replaced, from: None };
     let fields = start.ranges.parent_fields.iter().map(Option::as_deref).chain(std::iter::repeat(None));
     let named = start.partitions.iter().zip(fields);
-    partitions::enqueue(
+    queue::enqueue(
         transaction,
         &queue,
         named.map(|(partition, parent_fields)| Queued { parent_fields, ..Queued::named(partition) }),

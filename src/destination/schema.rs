@@ -12,10 +12,9 @@ CREATE TABLE _hw_resources (
 CREATE TABLE _hw_checkpoints (
   source TEXT NOT NULL, resource TEXT NOT NULL, partition TEXT NOT NULL,
   state TEXT NOT NULL CHECK (state IN ('pending', 'reading', 'complete', 'abandoned', 'unsorted')),
-  position TEXT, cursor TEXT, cursor_seen TEXT, bounds TEXT, boundary_from ANY, parent_fields TEXT,
-  queued INTEGER NOT NULL, pass_id INTEGER NOT NULL, read_id INTEGER,
-  run_id INTEGER, run_page_id INTEGER, run_cursor TEXT, run_boundary_from ANY,
-  run_read_id INTEGER,
+  position TEXT, cursor TEXT, cursor_seen TEXT, bounds TEXT, boundary_from ANY,
+  parent_fields TEXT, parent_page_id INTEGER, queued INTEGER NOT NULL, pass_id INTEGER NOT NULL, read_id INTEGER,
+  run_id INTEGER, run_page_id INTEGER, run_cursor TEXT, run_boundary_from ANY, run_read_id INTEGER,
   read_open INTEGER NOT NULL DEFAULT 0 CHECK (read_open IN (0, 1)),
   request_fingerprint TEXT NOT NULL DEFAULT '', error TEXT, updated_at TEXT NOT NULL,
   PRIMARY KEY (source, resource, partition)) STRICT;

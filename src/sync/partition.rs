@@ -46,8 +46,22 @@ pub(super) struct Attempt {
 }
 
 impl Reading {
+    /// Reads a partition to its end, and enters it where that could not even begin.
+    pub(super) async fn read_and_enter(&self, stored: StoredPartition) -> ReadEnd {
+        let partition = stored.partition.as_str().into();
+        let end = self.read(stored).await;
+        if end.outcome == Outcome::Failed && !end.is_entered {
+            let (run, error) = (Arc::clone(&self.run), end.error.clone().unwrap_or_default());
+            let failed = PartitionFailed { run, partition, error, abandon: false, unsorted: None };
+            if self.sender.send(Delivery::Failed(failed)).await.is_err() {
+                tracing::debug!("the processor has ended before the failure could be entered");
+            }
+        }
+        end
+    }
+
     /// Reads a partition to its end, window by window where it is read in windows.
-    pub(super) async fn read(&self, stored: StoredPartition) -> ReadEnd {
+    async fn read(&self, stored: StoredPartition) -> ReadEnd {
         let resource = &self.planned.resource;
         let mut start = self.start_of(&stored);
         if let Err(error) = self.ask_conditionally(&stored, &mut start).await {
@@ -129,7 +143,8 @@ impl Reading {
         let rows = db.boundary(&resource.target.id, &partition, counts_open).await.map_err(ReadEnd::from_db)?;
         let covered = db.coverage(&resource.target.id, &partition).await.map_err(ReadEnd::from_db)?;
         let failed = |reason: String| self.failed(&place_of(&stored.partition), &reason, Exit::Config);
-        Ok(Known { rows, key, covered: incremental.covered(&covered).map_err(failed)? })
+        let rows_from = stored.boundary_from.clone();
+        Ok(Known { rows, rows_from, key, covered: incremental.covered(&covered).map_err(failed)? })
     }
 
     /// Everything that reading it once needs, and the cursor of an incremental resource.
@@ -155,6 +170,7 @@ impl Reading {
         let partition = PartitionRead {
             partition: stored.partition.as_str().into(),
             bounds: window.map(Window::to_stored),
+            parent_page_id: stored.parent_page_id,
             read_id: read_id.map_or_else(Default::default, Into::into),
         };
         let read = Read {
@@ -175,7 +191,7 @@ impl Reading {
     /// A partition that cannot be read at all; `place` is which one, for people.
     pub(super) fn failed(&self, place: &str, reason: &str, exit: Exit) -> ReadEnd {
         let text = format!("{}{place}: {reason}", self.planned.id());
-        ReadEnd::failed(Some(Arc::clone(&self.run)), text, exit)
+        ReadEnd { fails_all: false, ..ReadEnd::failed(Some(Arc::clone(&self.run)), text, exit) }
     }
 
     /// Reads it once.
@@ -232,6 +248,7 @@ impl Reading {
             if self.sender.send(Delivery::Failed(failed)).await.is_err() {
                 tracing::debug!("the processor has ended before the failure could be entered");
             }
+            end.is_entered = true;
         }
         Attempt { end, stale: None, cursor }
     }

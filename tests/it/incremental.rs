@@ -471,3 +471,23 @@ fn a_run_that_max_pages_keeps_from_coming_further_says_so() {
     let (workspace, _api) = pages(&minutes, &format!(", lag = \"30m\"{initial}"));
     workspace.sync(69);
 }
+
+#[test]
+fn a_lag_that_was_made_longer_doubles_no_row_of_an_append_resource() {
+    for order in ["asc", ""] {
+        let events = Events::new("asc");
+        events.add_minutes(0..25);
+        let api = events.api();
+        let row_order = if order.is_empty() { String::new() } else { format!("row_order = \"{order}\", ") };
+        let workspace = Workspace::with_config(api.address, &config(&row_order, ""));
+        workspace.sync(0);
+        workspace.configure(api.address, &config(&format!("{row_order}lag = \"10m\""), ""));
+        events.add_minutes(25..30);
+        workspace.sync(0);
+        assert_eq!(ids(&workspace), events.ids(), "{order}");
+        // From now on it is known so far back, and what comes late is taken.
+        events.add("late", json!(time(27)));
+        workspace.sync(0);
+        assert_eq!(ids(&workspace), events.ids(), "{order}");
+    }
+}

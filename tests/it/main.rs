@@ -30,6 +30,7 @@ mod parents_many;
 mod partitions;
 mod processing_steps;
 mod quarantine;
+mod queues;
 mod rate_limit;
 mod request_bodies;
 mod resume;

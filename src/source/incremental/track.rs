@@ -74,6 +74,8 @@ pub struct Track {
 pub struct Known {
     /// Rows at the boundary.
     pub rows: HashSet<[u8; 16]>,
+    /// From where on all that is stored is among them.
+    pub rows_from: Option<SortKey>,
     /// The fields of a record, as it comes, whose values are its key; none where it is told by everything.
     pub key: Vec<String>,
     /// Ranges that were read completely, each from its first value to before another.
@@ -132,6 +134,11 @@ impl Track {
             // A range of a backfill has no cursor of its own: what live reads have stored can be anywhere in it.
             let is_passed = stored.as_ref().is_some_and(|stored| point <= stored);
             let may_be_known = self.window.is_range || is_passed;
+            // A `lag` that was made longer leads back to rows that are not kept to be known any more.
+            if !self.window.is_range && is_passed && known.is_forgotten(point) {
+                fates[row] = Fate::Filter;
+                continue;
+            }
             // What is covered ahead of the cursor was read by backfills, while live reads were to begin behind it.
             let is_covered = !may_be_known && known.covers(point);
             let is_kept = keep_from.as_ref().is_none_or(|from| point >= from);
@@ -294,6 +301,11 @@ impl Track {
 }
 
 impl Known {
+    /// Whether what is stored of this value is not among the rows any more.
+    fn is_forgotten(&self, point: &Point) -> bool {
+        self.rows_from.as_ref().is_some_and(|from| sort_key(point) < *from)
+    }
+
     fn covers(&self, point: &Point) -> bool {
         let begins = |from: &Option<CursorValue>| from.as_ref().is_none_or(|from| from.point <= *point);
         self.covered.iter().any(|(from, to)| begins(from) && *point < to.point)
