@@ -240,7 +240,9 @@ fn complete_pass(
         if is_changed && run.target.disposition == WriteDisposition::Replace {
             tables.swap(transaction, &run.target)?;
         }
-        queue::forget_old(transaction, &run.target.id, run.pass_id).map_err(PageError::Db)?;
+        if !run.has_partial_parent {
+            queue::forget_old(transaction, &run.target.id, run.pass_id).map_err(PageError::Db)?;
+        }
         end_pass(transaction, run, "complete").map_err(PageError::Db)?;
     }
     Ok(broken)

@@ -161,6 +161,7 @@ mod tests {
             partitions: vec![String::new()],
             ranges: Default::default(),
             keeps_queue: false,
+            parent_keys: Default::default(),
             needs_all: false,
             resume_within: crate::units::Timespan::secs(0),
         };

@@ -44,6 +44,22 @@ pub struct StoredPartition {
 }
 
 impl Db {
+    /// Whether a run has any partition: of its pass, or with `of_any_pass` of another one.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn has_partitions(&self, run: &Run, of_any_pass: bool) -> Result<bool, DbError> {
+        let (id, pass_id) = (run.target.id.clone(), run.pass_id);
+        self.writer
+            .call("read partitions", move |connection, _| {
+                let sql = "SELECT EXISTS (SELECT 1 FROM _hw_checkpoints
+                           WHERE source = ?1 AND resource = ?2 AND (?3 OR pass_id = ?4))";
+                let key = params![&*id.source, &*id.resource, of_any_pass, pass_id];
+                Ok(connection.query_row(sql, key, |row| row.get(0))?)
+            })
+            .await
+    }
+
     /// The next partitions that a run is to read, behind `after` in the queue of its pass: those that could not be read
     /// the last time (`failed`), or the others.
     ///

@@ -1,6 +1,9 @@
 //! The queue of a pass: which partitions it has, in which order they are read, and when one is read once more.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use serde::de::IgnoredAny;
 
 use super::DbError;
 use super::history::now_text;
@@ -211,6 +214,39 @@ pub(super) fn keep_queue(connection: &Connection, id: &ResourceId, old: Option<i
         params![&*id.source, &*id.resource, old.unwrap_or(BEFORE_ANY_PASS), new],
     )?;
     Ok(())
+}
+
+/// Counts the complete reads of a pass that is given up as unfinished: the first page of what is read in their place
+/// takes back their rows.
+pub(super) fn reopen(connection: &Connection, id: &ResourceId, pass_id: Option<i64>) -> Result<(), DbError> {
+    connection.execute(
+        "UPDATE _hw_checkpoints SET read_open = 1
+         WHERE source = ?1 AND resource = ?2 AND pass_id = ?3 AND state = 'complete' AND read_id IS NOT NULL",
+        params![&*id.source, &*id.resource, pass_id],
+    )?;
+    Ok(())
+}
+
+/// The partitions whose keys that come from parents are no longer `keys`, and whether they are complete. Those with a
+/// cursor are kept where they are complete.
+pub(super) fn unfit(
+    connection: &Connection,
+    id: &ResourceId,
+    keys: &BTreeSet<String>,
+) -> Result<Vec<(String, bool)>, DbError> {
+    let mut statement = connection.prepare(
+        "SELECT partition, state = 'complete' FROM _hw_checkpoints
+         WHERE source = ?1 AND resource = ?2 AND (state <> 'complete' OR cursor IS NULL)",
+    )?;
+    let rows = statement.query_map((&*id.source, &*id.resource), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let is_fit = |partition: &str| {
+        // Stored data is input: what is no object has no keys.
+        let values: BTreeMap<String, IgnoredAny> = serde_json::from_str(partition).unwrap_or_default();
+        values.keys().filter(|key| key.contains('.')).eq(keys.iter())
+    };
+    let mut unfit = rows.collect::<Result<Vec<(String, bool)>, _>>()?;
+    unfit.retain(|(partition, _)| !is_fit(partition));
+    Ok(unfit)
 }
 
 /// Forgets partitions that are not there any more, unless a cursor would be lost with them.

@@ -30,8 +30,12 @@ pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &Ru
     tables.get(&transaction, &target.table, target)?;
     let run_id = sqlite::last_id(&transaction, "_hw_runs")? + 1;
     let before = Before::of(&transaction, start)?;
+    let mut dropped = 0;
     let (pass_id, started_over) = match start.kind {
-        RunKind::Sync => enter_pass(&transaction, tables, start, &before, run_id)?,
+        RunKind::Sync => {
+            dropped = drop_unfit(&transaction, start)?;
+            enter_pass(&transaction, tables, start, &before, run_id)?
+        }
         RunKind::Backfill => {
             partitions::give_up(&transaction, target, &start.ranges.given_up)?;
             enqueue_all(&transaction, start, run_id, false)?;
@@ -48,7 +52,20 @@ pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &Ru
         params![run_id, start.kind.as_str(), &*id.source, &*id.resource, pass_id, now],
     )?;
     transaction.commit()?;
-    Ok(Begun { run_id, pass_id, decided: before.decided, started_over })
+    Ok(Begun { run_id, pass_id, decided: before.decided, started_over, dropped })
+}
+
+/// Drops what the parents of a resource have queued for a request that it no longer has, and says how much of it was
+/// still to be read. What all of them return again begins another pass.
+fn drop_unfit(transaction: &Transaction<'_>, start: &RunStart) -> Result<usize, DbError> {
+    if !start.keeps_queue {
+        return Ok(0);
+    }
+    let unfit = queue::unfit(transaction, &start.target.id, &start.parent_keys)?;
+    let waited = unfit.iter().filter(|(_, is_complete)| !is_complete).count();
+    let names: Vec<String> = unfit.into_iter().map(|(partition, _)| partition).collect();
+    partitions::give_up(transaction, &start.target, &names)?;
+    Ok(waited)
 }
 
 /// The pass that a run goes on with, or begins; then also why one that was under way is not gone on with.
@@ -70,6 +87,9 @@ fn enter_pass(
             }
             if start.needs_all {
                 partitions::start_over(transaction, id)?;
+                if target.disposition == WriteDisposition::Append && before.is_open {
+                    queue::reopen(transaction, id, before.pass_id)?;
+                }
             }
             started_over = why.filter(|_| is_replaced || start.needs_all);
             if start.keeps_queue {

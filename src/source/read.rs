@@ -1,6 +1,7 @@
 //! The read itself: a stream of pages, each with the checkpoint that is true once it is stored.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_stream::try_stream;
 use futures::stream::Stream;
@@ -37,6 +38,8 @@ pub struct Read {
     pub partition: Arc<PartitionRead>,
     /// Fields of the parent's record that are put on the rows.
     pub parent_fields: Vec<(String, NewValue)>,
+    /// Mark of everything that its rows depend on beside the page; none where it is not asked whether a page has changed.
+    pub validity_fingerprint: Option<String>,
     /// The first request.
     pub request: RequestParts,
     /// Pages in flight, where their positions are known in advance.
@@ -307,8 +310,12 @@ impl Place<'_> {
     fn children(&self, rows: &Rows) -> Vec<QueuedPartition> {
         let (id, mut queued) = (&self.read.resource.target.id, Vec::new());
         for child in &self.read.resource.children {
-            let (more, without) = child.partitions(&id.resource, &self.read.partition.partition, rows);
+            let (more, without, lacking) = child.partitions(&id.resource, &self.read.partition.partition, rows);
             queued.extend(more);
+            if let Some(pass) = self.read.run.children.get(child.number) {
+                pass.records.fetch_add(rows.len() as u64, Ordering::Relaxed);
+                pass.lacking.fetch_add(lacking, Ordering::Relaxed);
+            }
             if without > 0 {
                 let fields: Vec<&str> = child.fields.iter().map(String::as_str).collect();
                 tracing::warn!(

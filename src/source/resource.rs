@@ -8,7 +8,7 @@ use ring::hmac;
 use serde_json::{Map, Value as Json, json};
 
 use super::incremental::Incremental;
-use super::partition::{Child, partition_text};
+use super::partition::{Child, parent_key, partition_text};
 use super::select::Selector;
 use super::transform::Steps;
 use super::{BodyFormat, Method, ResourceOptions, SourceOptions, unchanged};
@@ -62,6 +62,8 @@ pub struct Resource {
     pub from_parent: FromParent,
     /// The reads of its parents do not return every record, or not every record is taken.
     pub has_partial_parent: bool,
+    /// The keys of its partitions that come from the records of parents.
+    pub parent_keys: BTreeSet<String>,
     /// The resources that are read for its records.
     pub children: Vec<Child>,
     /// Its partitions, each a JSON object of what it stands for; one that is empty where there is nothing to tell apart.
@@ -72,7 +74,8 @@ pub struct Resource {
     pub request_fingerprint: String,
     /// What the stored rows depend on, as a JSON object.
     pub identity: String,
-    /// Mark of everything that they depend on beside the page; none where it is not asked whether a page has changed.
+    /// Mark of everything that they depend on beside the page and the parent's record; none where it is not asked whether a
+    /// page has changed.
     pub validity_fingerprint: Option<String>,
 }
 
@@ -134,6 +137,7 @@ impl Resource {
             incremental,
             from_parent: FromParent::of(options),
             has_partial_parent: ResourceOptions::has_partial_parent(&id.resource, &source.resources),
+            parent_keys: BTreeSet::new(),
             children: Vec::new(),
             resume_within: options.resume_within.unwrap_or(RESUME_WITHIN),
         })
@@ -209,6 +213,16 @@ pub fn link(resources: &mut [Resource]) {
                 child = parent;
             }
         }
+    }
+    for number in 0..resources.len() {
+        let mut keys = BTreeSet::new();
+        let mut child = number;
+        while let Some(parent) = parents[child] {
+            let name = &resources[parent].target.id.resource;
+            keys.extend(fields[child].iter().map(|field| parent_key(name, field)));
+            child = parent;
+        }
+        resources[number].parent_keys = keys;
     }
     for (number, fields) in fields.into_iter().enumerate() {
         let Some(parent) = parents[number] else { continue };

@@ -179,6 +179,7 @@ impl Reading {
             partition: Arc::new(partition),
             request,
             parent_fields,
+            validity_fingerprint: resource.validity_of(stored.parent_fields.as_deref()),
             concurrency: self.pages,
             ends_pass: self.is_only && window.is_none_or(|window| !window.goes_on),
             start,
@@ -258,13 +259,13 @@ impl Reading {
     async fn ask_conditionally(&self, stored: &StoredPartition, start: &mut Start) -> Result<(), DbError> {
         let resource = &self.planned.resource;
         let is_in_parts = resource.target.disposition == WriteDisposition::Replace && !self.is_only;
-        if let Some(fingerprint) = &resource.validity_fingerprint
+        if let Some(fingerprint) = resource.validity_of(stored.parent_fields.as_deref())
             && start.position.is_none()
             && !is_in_parts
             // Children are read for the records that come; of an incremental resource, for what has changed.
             && (self.run.children.iter().all(|child| child.run.is_none()) || resource.incremental.is_some())
         {
-            start.known = self.shared.core.db.validators(&resource.target.id, &stored.partition, fingerprint).await?;
+            start.known = self.shared.core.db.validators(&resource.target.id, &stored.partition, &fingerprint).await?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -12,6 +13,7 @@ use super::partition::Reading;
 use super::report::ReadEnd;
 use super::{Life, PlannedResource, Shared, in_place};
 use crate::destination::{Begun, Db, DbError, Delivery, Ending, Outcome, PassEnd, RunStart, StoredPartition};
+use crate::exit::Exit;
 use crate::page::{ChildPass, ReadAgain, ResourceId, Run, StopReason, WriteDisposition};
 
 /// Partitions are fetched from the file so many at a time.
@@ -38,7 +40,8 @@ pub(super) async fn begin_families(resources: &[PlannedResource], shared: &Share
             // None of one that is not selected, or cannot begin.
             let run = begun.get(&child.id).and_then(|begun| begun.as_ref().ok());
             let run = run.map(|(run, _)| (run.run_id, run.pass_id));
-            ChildPass { number: child.number, id: child.id.clone(), run, again: child.again }
+            let (records, lacking) = Default::default();
+            ChildPass { number: child.number, id: child.id.clone(), run, again: child.again, records, lacking }
         });
         let children = children.collect();
         begun.insert(planned.id().clone(), begin(shared, planned, children).await);
@@ -136,12 +139,22 @@ async fn begin(shared: &Shared, planned: &PlannedResource, children: Vec<ChildPa
             partitions: planned.partitions.clone(),
             ranges: planned.ranges.clone(),
             keeps_queue: resource.has_partial_parent,
+            parent_keys: resource.parent_keys.clone(),
             needs_all: children.iter().any(begins_with_all),
             resume_within: resource.resume_within,
         })
         .await?;
     let mut run = Run::new(begun.run_id, begun.pass_id, Arc::clone(&resource.target), shared.stop.child_token());
-    (run.children, run.kind) = (children, planned.kind);
+    (run.children, run.kind, run.has_partial_parent) = (children, planned.kind, resource.has_partial_parent);
+    if let (Some(parent), 1..) = (&resource.parent, begun.dropped) {
+        tracing::warn!(
+            resource = %planned.id(),
+            "{} records of {parent} that were still to be read for are dropped: its request now needs other fields of its \
+             parents; `{}` has all records come again",
+            begun.dropped,
+            all_again(planned, parent)
+        );
+    }
     let run = Arc::new(run);
     shared.core.watch(&run, &shared.live[planned.id()]);
     Ok((run, begun))
@@ -196,6 +209,9 @@ async fn read_partitions(
         if under_way.is_empty() && (all_came && all_stored || !goes_on) {
             let failed = matches!(parent_ended, Some(Some(Outcome::Incomplete | Outcome::Failed)));
             ends.parent_incomplete = failed && goes_on;
+            if goes_on && !failed {
+                ends.misnamed = misnamed(reading).await?;
+            }
             break;
         }
         let end = tokio::select! {
@@ -214,6 +230,36 @@ async fn read_partitions(
     }
     ends.interrupted |= run.stop.is_cancelled() && !ends.are_final;
     Ok(ends)
+}
+
+/// Why a child has no partition at all: its parent has records, but none of them has the fields that its request needs.
+async fn misnamed(reading: &Reading) -> Result<Option<String>, DbError> {
+    let (shared, planned) = (&reading.shared, &reading.planned);
+    let Some((id, parent)) = planned.parent().and_then(|id| Some((id, shared.live.get(id)?.run.get()?))) else {
+        return Ok(None);
+    };
+    let Some(pass) = parent.children.iter().find(|child| child.id == *planned.id()) else { return Ok(None) };
+    let (records, lacking) = (pass.records.load(Ordering::Relaxed), pass.lacking.load(Ordering::Relaxed));
+    let has_partial_parent = planned.resource.has_partial_parent;
+    if records == 0 || lacking < records || shared.core.db.has_partitions(&reading.run, has_partial_parent).await? {
+        return Ok(None);
+    }
+    let prefix = format!("{}.", id.resource);
+    let fields = planned.resource.parent_keys.iter().filter(|key| key.starts_with(&prefix));
+    let fields: Vec<String> = fields.map(|key| format!("${{resources.{key}}}")).collect();
+    let then = if has_partial_parent { format!(", and then `{}`", all_again(planned, id)) } else { String::new() };
+    Ok(Some(format!(
+        "{}: none of {records} records of {id} has what is asked for with {}: correct the name of the field{then}",
+        planned.id(),
+        fields.join(", ")
+    )))
+}
+
+/// The command that makes the parent of a resource bring all its records again. Where only what has changed counts, they
+/// have to become new rows.
+fn all_again(planned: &PlannedResource, parent: &ResourceId) -> String {
+    let rows = if planned.resource.from_parent.only_changed { " --drop-rows" } else { "" };
+    format!("highwater reset{rows} {parent}")
 }
 
 /// Waits until a resource has stored more, or has ended.
@@ -235,6 +281,8 @@ struct Ends {
     are_final: bool,
     /// There may be partitions that its parent has not come to.
     parent_incomplete: bool,
+    /// Why nothing can be read for the records of its parent.
+    misnamed: Option<String>,
     /// The first one that failed, or that is not complete.
     worst: Option<ReadEnd>,
     /// The last one that is complete.
@@ -291,6 +339,9 @@ impl Ends {
                     parent.map(|parent| format!("{}: its parent {parent} was not read to its end", run.target.id));
                 ReadEnd { error, ..ReadEnd::interrupted(Some(Arc::clone(run))) }
             }
+            None if self.misnamed.is_some() => {
+                ReadEnd { error: self.misnamed, ..ReadEnd::failed(Some(Arc::clone(run)), String::new(), Exit::Config) }
+            }
             None if self.interrupted => ReadEnd::interrupted(Some(Arc::clone(run))),
             None => self.last.unwrap_or_else(|| ReadEnd::complete(run, StopReason::NoNext)),
         };
@@ -298,7 +349,7 @@ impl Ends {
     }
 
     fn pass(&self, reading: &Reading) -> PassEnd {
-        if self.interrupted || self.are_final || self.parent_incomplete {
+        if self.interrupted || self.are_final || self.parent_incomplete || self.misnamed.is_some() {
             return PassEnd::Open;
         }
         // Where reading a complete partition again would double its rows, the next run reads only what is left.

@@ -303,3 +303,127 @@ fn what_an_append_resource_has_read_is_not_appended_again_because_another_partit
         workspace.check_books();
     }
 }
+
+#[test]
+fn an_append_parent_that_starts_over_for_its_child_has_no_row_twice() {
+    let api = Api::start(|request: &Seen, _| {
+        if request.path() != "/r" {
+            return answer(json!({"data": [{"id": request.path()}], "pages": 1}));
+        }
+        let p = partition_of(request);
+        let page: u64 = request.param("page").map_or(1, |page| page.parse().unwrap());
+        answer(json!({"data": [{"id": p as u64 * 10 + page}], "pages": p + 1}))
+    });
+    let config = |limit: &str| {
+        let paging = format!("paginator = {{ type = \"page_number\", total_path = \"pages\"{limit} }}\n");
+        let parent = numbered(2, &format!("{paging}write_disposition = \"append\"\n{ASKED}"));
+        format!("{parent}[sources.s.resources.c]\npath = \"c/${{resources.r.id}}\"\n{KEYED}")
+    };
+    let workspace = Workspace::with_config(api.address, &config(", max_pages = 1"));
+    assert_eq!(workspace.run(&["sync", "s.r"]).code, Some(75));
+    let ids = || workspace.column::<i64>("SELECT id FROM s_r ORDER BY id");
+    assert_eq!(ids(), [1, 11]);
+    workspace.configure(api.address, &config(""));
+    workspace.sync(0);
+    assert_eq!(ids(), [1, 11, 12]);
+    assert_eq!(workspace.column::<String>("SELECT id FROM s_c ORDER BY id"), ["/c/1", "/c/11", "/c/12"]);
+    workspace.sync(0);
+    assert_eq!(ids(), [1, 1, 11, 11, 12, 12], "a pass that is complete stays");
+    workspace.check_books();
+}
+
+#[test]
+fn a_backfill_knows_the_records_that_a_partial_parent_has_not_returned_again() {
+    let changed = Arc::new(Mutex::new(false));
+    let has_changed = Arc::clone(&changed);
+    let api = Api::start(move |request: &Seen, _| {
+        let bound = |name: &str, or: u64| request.param(name).map_or(or, |value| value.parse().unwrap());
+        let (since, until) = (bound("since", 0), bound("until", u64::MAX));
+        let Some(issue) = request.path().split('/').nth(2) else {
+            let at = |n: u64| if n == 1 && *has_changed.lock().unwrap() { 9 } else { n };
+            let issues = (1..=3).filter(|n| at(*n) >= since).map(|n| json!({"id": n, "at": at(n), "title": "x"}));
+            return answer(json!({"data": issues.collect::<Vec<_>>(), "pages": 1}));
+        };
+        let comments = (5..7).filter(|at| *at >= since && *at < until);
+        let comments = comments.map(|at| json!({"id": format!("{issue}/{at}"), "at": at}));
+        answer(json!({"data": comments.collect::<Vec<_>>(), "pages": 1}))
+    });
+    let bounded = "params = { since = \"${incremental.start_value}\", until = \"${incremental.end_value}\" }\n\
+                   incremental = { cursor_path = \"at\", initial_value = 10, end_value = 100 }";
+    let workspace = Workspace::with_config(api.address, &tracker(SINCE, &format!("{KEYED}{bounded}")));
+    workspace.sync(0);
+    *changed.lock().unwrap() = true;
+    workspace.sync(0);
+    let finished = workspace.run(&["backfill", "s.comments", "--from", "0", "--to", "10"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let found: Vec<String> = workspace.column("SELECT id FROM s_comments ORDER BY id");
+    assert_eq!(found, ["1/5", "1/6", "2/5", "2/6", "3/5", "3/6"]);
+}
+
+#[test]
+fn a_parent_field_that_no_record_has_is_an_error_and_one_that_some_lack_is_not() {
+    let issues = Arc::new(Mutex::new(json!([{"id": 1, "at": 1}, {"id": 2, "at": 2}])));
+    let served = Arc::clone(&issues);
+    let api = Api::start(move |request: &Seen, _| match request.path() {
+        "/issues" => answer(json!({"data": *served.lock().unwrap(), "pages": 1})),
+        path => answer(json!({"data": [{"id": path}], "pages": 1})),
+    });
+    let named = |config: &str, field: &str| config.replace("issues.id", &format!("issues.{field}"));
+    for (config, then) in parents().iter().zip([
+        ", and then `highwater reset s.issues`",
+        ", and then `highwater reset --drop-rows s.issues`",
+        "",
+    ]) {
+        *issues.lock().unwrap() = json!([{"id": 1, "at": 1}, {"id": 2, "at": 2}]);
+        let workspace = Workspace::with_config(api.address, &named(config, "nummer"));
+        let report = workspace.sync(78);
+        let expected = "s.comments: none of 2 records of s.issues has what is asked for with \
+                        ${resources.issues.nummer}: correct the name of the field";
+        assert_eq!(report["resources"][1]["error"], format!("{expected}{then}"));
+        workspace.configure(api.address, config);
+        let reset = then.rsplit("highwater ").next().unwrap().trim_end_matches('`');
+        if !reset.is_empty() {
+            let args: Vec<&str> = reset.split(' ').collect();
+            assert_eq!(workspace.run(&args).code, Some(0));
+        }
+        workspace.sync(0);
+        let rows: i64 = workspace.value("SELECT count(*) FROM s_comments");
+        assert_eq!(rows, 2, "{config}");
+
+        // That a record has none is no mistake, nor is null; nor that the last record that came lacks it.
+        *issues.lock().unwrap() = json!([{"id": 1, "at": 1, "n": 1}, {"id": 2, "at": 2}]);
+        let workspace = Workspace::with_config(api.address, &named(config, "n"));
+        workspace.sync(0);
+        *issues.lock().unwrap() = json!([{"id": 3, "at": 3, "n": null}]);
+        workspace.sync(0);
+        if config.contains("incremental") || config.contains("only_changed") {
+            *issues.lock().unwrap() = json!([{"id": 4, "at": 4}]);
+            workspace.sync(0);
+        }
+    }
+}
+
+#[test]
+fn what_waits_for_a_request_that_is_no_longer_made_is_dropped_with_a_word() {
+    let world = world(1);
+    let api = issue_api(&world);
+    let config = tracker(SINCE, KEYED);
+    let workspace = Workspace::with_config(api.address, &config);
+    world.lock().unwrap().refused = Some("comments");
+    workspace.sync(69);
+    world.lock().unwrap().refused = None;
+    // The record itself does not come again.
+    world.lock().unwrap().at = 0;
+    workspace.configure(api.address, &config.replace("issues.id", "issues.at"));
+    let finished = workspace.run(&["sync"]);
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert!(
+        finished.stderr.contains("1 records of s.issues that were still to be read for are dropped")
+            && finished.stderr.contains("`highwater reset s.issues`"),
+        "{finished:#?}"
+    );
+    assert_eq!(workspace.run(&["reset", "s.issues"]).code, Some(0));
+    let finished = workspace.run(&["sync"]);
+    assert!(finished.code == Some(0) && !finished.stderr.contains("dropped"), "{finished:#?}");
+    assert_eq!(comments(&workspace), ["1 old"]);
+}
