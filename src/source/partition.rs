@@ -3,13 +3,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value as Json};
 
 use super::resource::Resource;
-use crate::page::{NewValue, QueuedPartition, ReadAgain, ResourceId, Rows, Value};
+use crate::page::{NewValue, QueuedPartition, ReadAgain, ResourceId, Rows, Run, Value};
 use crate::rest::request::{RequestParts, Target};
 use crate::template::{Slot, Template};
 
@@ -288,6 +289,28 @@ impl Child {
         }
         (queued, without, lacking)
     }
+}
+
+/// The partitions of all children of a resource that the rows of one of its pages give.
+pub(super) fn children_of(resource: &Resource, run: &Run, partition: &str, rows: &Rows) -> Vec<QueuedPartition> {
+    let (id, mut queued) = (&resource.target.id, Vec::new());
+    for child in &resource.children {
+        let (more, without, lacking) = child.partitions(&id.resource, partition, rows);
+        queued.extend(more);
+        if let Some(pass) = run.children.get(child.number) {
+            pass.records.fetch_add(rows.len() as u64, Ordering::Relaxed);
+            pass.lacking.fetch_add(lacking, Ordering::Relaxed);
+        }
+        if without > 0 {
+            let fields: Vec<&str> = child.fields.iter().map(String::as_str).collect();
+            tracing::warn!(
+                resource = %child.id,
+                "{without} records of {id} have no {}: nothing is read for them",
+                fields.join(", ")
+            );
+        }
+    }
+    queued
 }
 
 /// The key of a partition that a field of a parent's record is under.

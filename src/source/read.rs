@@ -1,7 +1,6 @@
 //! The read itself: a stream of pages, each with the checkpoint that is true once it is stored.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use async_stream::try_stream;
 use futures::stream::Stream;
@@ -10,15 +9,13 @@ use super::ahead::InFlight;
 use super::cursor::{Decided, Start};
 use super::decoded::{Decoded, keys_of};
 use super::incremental::{CursorError, Track, Tracked};
-use super::partition::{PartitionValues, place_of};
+use super::partition::{PartitionValues, children_of, place_of};
 use super::resource::Resource;
 use super::select::Selector;
 use super::unchanged;
 use super::walk::{Walk, WalkError};
 use crate::decode;
-use crate::page::{
-    Checkpoint, NewValue, Page, PartitionRead, QueuedPartition, Rows, Run, Slot, Slots, StopReason, Value,
-};
+use crate::page::{Checkpoint, NewValue, Page, PartitionRead, Rows, Run, Slot, Slots, StopReason, Value};
 use crate::progress::ResourceProgress;
 use crate::rest::client::{Fetched, Outcome, Received};
 use crate::rest::error::RequestError;
@@ -306,28 +303,6 @@ impl Place<'_> {
         }
     }
 
-    /// The partitions of children that its records give.
-    fn children(&self, rows: &Rows) -> Vec<QueuedPartition> {
-        let (id, mut queued) = (&self.read.resource.target.id, Vec::new());
-        for child in &self.read.resource.children {
-            let (more, without, lacking) = child.partitions(&id.resource, &self.read.partition.partition, rows);
-            queued.extend(more);
-            if let Some(pass) = self.read.run.children.get(child.number) {
-                pass.records.fetch_add(rows.len() as u64, Ordering::Relaxed);
-                pass.lacking.fetch_add(lacking, Ordering::Relaxed);
-            }
-            if without > 0 {
-                let fields: Vec<&str> = child.fields.iter().map(String::as_str).collect();
-                tracing::warn!(
-                    resource = %child.id,
-                    "{without} records of {id} have no {}: nothing is read for them",
-                    fields.join(", ")
-                );
-            }
-        }
-        queued
-    }
-
     /// It as it is stored. `end` says that the read ends with it.
     fn page(&self, fetched: Fetched<Decoded>, end: Option<StopReason>, checkpoint: Checkpoint) -> Page {
         let read = self.read;
@@ -347,7 +322,7 @@ impl Place<'_> {
             rows = tasks::busy(|| steps.apply(&rows));
         }
         decode::nest(&mut rows, &read.resource.target.layout);
-        let children = self.children(&rows);
+        let children = children_of(&read.resource, &read.run, &read.partition.partition, &rows);
         Page {
             run: Arc::clone(&read.run),
             read: Arc::clone(&read.partition),
