@@ -197,7 +197,7 @@ pub(super) fn move_checkpoint(transaction: &Transaction<'_>, page: &Page, page_i
         .prepare_cached(
             "UPDATE _hw_checkpoints SET state = ?4, position = ?5, request_fingerprint = ?6,
                read_open = ?7, cursor = coalesce(?8, cursor), cursor_seen = ?9, bounds = ?10,
-               boundary_from = coalesce(?11, boundary_from), error = NULL, updated_at = ?12
+               boundary_from = max(coalesce(?11, boundary_from), coalesce(boundary_from, ?11)), error = NULL, updated_at = ?12
              WHERE source = ?1 AND resource = ?2 AND partition = ?3",
         )?
         .execute(params![
@@ -279,7 +279,24 @@ fn take_back_cursor(
 
 /// Breaks off a run whose records broke their contract: everything that it has read is read again. Cursors go back to
 /// where they stood before it, and rows that would come twice are taken back.
+///
+/// Where a trigger of the user keeps the rows, they and what is known of them stay as they are.
 pub(super) fn break_off(transaction: &Transaction<'_>, run: &Run) -> Result<(), DbError> {
+    transaction.execute_batch("SAVEPOINT broken")?;
+    match undo(transaction, run) {
+        Err(DbError::TableTaken { why, .. }) => {
+            tracing::error!(resource = %run.target.id, %why, "cannot take back what a broken run has stored");
+            transaction.execute_batch("ROLLBACK TO broken; RELEASE broken")?;
+        }
+        done => {
+            done?;
+            transaction.execute_batch("RELEASE broken")?;
+        }
+    }
+    Ok(())
+}
+
+fn undo(transaction: &Transaction<'_>, run: &Run) -> Result<(), DbError> {
     let id = &run.target.id;
     let key = params![&*id.source, &*id.resource, run.run_id];
     if run.target.disposition == WriteDisposition::Append {
