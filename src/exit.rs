@@ -5,7 +5,7 @@
 pub enum Exit {
     /// 2: the command line names something that is not there.
     Usage,
-    /// 78: the configuration is invalid, or a secret is missing.
+    /// 78: the configuration is invalid, a secret is missing, or no number of runs would come further with it.
     Config,
     /// 77: an API answered 401 or 403.
     Forbidden,

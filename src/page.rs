@@ -2,6 +2,7 @@
 //! checkpoint that is true once it is stored.
 
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
@@ -171,6 +172,8 @@ pub struct Run {
     pub stop: CancellationToken,
     /// The resources that are read once for each record of this one.
     pub children: Vec<ChildPass>,
+    /// Its parents do not return every record again: partitions that they have not named are there all the same.
+    pub has_partial_parent: bool,
     broken: OnceLock<String>,
 }
 
@@ -178,7 +181,16 @@ impl Run {
     /// A run that has just begun.
     #[must_use]
     pub fn new(run_id: i64, pass_id: i64, target: Arc<Target>, stop: CancellationToken) -> Self {
-        Self { run_id, pass_id, kind: RunKind::Sync, target, stop, children: Vec::new(), broken: OnceLock::new() }
+        Self {
+            run_id,
+            pass_id,
+            kind: RunKind::Sync,
+            target,
+            stop,
+            children: Vec::new(),
+            has_partial_parent: false,
+            broken: OnceLock::new(),
+        }
     }
 
     /// Ends the run because its records broke the contract of the resource. The first reason is kept.
@@ -201,6 +213,8 @@ pub struct PartitionRead {
     pub partition: Arc<str>,
     /// What it reads of an incremental resource, as JSON: a read that goes on asks for the same.
     pub bounds: Option<String>,
+    /// The page of the parent whose record it is read for.
+    pub parent_page_id: Option<i64>,
     /// Its number, once its first page is stored.
     pub read_id: OnceLock<i64>,
 }
@@ -310,7 +324,7 @@ pub struct QueuedPartition {
 }
 
 /// A resource that is read once for each record of a run, and where they are queued for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct ChildPass {
     /// Its place among the children of the resource.
     pub number: usize,
@@ -320,6 +334,10 @@ pub struct ChildPass {
     pub run: Option<(i64, i64)>,
     /// What comes again in its pass.
     pub again: ReadAgain,
+    /// The records that have come for it in this run,
+    pub records: AtomicU64,
+    /// and how many of them do not have the fields that it needs.
+    pub lacking: AtomicU64,
 }
 
 /// Which records of a parent are read for again, where an earlier run of the child's open pass has done so.

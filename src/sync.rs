@@ -19,6 +19,7 @@ use crate::progress::{Activity, ResourceProgress};
 use crate::source::Resource;
 use crate::tasks::TaskGroup;
 
+mod course;
 mod partition;
 mod pipeline;
 mod report;

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{ToSql, Transaction, params};
 
+use super::family::Pages;
 use super::{Db, DbError};
 use crate::page::{Page, ResourceId, SortKey};
 
@@ -37,7 +38,8 @@ impl Db {
     }
 }
 
-/// Enters the rows of a page that will be sent again, and forgets those that will not.
+/// Enters the rows of a page that will be sent again, and forgets those of the same run that will not. Those of earlier
+/// runs stay until the next one begins: if this one is broken off, they are sent again.
 pub(super) fn store(transaction: &Transaction<'_>, page: &Page, page_id: i64) -> Result<(), DbError> {
     let (id, partition) = (&page.run.target.id, &*page.read.partition);
     let mut insert = transaction.prepare_cached(
@@ -50,17 +52,30 @@ pub(super) fn store(transaction: &Transaction<'_>, page: &Page, page_id: i64) ->
     if let Some(below) = &page.forget_below {
         transaction
             .prepare_cached(
-                "DELETE FROM _hw_boundary WHERE source = ?1 AND resource = ?2 AND partition = ?3 AND sort < ?4",
+                "DELETE FROM _hw_boundary WHERE source = ?1 AND resource = ?2 AND partition = ?3 AND sort < ?4
+                   AND page_id >= (SELECT CASE WHEN run_id = ?5 THEN run_page_id ELSE ?6 END FROM _hw_checkpoints
+                     WHERE source = ?1 AND resource = ?2 AND partition = ?3)",
             )?
-            .execute(params![&*id.source, &*id.resource, partition, below])?;
+            .execute(params![&*id.source, &*id.resource, partition, below, page.run.run_id, page_id])?;
     }
     Ok(())
 }
 
-/// Forgets the rows of a read that are taken back.
-pub(super) fn take_back(transaction: &Transaction<'_>, read_id: i64) -> Result<(), DbError> {
-    let sql = "DELETE FROM _hw_boundary WHERE page_id IN (SELECT page_id FROM _hw_pages WHERE read_id = ?1)";
-    transaction.execute(sql, [read_id])?;
+/// Forgets what is not sent again, now that no run of these reads can be broken off any more.
+pub(super) fn forget(transaction: &Transaction<'_>, id: &ResourceId) -> Result<(), DbError> {
+    transaction.execute(
+        "DELETE FROM _hw_boundary AS b WHERE source = ?1 AND resource = ?2 AND sort < (
+           SELECT boundary_from FROM _hw_checkpoints c
+           WHERE c.source = b.source AND c.resource = b.resource AND c.partition = b.partition)",
+        (&*id.source, &*id.resource),
+    )?;
+    Ok(())
+}
+
+/// Forgets the rows of pages that are taken back.
+pub(super) fn take_back(transaction: &Transaction<'_>, pages: Pages) -> Result<(), DbError> {
+    let (pages, number) = pages.select();
+    transaction.execute(&format!("DELETE FROM _hw_boundary WHERE page_id IN ({pages})"), [number])?;
     Ok(())
 }
 

@@ -10,9 +10,9 @@ use super::batch::{Batch, Committed, Counts, Delivery, Ending, Outcome, PassEnd}
 use super::changes::RowChange;
 use super::error::PageError;
 use super::history::now_text;
-use super::partitions::{Queue, Queued};
+use super::queue::{Again, Queue, Queued};
 use super::tables::Tables;
-use super::{DbError, boundary, coverage, minutes, partitions, rows, sqlite, validators};
+use super::{DbError, boundary, coverage, minutes, partitions, queue, rows, sqlite, validators};
 use crate::page::{Page, ReadAgain, ResourceId, Run, RunKind, StopReason, Validity, WriteDisposition};
 
 /// A run fails when more than one record in this many was set aside,
@@ -60,7 +60,10 @@ pub(super) fn commit(connection: &mut Connection, tables: &mut Tables, batch: Ba
                     committed.pages.push((Arc::clone(&page.run), counts));
                 }
             }
-            Delivery::Failed(failed) => partitions::fail(&transaction, failed)?,
+            Delivery::Failed(failed) => {
+                partitions::fail(&transaction, failed)?;
+                queue::put_behind(&transaction, &failed.run.target.id, &failed.partition)?;
+            }
             Delivery::Ended(ending) => endings.push(ending),
         }
     }
@@ -140,7 +143,8 @@ fn store_page(
     run.bytes += page.bytes;
     run.requests += page.requests;
     run.retries += page.requests.saturating_sub(1);
-    partitions::move_checkpoint(transaction, page, broken.is_some())?;
+    partitions::move_checkpoint(transaction, page, page_id)?;
+    queue::read_once_more(transaction, page)?;
     run.ended = page.end.filter(|_| broken.is_none() && page.ends_pass);
     run.broken = broken;
     Ok(Some(counts))
@@ -162,7 +166,7 @@ fn try_page(
     let rows::Written { counts, rows } = rows::write_page(transaction, tables, page, page_id)?;
     boundary::store(transaction, page, page_id).map_err(PageError::Db)?;
     coverage::store(transaction, page).map_err(PageError::Db)?;
-    queue_children(transaction, page, &rows).map_err(PageError::Db)?;
+    queue_children(transaction, page, page_id, &rows).map_err(PageError::Db)?;
     let mut broken = too_many_quarantined(run, &counts);
     let complete = page.end.is_some_and(StopReason::is_complete);
     if broken.is_none() && page.ends_pass && complete {
@@ -177,30 +181,44 @@ fn try_page(
 }
 
 /// Puts the partitions of children that the records of a page give into their queues: of those that are rows now.
-fn queue_children(transaction: &Transaction<'_>, page: &Page, rows: &[Option<RowChange>]) -> Result<(), DbError> {
+fn queue_children(
+    transaction: &Transaction<'_>,
+    page: &Page,
+    page_id: i64,
+    rows: &[Option<RowChange>],
+) -> Result<(), DbError> {
     for child in &page.run.children {
         let queued = page.children.iter().filter(|queued| queued.child == child.number).filter_map(|queued| {
             let change = rows.get(queued.row).copied().flatten()?;
             (!queued.only_changed || change != RowChange::Unchanged).then(|| Queued {
                 partition: &queued.partition,
                 parent_fields: queued.fields.as_deref(),
-                again: match child.again {
-                    ReadAgain::Never => false,
-                    ReadAgain::Changed => change == RowChange::Updated,
-                    ReadAgain::Always => true,
-                },
+                again: again(child.again, change),
             })
         });
         let pass_id = match child.run {
             Some((_, pass_id)) => Some(pass_id),
-            None => partitions::waiting_pass(transaction, &child.id, child.again == ReadAgain::Always)?,
+            None => queue::waiting_pass(transaction, &child.id, child.again == ReadAgain::Always)?,
         };
         if let Some(pass_id) = pass_id {
-            let run_id = child.run.map(|(run_id, _)| run_id);
-            partitions::enqueue(transaction, &Queue { id: &child.id, pass_id, run_id, afresh: false }, queued)?;
+            let is_replaced = child.again == ReadAgain::Never;
+            let from = Some((page_id, page.run.run_id));
+            queue::enqueue(transaction, &Queue { id: &child.id, pass_id, is_replaced, from }, queued)?;
         }
     }
     Ok(())
+}
+
+/// Whether a child is read once more for a record that became this of its row. A record that an incremental parent
+/// returns has changed, although its row may not show it.
+fn again(child: ReadAgain, change: RowChange) -> Again {
+    match (child, change) {
+        (ReadAgain::Never, _) => Again::Never,
+        (ReadAgain::Changed, RowChange::Updated) => Again::Always,
+        (ReadAgain::Changed, RowChange::Inserted | RowChange::Unchanged) => Again::Never,
+        (ReadAgain::Always, RowChange::Inserted | RowChange::Updated) => Again::Always,
+        (ReadAgain::Always, RowChange::Unchanged) => Again::OncePerRun,
+    }
 }
 
 /// Marks the pass of a run as complete and brings a generation that has grown to light; or says why it is not
@@ -213,13 +231,18 @@ fn complete_pass(
     is_changed: bool,
 ) -> Result<Option<String>, PageError> {
     let broken = nothing_stored(transaction, run, counts)?;
+    if broken.is_some() {
+        return Ok(broken);
+    }
     if run.kind == RunKind::Backfill {
         partitions::forget_complete(transaction, &run.target.id, run.pass_id).map_err(PageError::Db)?;
-    } else if broken.is_none() {
+    } else {
         if is_changed && run.target.disposition == WriteDisposition::Replace {
             tables.swap(transaction, &run.target)?;
         }
-        partitions::forget_old(transaction, &run.target.id, run.pass_id).map_err(PageError::Db)?;
+        if !run.has_partial_parent {
+            queue::forget_old(transaction, &run.target.id, run.pass_id).map_err(PageError::Db)?;
+        }
         end_pass(transaction, run, "complete").map_err(PageError::Db)?;
     }
     Ok(broken)
@@ -302,7 +325,7 @@ fn update_run(transaction: &Transaction<'_>, work: &RunWork) -> Result<(), DbErr
         ])?;
     minutes::add(transaction, &work.run.target.id, work.counts.received)?;
     if work.broken.is_some() {
-        partitions::abandon(transaction, &work.run)?;
+        partitions::break_off(transaction, &work.run)?;
         end_pass(transaction, &work.run, "over")?;
     }
     Ok(())
@@ -340,6 +363,11 @@ fn end_run(transaction: &Transaction<'_>, tables: &mut Tables, ending: &Ending) 
         }
         PassEnd::Complete | PassEnd::Over | PassEnd::Open => None,
     };
+    if broken.is_some() {
+        partitions::break_off(transaction, run)?;
+        end_pass(transaction, run, "over")?;
+    }
+    coverage::join(transaction, &run.target.id)?;
     let (outcome, reason, error) = match &broken {
         Some(why) => (Outcome::Failed, StopReason::Error, Some(why)),
         None => (ending.outcome, ending.stop_reason, ending.error.as_ref()),

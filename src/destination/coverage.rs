@@ -5,7 +5,7 @@ use rusqlite::{Connection, Transaction, params};
 
 use super::history::now_text;
 use super::{Db, DbError};
-use crate::page::{Bound, Coverage, Page, ResourceId, SortKey};
+use crate::page::{Bound, Coverage, Page, ResourceId, Run, SortKey};
 
 /// A partition as its live reads have left it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Db {
     /// When the file cannot be read.
     pub async fn coverage(&self, id: &ResourceId, partition: &str) -> Result<Vec<Coverage>, DbError> {
         let (id, partition) = (id.clone(), partition.to_owned());
-        self.writer.call("read coverage", move |connection, _| ranges(connection, &id, &partition)).await
+        self.writer.call("read coverage", move |connection, _| ranges(connection, &id, &partition, None)).await
     }
 
     /// The partitions of a resource that its live reads have, backfills left out.
@@ -89,53 +89,100 @@ impl Db {
     }
 }
 
-fn ranges(connection: &Connection, id: &ResourceId, partition: &str) -> Result<Vec<Coverage>, DbError> {
+/// The ranges of a partition, joined where they touch; of one run alone where it is named.
+fn ranges(
+    connection: &Connection,
+    id: &ResourceId,
+    partition: &str,
+    run_id: Option<i64>,
+) -> Result<Vec<Coverage>, DbError> {
     let mut statement = connection.prepare_cached(
         "SELECT from_value, from_sort, to_value, to_sort FROM _hw_coverage
-         WHERE source = ?1 AND resource = ?2 AND partition = ?3 ORDER BY from_sort IS NOT NULL, from_sort",
+         WHERE source = ?1 AND resource = ?2 AND partition = ?3 AND (?4 IS NULL OR run_id = ?4)
+         ORDER BY from_sort IS NOT NULL, from_sort",
     )?;
-    let rows = statement.query_map(params![&*id.source, &*id.resource, partition], |row| {
+    let mut rows = statement.query(params![&*id.source, &*id.resource, partition, run_id])?;
+    let mut joined: Vec<Coverage> = Vec::new();
+    while let Some(row) = rows.next()? {
         let from: Option<String> = row.get(0)?;
         let from = match from {
             Some(json) => Some(Bound { json, sort: row.get(1)? }),
             None => None,
         };
-        Ok(Coverage { from, to: Bound { json: row.get(2)?, sort: row.get(3)? } })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+        let range = Coverage { from, to: Bound { json: row.get(2)?, sort: row.get(3)? } };
+        match joined.pop() {
+            Some(last) if last.touches(&range) => joined.push(last.joined(&range)),
+            Some(last) => joined.extend([last, range]),
+            None => joined.push(range),
+        }
+    }
+    Ok(joined)
 }
 
-/// Enters the range that a page completes, together with those that it touches.
+/// Enters the range that a page completes. Until its run has ended well it is one of that run.
 pub(super) fn store(transaction: &Transaction<'_>, page: &Page) -> Result<(), DbError> {
     let Some((partition, new)) = &page.covers else { return Ok(()) };
-    let id = &page.run.target.id;
-    let touching: Vec<Coverage> =
-        ranges(transaction, id, partition)?.into_iter().filter(|known| known.touches(new)).collect();
-    let whole = touching.iter().fold(new.clone(), |whole, known| whole.joined(known));
-    for known in touching {
-        transaction
-            .prepare_cached(
-                "DELETE FROM _hw_coverage WHERE source = ?1 AND resource = ?2 AND partition = ?3 AND to_sort = ?4",
-            )?
-            .execute(params![&*id.source, &*id.resource, partition, known.to.sort])?;
+    let (id, run_id) = (&page.run.target.id, page.run.run_id);
+    let known = ranges(transaction, id, partition, Some(run_id))?;
+    let whole = known.iter().filter(|known| known.touches(new)).fold(new.clone(), |whole, known| whole.joined(known));
+    let others = known.into_iter().filter(|known| !known.touches(new));
+    write(transaction, id, partition, Some(run_id), run_id, others.chain([whole.clone()]))
+}
+
+/// Joins what runs have entered that cannot be broken off any more.
+pub(super) fn join(transaction: &Transaction<'_>, id: &ResourceId) -> Result<(), DbError> {
+    let mut statement = transaction.prepare_cached(
+        "SELECT partition, max(run_id) FROM _hw_coverage WHERE source = ?1 AND resource = ?2
+         GROUP BY partition HAVING min(run_id) < max(run_id)",
+    )?;
+    let several = statement.query_map((&*id.source, &*id.resource), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for (partition, run_id) in several.collect::<Result<Vec<(String, i64)>, _>>()? {
+        let joined = ranges(transaction, id, &partition, None)?;
+        write(transaction, id, &partition, None, run_id, joined.into_iter())?;
     }
-    transaction
-        .prepare_cached(
-            "INSERT INTO _hw_coverage
-               (source, resource, partition, from_value, from_sort, to_value, to_sort, run_id, covered_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )?
-        .execute(params![
+    Ok(())
+}
+
+/// Forgets what a run has entered that is broken off.
+pub(super) fn forget(transaction: &Transaction<'_>, run: &Run) -> Result<(), DbError> {
+    let id = &run.target.id;
+    transaction.execute(
+        "DELETE FROM _hw_coverage WHERE source = ?1 AND resource = ?2 AND run_id = ?3",
+        params![&*id.source, &*id.resource, run.run_id],
+    )?;
+    Ok(())
+}
+
+/// Writes the ranges of a partition in the place of those that are there, of all runs or of `old` alone.
+fn write(
+    transaction: &Transaction<'_>,
+    id: &ResourceId,
+    partition: &str,
+    old: Option<i64>,
+    run_id: i64,
+    ranges: impl Iterator<Item = Coverage>,
+) -> Result<(), DbError> {
+    let sql = "DELETE FROM _hw_coverage WHERE source = ?1 AND resource = ?2 AND partition = ?3
+               AND (?4 IS NULL OR run_id = ?4)";
+    transaction.prepare_cached(sql)?.execute(params![&*id.source, &*id.resource, partition, old])?;
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO _hw_coverage
+           (source, resource, partition, from_value, from_sort, to_value, to_sort, run_id, covered_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?;
+    for range in ranges {
+        insert.execute(params![
             &*id.source,
             &*id.resource,
             partition,
-            whole.from.as_ref().map(|from| &from.json),
-            whole.from.as_ref().map(|from| &from.sort),
-            whole.to.json,
-            whole.to.sort,
-            page.run.run_id,
+            range.from.as_ref().map(|from| &from.json),
+            range.from.as_ref().map(|from| &from.sort),
+            range.to.json,
+            range.to.sort,
+            run_id,
             now_text()
         ])?;
+    }
     Ok(())
 }
 

@@ -120,16 +120,31 @@ fn name_exists(connection: &Connection, name: &str) -> Result<bool, DbError> {
     Ok(connection.query_row(sql, [name], |row| row.get(0))?)
 }
 
-/// Takes away the rows that pages of this read brought, in all tables of a family, and says how many of `table` itself.
-pub(super) fn take_back(connection: &Connection, table: &str, read_id: i64) -> Result<usize, DbError> {
+/// Pages whose rows are taken back.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Pages {
+    OfRead(i64),
+    OfRun(i64),
+}
+
+impl Pages {
+    /// What selects their ids, with a parameter for the number that goes with it.
+    pub(super) fn select(self) -> (&'static str, i64) {
+        match self {
+            Self::OfRead(read_id) => ("SELECT page_id FROM _hw_pages WHERE read_id = ?1", read_id),
+            Self::OfRun(run_id) => ("SELECT page_id FROM _hw_pages WHERE run_id = ?1", run_id),
+        }
+    }
+}
+
+/// Takes away the rows that these pages brought, in all tables of a family, and says how many of `table` itself.
+pub(super) fn take_back(connection: &Connection, table: &str, pages: Pages) -> Result<usize, DbError> {
+    let (pages, number) = pages.select();
     let mut taken_back = 0;
     for name in family(connection, table)?.iter().rev() {
         if table_exists(connection, name)? {
-            let sql = format!(
-                "DELETE FROM {} WHERE _page_id IN (SELECT page_id FROM _hw_pages WHERE read_id = ?1)",
-                quote(name)
-            );
-            taken_back = connection.execute(&sql, [read_id])?;
+            taken_back =
+                connection.execute(&format!("DELETE FROM {} WHERE _page_id IN ({pages})", quote(name)), [number])?;
         }
     }
     Ok(taken_back)

@@ -1,5 +1,7 @@
 //! What the file remembers of earlier runs: checkpoints, identities and budgets.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -34,6 +36,8 @@ pub struct RunStart {
     pub ranges: RangeNotes,
     /// Partitions that are left of the last pass are part of the next one: nothing names them again.
     pub keeps_queue: bool,
+    /// The keys of its partitions that come from the records of parents; those of others are no longer of use.
+    pub parent_keys: BTreeSet<String>,
     /// Every record has to come, as others begin with all of them: what is under way starts over.
     pub needs_all: bool,
     /// A pass that was interrupted is gone on with when it is younger than this.
@@ -51,6 +55,8 @@ pub struct Begun {
     pub decided: Option<String>,
     /// Why a generation that had begun to grow is not gone on with.
     pub started_over: Option<String>,
+    /// Partitions that waited to be read and were dropped, as their keys no longer fit.
+    pub dropped: usize,
 }
 
 /// A budget as it was stored.
@@ -78,6 +84,17 @@ impl Db {
                 let complete = connection.query_row(sql, (&*id.source, &*id.resource), |row| row.get(0)).optional()?;
                 Ok(complete.unwrap_or(false))
             })
+            .await
+    }
+
+    /// Checks that a resource still is what its data came from, as the beginning of a run does.
+    ///
+    /// # Errors
+    /// When it is not, or the file cannot be read.
+    pub async fn check_identity(&self, target: &Target, identity: &str) -> Result<(), DbError> {
+        let (target, identity) = (target.clone(), identity.to_owned());
+        self.writer
+            .call("check identity", move |connection, _| runs::check_identity(connection, &target, &identity).map(drop))
             .await
     }
 

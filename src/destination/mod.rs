@@ -31,6 +31,7 @@ mod meta;
 mod minutes;
 mod partitions;
 mod place;
+mod queue;
 mod rows;
 mod runs;
 mod schema;
@@ -170,6 +171,7 @@ mod tests {
             partitions: vec![String::new()],
             ranges: Default::default(),
             keeps_queue: false,
+            parent_keys: Default::default(),
             needs_all: false,
             resume_within: crate::units::Timespan::secs(0),
         };

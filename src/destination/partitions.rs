@@ -4,10 +4,11 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::batch::PartitionFailed;
+use super::family::Pages;
 use super::history::{now_text, table_exists};
 use super::place::staging_table;
-use super::{Db, DbError, boundary, counted, family};
-use crate::page::{Page, ResourceId, Run, StopReason, Target, WriteDisposition};
+use super::{Db, DbError, boundary, counted, coverage, family};
+use crate::page::{Page, ResourceId, Run, SortKey, StopReason, Target, WriteDisposition};
 
 /// What is stored about a partition that is to be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,10 +25,9 @@ pub struct StoredPartition {
     pub request_fingerprint: String,
     /// When it was stored.
     pub updated_at: Timestamp,
-    /// Whether the last read was given up: its position led nowhere.
-    pub abandoned: bool,
-    /// Whether its rows came in another order than configured, so that no cursor is true of them and they cannot be read
-    /// again without coming twice.
+    /// Why the last read was given up, if it was.
+    pub given_up: Option<String>,
+    /// Whether its rows came in another order than configured: no cursor is true of them, and they would come twice.
     pub unsorted: bool,
     /// The highest cursor value of what is stored, as received.
     pub cursor: Option<String>,
@@ -35,34 +35,58 @@ pub struct StoredPartition {
     pub cursor_seen: Option<String>,
     /// What the read that is under way asks for.
     pub bounds: Option<String>,
+    /// From where on the rows at the boundary are all known, of an append resource.
+    pub boundary_from: Option<SortKey>,
     /// Fields of the parent record that are put on the rows, as a JSON object.
     pub parent_fields: Option<String>,
+    /// The page of the parent whose record it is to be read for.
+    pub parent_page_id: Option<i64>,
 }
 
 impl Db {
-    /// The next partitions of a pass that are still to be read, behind `after` in the queue.
+    /// Whether a run has any partition: of its pass, or with `of_any_pass` of another one.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn has_partitions(&self, run: &Run, of_any_pass: bool) -> Result<bool, DbError> {
+        let (id, pass_id) = (run.target.id.clone(), run.pass_id);
+        self.writer
+            .call("read partitions", move |connection, _| {
+                let sql = "SELECT EXISTS (SELECT 1 FROM _hw_checkpoints
+                           WHERE source = ?1 AND resource = ?2 AND (?3 OR pass_id = ?4))";
+                let key = params![&*id.source, &*id.resource, of_any_pass, pass_id];
+                Ok(connection.query_row(sql, key, |row| row.get(0))?)
+            })
+            .await
+    }
+
+    /// The next partitions that a run is to read, behind `after` in the queue of its pass: those that could not be read
+    /// the last time (`failed`), or the others.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub async fn partitions(
         &self,
-        id: &ResourceId,
-        pass_id: i64,
+        run: &Run,
+        failed: bool,
         after: i64,
         limit: usize,
     ) -> Result<Vec<StoredPartition>, DbError> {
-        let id = id.clone();
+        let (id, pass_id, run_id) = (run.target.id.clone(), run.pass_id, run.run_id);
         self.writer
             .call("read partitions", move |connection, _| {
                 let mut statement = connection.prepare_cached(
                     "SELECT partition, queued, state, position, read_id, request_fingerprint, updated_at, cursor,
-                       cursor_seen, bounds, parent_fields
+                       cursor_seen, bounds, parent_fields,
+                       CASE state WHEN 'abandoned' THEN coalesce(error, 'its records broke their contract') END,
+                       parent_page_id, boundary_from
                      FROM _hw_checkpoints
                      WHERE source = ?1 AND resource = ?2 AND queued > ?4 AND pass_id = ?3 AND state <> 'complete'
-                     ORDER BY queued LIMIT ?5",
+                       AND run_id IS NOT ?5 AND (error IS NOT NULL) = ?6
+                     ORDER BY queued LIMIT ?7",
                 )?;
-                let rows = statement
-                    .query_map(params![&*id.source, &*id.resource, pass_id, after, limit], stored_partition)?;
+                let key = params![&*id.source, &*id.resource, pass_id, after, run_id, failed, limit];
+                let rows = statement.query_map(key, stored_partition)?;
                 Ok(rows.collect::<Result<_, _>>()?)
             })
             .await
@@ -80,85 +104,15 @@ fn stored_partition(row: &Row<'_>) -> rusqlite::Result<StoredPartition> {
         request_fingerprint: row.get(5)?,
         // A time that cannot be read is as old as time: the read starts over, and nothing is lost.
         updated_at: updated_at.parse().unwrap_or(Timestamp::UNIX_EPOCH),
-        abandoned: state == "abandoned",
+        given_up: row.get(11)?,
         unsorted: state == "unsorted",
         cursor: row.get(7)?,
         cursor_seen: row.get(8)?,
         bounds: row.get(9)?,
         parent_fields: row.get(10)?,
+        parent_page_id: row.get(12)?,
+        boundary_from: row.get(13)?,
     })
-}
-
-/// What is queued before the first pass of a resource waits under this number; runs are counted from 1.
-const BEFORE_ANY_PASS: i64 = 0;
-
-/// The queue of a pass.
-pub(super) struct Queue<'q> {
-    pub(super) id: &'q ResourceId,
-    pub(super) pass_id: i64,
-    /// The run that reads it; none where nothing does at the moment.
-    pub(super) run_id: Option<i64>,
-    /// The pass begins with nothing: no position counts any more.
-    pub(super) afresh: bool,
-}
-
-/// A partition to be put into a queue.
-#[derive(Clone, Copy)]
-pub(super) struct Queued<'q> {
-    pub(super) partition: &'q str,
-    pub(super) parent_fields: Option<&'q str>,
-    /// Also where an earlier run of the same pass has read it completely.
-    pub(super) again: bool,
-}
-
-impl<'q> Queued<'q> {
-    /// One of the configuration.
-    pub(super) fn named(partition: &'q str) -> Self {
-        Self { partition, parent_fields: None, again: false }
-    }
-}
-
-/// Puts partitions into a queue, behind those that are there. One that is being read keeps its position, and what is
-/// still to be read in the pass its place.
-pub(super) fn enqueue<'p>(
-    connection: &Connection,
-    queue: &Queue<'_>,
-    partitions: impl Iterator<Item = Queued<'p>>,
-) -> Result<(), DbError> {
-    let id = queue.id;
-    let mut queued: i64 = connection
-        .prepare_cached("SELECT coalesce(max(queued), 0) FROM _hw_checkpoints WHERE source = ?1 AND resource = ?2")?
-        .query_row((&*id.source, &*id.resource), |row| row.get(0))?;
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO _hw_checkpoints (source, resource, partition, state, parent_fields, queued, pass_id, updated_at)
-         VALUES (?1, ?2, ?3, 'pending', ?4, ?5, ?6, ?7)
-         ON CONFLICT DO UPDATE SET
-           state = CASE WHEN ?8 OR state = 'complete' THEN 'pending' ELSE state END,
-           position = CASE WHEN ?8 THEN NULL ELSE position END,
-           read_open = CASE WHEN ?8 THEN 0 ELSE read_open END,
-           queued = CASE WHEN NOT ?8 AND state <> 'complete' AND pass_id = excluded.pass_id THEN queued
-             ELSE excluded.queued END,
-           parent_fields = excluded.parent_fields, pass_id = excluded.pass_id
-         WHERE ?8 OR pass_id <> excluded.pass_id OR state <> 'complete' AND parent_fields IS NOT excluded.parent_fields
-           OR ?9 AND state = 'complete' AND run_id IS NOT ?10",
-    )?;
-    let now = now_text();
-    for partition in partitions {
-        queued += 1;
-        statement.execute(params![
-            &*id.source,
-            &*id.resource,
-            partition.partition,
-            partition.parent_fields,
-            queued,
-            queue.pass_id,
-            now,
-            queue.afresh,
-            partition.again,
-            queue.run_id,
-        ])?;
-    }
-    Ok(())
 }
 
 /// Gives up the positions of a resource. What unfinished reads have stored is still known as theirs.
@@ -167,33 +121,6 @@ pub(super) fn start_over(connection: &Connection, id: &ResourceId) -> Result<(),
         "UPDATE _hw_checkpoints SET state = 'pending', position = NULL
          WHERE source = ?1 AND resource = ?2 AND state = 'reading'",
         (&*id.source, &*id.resource),
-    )?;
-    Ok(())
-}
-
-/// The pass in which records wait for a resource that is not read now; none where its next run does not look there. It
-/// goes on with one that is open, and takes over what is left of any other where it keeps its queue.
-pub(super) fn waiting_pass(
-    connection: &Connection,
-    id: &ResourceId,
-    keeps_queue: bool,
-) -> Result<Option<i64>, DbError> {
-    let last: Option<(Option<i64>, bool)> = connection
-        .prepare_cached(
-            "SELECT pass_id, coalesce(pass_state, '') = 'open' FROM _hw_resources WHERE source = ?1 AND resource = ?2",
-        )?
-        .query_row((&*id.source, &*id.resource), |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    let (pass_id, is_open) = last.unwrap_or_default();
-    Ok(if keeps_queue { Some(pass_id.unwrap_or(BEFORE_ANY_PASS)) } else { pass_id.filter(|_| is_open) })
-}
-
-/// Makes what is left of one pass, or was queued before the first, a part of the next.
-pub(super) fn keep_queue(connection: &Connection, id: &ResourceId, old: Option<i64>, new: i64) -> Result<(), DbError> {
-    connection.execute(
-        "UPDATE _hw_checkpoints SET pass_id = ?4
-         WHERE source = ?1 AND resource = ?2 AND pass_id = ?3 AND state <> 'complete'",
-        params![&*id.source, &*id.resource, old.unwrap_or(BEFORE_ANY_PASS), new],
     )?;
     Ok(())
 }
@@ -214,7 +141,7 @@ pub(super) fn begin_read(transaction: &Transaction<'_>, page: &Page) -> Result<i
         .optional()?
         .flatten();
     if let Some(unfinished) = unfinished {
-        take_back(transaction, target, unfinished)?;
+        take_back(transaction, target, Pages::OfRead(unfinished))?;
     }
     let read_id = next_read_id(transaction)?;
     transaction
@@ -232,8 +159,8 @@ fn next_read_id(transaction: &Transaction<'_>) -> Result<i64, DbError> {
     Ok(transaction.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
-/// Removes the rows of an unfinished read.
-fn take_back(transaction: &Transaction<'_>, target: &Target, read_id: i64) -> Result<(), DbError> {
+/// Removes the rows of an unfinished read, or of a run that is broken off.
+fn take_back(transaction: &Transaction<'_>, target: &Target, pages: Pages) -> Result<(), DbError> {
     let table = match target.disposition {
         WriteDisposition::Merge => return Ok(()),
         WriteDisposition::Append => target.table.clone(),
@@ -242,8 +169,8 @@ fn take_back(transaction: &Transaction<'_>, target: &Target, read_id: i64) -> Re
     if !table_exists(transaction, &table)? {
         return Ok(());
     }
-    boundary::take_back(transaction, read_id)?;
-    let taken_back = family::take_back(transaction, &table, read_id).map_err(|error| refused(target, error))?;
+    boundary::take_back(transaction, pages)?;
+    let taken_back = family::take_back(transaction, &table, pages).map_err(|error| refused(target, error))?;
     counted::took_back(transaction, target, taken_back as u64)
 }
 
@@ -259,20 +186,17 @@ fn refused(target: &Target, error: DbError) -> DbError {
     }
 }
 
-/// Moves the checkpoint of a read to where its last stored page leads.
-pub(super) fn move_checkpoint(transaction: &Transaction<'_>, page: &Page, broken: bool) -> Result<(), DbError> {
+/// Moves the checkpoint of a read to where its last stored page leads. It keeps how it was before the run.
+pub(super) fn move_checkpoint(transaction: &Transaction<'_>, page: &Page, page_id: i64) -> Result<(), DbError> {
     let (id, read, checkpoint) = (&page.run.target.id, &page.read, &page.checkpoint);
+    touch(transaction, &page.run, &read.partition, Some(page_id))?;
     let complete = page.end.is_some_and(StopReason::is_complete);
-    let state = match (broken, complete && !checkpoint.goes_on) {
-        (true, _) => "abandoned",
-        (false, true) => "complete",
-        (false, false) => "reading",
-    };
+    let state = if complete && !checkpoint.goes_on { "complete" } else { "reading" };
     transaction
         .prepare_cached(
-            "UPDATE _hw_checkpoints SET state = ?4, position = ?5, run_id = ?6, request_fingerprint = ?7,
-               read_open = ?8, cursor = coalesce(?9, cursor), cursor_seen = ?10, bounds = ?11, error = NULL,
-               updated_at = ?12
+            "UPDATE _hw_checkpoints SET state = ?4, position = ?5, request_fingerprint = ?6,
+               read_open = ?7, cursor = coalesce(?8, cursor), cursor_seen = ?9, bounds = ?10,
+               boundary_from = max(coalesce(?11, boundary_from), coalesce(boundary_from, ?11)), error = NULL, updated_at = ?12
              WHERE source = ?1 AND resource = ?2 AND partition = ?3",
         )?
         .execute(params![
@@ -281,12 +205,12 @@ pub(super) fn move_checkpoint(transaction: &Transaction<'_>, page: &Page, broken
             &*read.partition,
             state,
             checkpoint.position,
-            page.run.run_id,
             checkpoint.request_fingerprint,
             !complete && !checkpoint.is_final,
             checkpoint.cursor,
             checkpoint.cursor_seen.as_ref().filter(|_| !complete),
             read.bounds.as_ref().filter(|_| !complete),
+            page.forget_below,
             now_text(),
         ])?;
     if let Some(decided) = &checkpoint.decided {
@@ -297,23 +221,34 @@ pub(super) fn move_checkpoint(transaction: &Transaction<'_>, page: &Page, broken
     Ok(())
 }
 
+/// Says that a run has come to a partition, and notes how that was before. One that it has read and queued once more
+/// has the number of the run below zero: that it was there is known, and it comes again.
+fn touch(transaction: &Transaction<'_>, run: &Run, partition: &str, page_id: Option<i64>) -> Result<(), DbError> {
+    let id = &run.target.id;
+    transaction
+        .prepare_cached(
+            "UPDATE _hw_checkpoints SET run_id = ?4,
+               run_page_id = CASE WHEN run_id = -?4 THEN run_page_id ELSE ?5 END,
+               run_cursor = CASE WHEN run_id = -?4 THEN run_cursor ELSE cursor END,
+               run_boundary_from = CASE WHEN run_id = -?4 THEN run_boundary_from ELSE boundary_from END,
+               run_read_id = CASE WHEN run_id = -?4 THEN run_read_id WHEN read_open THEN read_id END
+             WHERE source = ?1 AND resource = ?2 AND partition = ?3 AND run_id IS NOT ?4",
+        )?
+        .execute(params![&*id.source, &*id.resource, partition, run.run_id, page_id])?;
+    Ok(())
+}
+
 /// Enters that a partition could not be read to its end.
 pub(super) fn fail(transaction: &Transaction<'_>, failed: &PartitionFailed) -> Result<(), DbError> {
     let id = &failed.run.target.id;
+    touch(transaction, &failed.run, &failed.partition, None)?;
     transaction
         .prepare_cached(
             "UPDATE _hw_checkpoints SET state = CASE WHEN ?4 THEN 'abandoned' ELSE state END,
-               position = CASE WHEN ?4 THEN NULL ELSE position END, run_id = ?5, error = ?6
+               position = CASE WHEN ?4 THEN NULL ELSE position END, error = ?5
              WHERE source = ?1 AND resource = ?2 AND partition = ?3",
         )?
-        .execute(params![
-            &*id.source,
-            &*id.resource,
-            &*failed.partition,
-            failed.abandon,
-            failed.run.run_id,
-            failed.error
-        ])?;
+        .execute(params![&*id.source, &*id.resource, &*failed.partition, failed.abandon, failed.error])?;
     match &failed.unsorted {
         None => Ok(()),
         Some(began) => take_back_cursor(transaction, failed, began.as_deref()),
@@ -341,22 +276,48 @@ fn take_back_cursor(
     Ok(())
 }
 
-/// Gives up the reads of a run that are under way: they start over.
-pub(super) fn abandon(transaction: &Transaction<'_>, run: &Run) -> Result<(), DbError> {
-    transaction.execute(
-        "UPDATE _hw_checkpoints SET state = 'abandoned', position = NULL, updated_at = ?3
-         WHERE source = ?1 AND resource = ?2 AND state = 'reading' AND run_id = ?4",
-        params![&*run.target.id.source, &*run.target.id.resource, now_text(), run.run_id],
-    )?;
+/// Breaks off a run whose records broke their contract: everything that it has read is read again. Cursors go back to
+/// where they stood before it, and rows that would come twice are taken back.
+///
+/// Where a trigger of the user keeps the rows, they and what is known of them stay as they are.
+pub(super) fn break_off(transaction: &Transaction<'_>, run: &Run) -> Result<(), DbError> {
+    transaction.execute_batch("SAVEPOINT broken")?;
+    match undo(transaction, run) {
+        Err(DbError::TableTaken { why, .. }) => {
+            tracing::error!(resource = %run.target.id, %why, "cannot take back what a broken run has stored");
+            transaction.execute_batch("ROLLBACK TO broken; RELEASE broken")?;
+        }
+        done => {
+            done?;
+            transaction.execute_batch("RELEASE broken")?;
+        }
+    }
     Ok(())
 }
 
-/// Forgets partitions that are not there any more, unless a cursor would be lost with them.
-pub(super) fn forget_old(transaction: &Transaction<'_>, id: &ResourceId, pass_id: i64) -> Result<(), DbError> {
+fn undo(transaction: &Transaction<'_>, run: &Run) -> Result<(), DbError> {
+    let id = &run.target.id;
+    let key = params![&*id.source, &*id.resource, run.run_id];
+    if run.target.disposition == WriteDisposition::Append {
+        take_back(transaction, &run.target, Pages::OfRun(run.run_id))?;
+        // Of reads that were under way before it, too.
+        let mut statement = transaction.prepare_cached(
+            "SELECT run_read_id FROM _hw_checkpoints
+             WHERE source = ?1 AND resource = ?2 AND run_id IN (?3, -?3) AND run_read_id IS NOT NULL",
+        )?;
+        let reads: Vec<i64> = statement.query_map(key, |row| row.get(0))?.collect::<Result<_, _>>()?;
+        for read_id in reads {
+            take_back(transaction, &run.target, Pages::OfRead(read_id))?;
+        }
+    }
+    coverage::forget(transaction, run)?;
     transaction.execute(
-        "DELETE FROM _hw_checkpoints
-         WHERE source = ?1 AND resource = ?2 AND pass_id <> ?3 AND cursor IS NULL AND read_open = 0",
-        params![&*id.source, &*id.resource, pass_id],
+        "UPDATE _hw_checkpoints SET
+           state = CASE state WHEN 'reading' THEN 'abandoned' WHEN 'complete' THEN 'pending' ELSE state END,
+           position = NULL, cursor = run_cursor, cursor_seen = NULL, bounds = NULL, boundary_from = run_boundary_from,
+           read_id = NULL, read_open = 0
+         WHERE source = ?1 AND resource = ?2 AND run_id IN (?3, -?3)",
+        key,
     )?;
     Ok(())
 }
@@ -371,7 +332,7 @@ pub(super) fn give_up(transaction: &Transaction<'_>, target: &Target, ranges: &[
         let read_id: Option<Option<i64>> =
             forget.query_row((&*target.id.source, &*target.id.resource, range), |row| row.get(0)).optional()?;
         if let Some(unfinished) = read_id.flatten() {
-            take_back(transaction, target, unfinished)?;
+            take_back(transaction, target, Pages::OfRead(unfinished))?;
         }
     }
     Ok(())
@@ -396,85 +357,4 @@ pub(super) fn check_fence(transaction: &Transaction<'_>, run: &Run) -> Result<()
         .optional()?
         .flatten();
     if owner == Some(run.run_id) { Ok(()) } else { Err(DbError::TakenOver(id.to_string())) }
-}
-
-#[cfg(test)]
-mod tests {
-    use rusqlite::Connection;
-
-    use super::super::schema::SCHEMA;
-    use super::{Queue, Queued, enqueue};
-    use crate::page::ResourceId;
-
-    fn states(connection: &Connection) -> Vec<(String, String, i64)> {
-        let sql =
-            "SELECT partition, state || coalesce(' at ' || position, ''), pass_id FROM _hw_checkpoints ORDER BY queued";
-        let mut statement = connection.prepare(sql).unwrap();
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
-        rows.collect::<Result<_, _>>().unwrap()
-    }
-
-    #[test]
-    fn a_pass_keeps_what_it_has_read_and_the_next_one_reads_it_again() {
-        let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(SCHEMA).unwrap();
-        let id = ResourceId::new("s", "r");
-        let queue = |pass_id: i64, partitions: &[&str], afresh: bool| {
-            let queue = Queue { id: &id, pass_id, run_id: Some(pass_id), afresh };
-            enqueue(&connection, &queue, partitions.iter().map(|partition| Queued::named(partition))).unwrap();
-        };
-        queue(1, &["a", "b", "c"], false);
-        connection
-            .execute_batch(
-                "UPDATE _hw_checkpoints SET state = 'complete' WHERE partition = 'a';
-                 UPDATE _hw_checkpoints SET state = 'reading', position = '7' WHERE partition = 'b'",
-            )
-            .unwrap();
-        queue(1, &["a", "d"], false);
-        let expect = |states: Vec<(String, String, i64)>, expected: &[(&str, &str, i64)]| {
-            let states: Vec<_> = states.iter().map(|(a, b, c)| (a.as_str(), b.as_str(), *c)).collect();
-            assert_eq!(states, expected);
-        };
-        expect(
-            states(&connection),
-            &[("a", "complete", 1), ("b", "reading at 7", 1), ("c", "pending", 1), ("d", "pending", 1)],
-        );
-        queue(2, &["b", "a"], false);
-        expect(
-            states(&connection),
-            &[("c", "pending", 1), ("d", "pending", 1), ("b", "reading at 7", 2), ("a", "pending", 2)],
-        );
-        queue(2, &["b"], true);
-        expect(
-            states(&connection),
-            &[("c", "pending", 1), ("d", "pending", 1), ("a", "pending", 2), ("b", "pending", 2)],
-        );
-    }
-
-    #[test]
-    fn a_record_that_comes_again_is_read_again_in_the_same_pass_only_where_an_earlier_run_has_read_it() {
-        let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(SCHEMA).unwrap();
-        let id = ResourceId::new("s", "r");
-        let queue = |fields: &str, again: bool, run_id: Option<i64>| {
-            let queued = ["a", "b", "c", "d"].into_iter();
-            let queued = queued.map(|partition| Queued { partition, parent_fields: Some(fields), again });
-            enqueue(&connection, &Queue { id: &id, pass_id: 1, run_id, afresh: false }, queued).unwrap();
-            let sql = "SELECT partition || ' ' || state || ' ' || parent_fields FROM _hw_checkpoints ORDER BY queued";
-            let mut statement = connection.prepare(sql).unwrap();
-            let rows = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
-            rows.collect::<Result<Vec<_>, _>>().unwrap().join(", ")
-        };
-        queue("old", true, Some(1));
-        connection
-            .execute_batch(
-                "UPDATE _hw_checkpoints SET state = 'complete', run_id = 1 WHERE partition = 'a';
-                 UPDATE _hw_checkpoints SET state = 'complete', run_id = 2 WHERE partition = 'b';
-                 UPDATE _hw_checkpoints SET state = 'reading', run_id = 1 WHERE partition = 'c'",
-            )
-            .unwrap();
-        assert_eq!(queue("new", false, Some(2)), "a complete old, b complete old, c reading new, d pending new");
-        assert_eq!(queue("new", true, Some(2)), "b complete old, c reading new, d pending new, a pending new");
-        assert_eq!(queue("new", true, None), "c reading new, d pending new, a pending new, b pending new");
-    }
 }

@@ -7,12 +7,12 @@ use ring::digest;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::history::{Begun, RunStart, now_text};
-use super::partitions::{Queue, Queued};
 use super::place::{Place, staging_table};
+use super::queue::{Queue, Queued};
 use super::table::NOT_OURS;
 use super::tables::Tables;
-use super::{DbError, counted, family, minutes, partitions, sqlite, validators};
-use crate::page::{ResourceId, RunKind, StopReason, WriteDisposition};
+use super::{DbError, boundary, counted, coverage, family, minutes, partitions, queue, sqlite, validators};
+use crate::page::{ResourceId, RunKind, StopReason, Target, WriteDisposition};
 use crate::units::Timespan;
 
 /// Why a run has not ended of which nothing else is known.
@@ -25,6 +25,9 @@ pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &Ru
     let now = now_text();
     end_runs_left_open(&transaction, Some(id), None)?;
     claim(&transaction, start, &now)?;
+    // Earlier runs cannot be broken off any more.
+    boundary::forget(&transaction, id)?;
+    coverage::join(&transaction, id)?;
     // A table that cannot be written is refused now, and not with its first page. Users may have changed theirs.
     tables.forget();
     if tables.get(&transaction, &target.table, target)?.is_none() {
@@ -33,8 +36,12 @@ pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &Ru
     minutes::forget_old(&transaction, id)?;
     let run_id = sqlite::last_id(&transaction, "_hw_runs")? + 1;
     let before = Before::of(&transaction, start)?;
+    let mut dropped = 0;
     let (pass_id, started_over) = match start.kind {
-        RunKind::Sync | RunKind::Scheduled => enter_pass(&transaction, tables, start, &before, run_id)?,
+        RunKind::Sync | RunKind::Scheduled => {
+            dropped = drop_unfit(&transaction, start)?;
+            enter_pass(&transaction, tables, start, &before, run_id)?
+        }
         RunKind::Backfill => {
             partitions::give_up(&transaction, target, &start.ranges.given_up)?;
             enqueue_all(&transaction, start, run_id, false)?;
@@ -51,7 +58,20 @@ pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &Ru
         params![run_id, start.kind.as_str(), &*id.source, &*id.resource, pass_id, now],
     )?;
     transaction.commit()?;
-    Ok(Begun { run_id, pass_id, decided: before.decided, started_over })
+    Ok(Begun { run_id, pass_id, decided: before.decided, started_over, dropped })
+}
+
+/// Drops what the parents of a resource have queued for a request that it no longer has, and says how much of it was
+/// still to be read. What all of them return again begins another pass.
+fn drop_unfit(transaction: &Transaction<'_>, start: &RunStart) -> Result<usize, DbError> {
+    if !start.keeps_queue {
+        return Ok(0);
+    }
+    let unfit = queue::unfit(transaction, &start.target.id, &start.parent_keys)?;
+    let waited = unfit.iter().filter(|(_, is_complete)| !is_complete).count();
+    let names: Vec<String> = unfit.into_iter().map(|(partition, _)| partition).collect();
+    partitions::give_up(transaction, &start.target, &names)?;
+    Ok(waited)
 }
 
 /// The pass that a run goes on with, or begins; then also why one that was under way is not gone on with.
@@ -73,10 +93,13 @@ fn enter_pass(
             }
             if start.needs_all {
                 partitions::start_over(transaction, id)?;
+                if target.disposition == WriteDisposition::Append && before.is_open {
+                    queue::reopen(transaction, id, before.pass_id)?;
+                }
             }
             started_over = why.filter(|_| is_replaced || start.needs_all);
             if start.keeps_queue {
-                partitions::keep_queue(transaction, id, before.pass_id, run_id)?;
+                queue::keep_queue(transaction, id, before.pass_id, run_id)?;
             }
             enqueue_all(transaction, start, run_id, is_replaced)?;
             run_id
@@ -91,11 +114,11 @@ fn enter_pass(
 }
 
 /// Queues the partitions of a pass that begins with a run.
-fn enqueue_all(transaction: &Transaction<'_>, start: &RunStart, run_id: i64, afresh: bool) -> Result<(), DbError> {
-    let queue = Queue { id: &start.target.id, pass_id: run_id, run_id: Some(run_id), afresh };
+fn enqueue_all(transaction: &Transaction<'_>, start: &RunStart, run_id: i64, is_replaced: bool) -> Result<(), DbError> {
+    let queue = Queue { id: &start.target.id, pass_id: run_id, is_replaced, from: None };
     let fields = start.ranges.parent_fields.iter().map(Option::as_deref).chain(std::iter::repeat(None));
     let named = start.partitions.iter().zip(fields);
-    partitions::enqueue(
+    queue::enqueue(
         transaction,
         &queue,
         named.map(|(partition, parent_fields)| Queued { parent_fields, ..Queued::named(partition) }),
@@ -188,20 +211,9 @@ pub(super) fn end_runs_left_open(
 /// Enters the resource, or checks that it still is what its data came from.
 fn claim(transaction: &Transaction<'_>, start: &RunStart, now: &str) -> Result<(), DbError> {
     let target = &start.target;
-    let known: Option<(String, Option<String>)> = transaction
-        .query_row(
-            "SELECT \"table\", identity FROM _hw_resources WHERE source = ?1 AND resource = ?2",
-            (&*target.id.source, &*target.id.resource),
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )
-        .optional()?;
-    let changed = |what: String| Err(DbError::IdentityChanged { resource: target.id.to_string(), what });
+    let known = check_identity(transaction, target, &start.identity)?;
     match &known {
-        Some((table, Some(_))) if *table != target.table => {
-            return changed(format!("its table changed from {table} to {}", target.table));
-        }
-        Some((_, Some(identity))) if *identity == start.identity => return Ok(()),
-        Some((_, Some(identity))) => return changed(identity_change(identity, &start.identity)),
+        Some((_, Some(_))) => return Ok(()),
         Some((table, None)) if table.eq_ignore_ascii_case(&target.table) => {}
         Some((_, None)) | None => {
             if let Some(why) = why_taken(transaction, &target.table)? {
@@ -219,6 +231,29 @@ fn claim(transaction: &Transaction<'_>, start: &RunStart, now: &str) -> Result<(
         counted::count(transaction, &target.id)?;
     }
     Ok(())
+}
+
+/// The table and the identity that a resource is entered with, as [`super::Db::check_identity`] says.
+pub(super) fn check_identity(
+    connection: &Connection,
+    target: &Target,
+    identity: &str,
+) -> Result<Option<(String, Option<String>)>, DbError> {
+    let known: Option<(String, Option<String>)> = connection
+        .query_row(
+            "SELECT \"table\", identity FROM _hw_resources WHERE source = ?1 AND resource = ?2",
+            (&*target.id.source, &*target.id.resource),
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()?;
+    let what = match &known {
+        Some((table, Some(_))) if *table != target.table => {
+            format!("its table changed from {table} to {}", target.table)
+        }
+        Some((_, Some(before))) if *before != identity => identity_change(before, identity),
+        _ => return Ok(known),
+    };
+    Err(DbError::IdentityChanged { resource: target.id.to_string(), what })
 }
 
 /// Why a resource that has no table yet cannot have this one.

@@ -12,8 +12,9 @@ CREATE TABLE _hw_resources (
 CREATE TABLE _hw_checkpoints (
   source TEXT NOT NULL, resource TEXT NOT NULL, partition TEXT NOT NULL,
   state TEXT NOT NULL CHECK (state IN ('pending', 'reading', 'complete', 'abandoned', 'unsorted')),
-  position TEXT, cursor TEXT, cursor_seen TEXT, bounds TEXT, parent_fields TEXT,
-  queued INTEGER NOT NULL, pass_id INTEGER NOT NULL, run_id INTEGER, read_id INTEGER,
+  position TEXT, cursor TEXT, cursor_seen TEXT, bounds TEXT, boundary_from ANY,
+  parent_fields TEXT, parent_page_id INTEGER, queued INTEGER NOT NULL, pass_id INTEGER NOT NULL, read_id INTEGER,
+  run_id INTEGER, run_page_id INTEGER, run_cursor TEXT, run_boundary_from ANY, run_read_id INTEGER,
   read_open INTEGER NOT NULL DEFAULT 0 CHECK (read_open IN (0, 1)),
   request_fingerprint TEXT NOT NULL DEFAULT '', error TEXT, updated_at TEXT NOT NULL,
   PRIMARY KEY (source, resource, partition)) STRICT;
@@ -24,7 +25,7 @@ CREATE TABLE _hw_boundary (
 CREATE TABLE _hw_coverage (
   source TEXT NOT NULL, resource TEXT NOT NULL, partition TEXT NOT NULL,
   from_value TEXT, from_sort ANY, to_value TEXT NOT NULL, to_sort ANY NOT NULL,
-  run_id INTEGER NOT NULL, covered_at TEXT NOT NULL, PRIMARY KEY (source, resource, partition, to_sort)) STRICT;
+  run_id INTEGER NOT NULL, covered_at TEXT NOT NULL, PRIMARY KEY (source, resource, partition, to_sort, run_id)) STRICT;
 CREATE TABLE _hw_runs (
   run_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
   kind TEXT NOT NULL CHECK (kind IN ('sync', 'backfill', 'scheduled')),

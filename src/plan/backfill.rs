@@ -48,6 +48,8 @@ pub async fn plan(
 ) -> Result<SyncPlan, PlanError> {
     let mut plan = plan_only(config, std::slice::from_ref(id), db, clients).await?;
     let Some(planned) = plan.resources.pop() else { return Ok(plan) };
+    // What is stored of a range means what it meant to the configuration that it was read with.
+    db.check_identity(&planned.resource.target, &planned.resource.identity).await?;
     let refused = |reason: String| PlanError::Range { resource: id.to_string(), reason };
     let options = &config.sources[&*id.source].resources[&*id.resource];
     let Some(incremental) = planned.resource.incremental.clone() else {

@@ -3,13 +3,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value as Json};
 
 use super::resource::Resource;
-use crate::page::{NewValue, QueuedPartition, ReadAgain, ResourceId, Rows, Value};
+use crate::page::{NewValue, QueuedPartition, ReadAgain, ResourceId, Rows, Run, Value};
 use crate::rest::request::{RequestParts, Target};
 use crate::template::{Slot, Template};
 
@@ -255,15 +256,17 @@ pub struct Child {
 
 impl Child {
     /// The partitions that the rows of a page give. `parent` is the resource's name, `partition` what its own read
-    /// stands for. Rows without the fields give none; the second value says how many.
+    /// stands for. Rows without a value for the fields give none; the second value says how many, and the third how many of
+    /// them do not have the fields at all.
     #[must_use]
-    pub fn partitions(&self, parent: &str, partition: &str, rows: &Rows) -> (Vec<QueuedPartition>, u64) {
+    pub fn partitions(&self, parent: &str, partition: &str, rows: &Rows) -> (Vec<QueuedPartition>, u64, u64) {
         let inherited = PartitionValues::parse(partition).unwrap_or_default().values;
-        let (mut queued, mut without) = (Vec::new(), 0);
+        let (mut queued, mut without, mut lacking) = (Vec::new(), 0, 0);
         for row in 0..rows.len() {
-            let field = |name: &String| Some((format!("{parent}.{name}"), field(rows, row, name)?));
+            let field = |name: &String| Some((parent_key(parent, name), field(rows, row, name)?));
             let Some(own_fields) = self.fields.iter().map(field).collect::<Option<Vec<_>>>() else {
                 without += 1;
+                lacking += u64::from(self.fields.iter().any(|name| lacks(rows, row, name)));
                 continue;
             };
             let included: Map<String, Json> = self
@@ -284,7 +287,50 @@ impl Child {
                 });
             }
         }
-        (queued, without)
+        (queued, without, lacking)
+    }
+}
+
+/// The partitions of all children of a resource that the rows of one of its pages give.
+pub(super) fn children_of(resource: &Resource, run: &Run, partition: &str, rows: &Rows) -> Vec<QueuedPartition> {
+    let (id, mut queued) = (&resource.target.id, Vec::new());
+    for child in &resource.children {
+        let (more, without, lacking) = child.partitions(&id.resource, partition, rows);
+        queued.extend(more);
+        if let Some(pass) = run.children.get(child.number) {
+            pass.records.fetch_add(rows.len() as u64, Ordering::Relaxed);
+            pass.lacking.fetch_add(lacking, Ordering::Relaxed);
+        }
+        if without > 0 {
+            let fields: Vec<&str> = child.fields.iter().map(String::as_str).collect();
+            tracing::warn!(
+                resource = %child.id,
+                "{without} records of {id} have no {}: nothing is read for them",
+                fields.join(", ")
+            );
+        }
+    }
+    queued
+}
+
+/// The key of a partition that a field of a parent's record is under.
+pub(super) fn parent_key(parent: &str, field: &str) -> String {
+    format!("{parent}.{field}")
+}
+
+/// Whether a record does not even say that a field is null.
+fn lacks(rows: &Rows, row: usize, name: &str) -> bool {
+    if rows.get(row, name).is_some() {
+        return false;
+    }
+    let Some((first, rest)) = name.split_once('.') else { return true };
+    match rows.get(row, first) {
+        // What lies below a null may be there in other records.
+        Some(Value::Null) => false,
+        Some(Value::Json(text)) => {
+            std::str::from_utf8(text).is_ok_and(|text| super::select::value_in(text, rest).is_none())
+        }
+        _ => true,
     }
 }
 
@@ -377,7 +423,7 @@ mod tests {
             only_changed: false,
             again: ReadAgain::Changed,
         };
-        let (queued, without) = child(&["id"], &["n"]).partitions("issues", r#"{"repo":"a"}"#, &rows);
+        let (queued, without, lacking) = child(&["id"], &["n"]).partitions("issues", r#"{"repo":"a"}"#, &rows);
         let shown: Vec<_> =
             queued.iter().map(|queued| (queued.row, &*queued.partition, queued.fields.as_deref())).collect();
         assert_eq!(
@@ -387,8 +433,9 @@ mod tests {
                 (2, r#"{"issues.id":3,"repo":"a"}"#, Some(r#"{"_issues_n":2}"#)),
             ]
         );
-        assert_eq!(without, 1);
-        let (queued, without) = child(&["user.name"], &[]).partitions("issues", "", &rows);
+        assert_eq!((without, lacking), (1, 0), "null is a value");
+        let (queued, without, lacking) = child(&["user.name"], &[]).partitions("issues", "", &rows);
+        assert_eq!(lacking, 2);
         assert_eq!((queued[0].partition.as_str(), queued.len(), without), (r#"{"issues.user.name":"x"}"#, 1, 2));
     }
 }

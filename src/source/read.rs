@@ -9,15 +9,13 @@ use super::ahead::InFlight;
 use super::cursor::{Decided, Start};
 use super::decoded::{Decoded, keys_of};
 use super::incremental::{CursorError, Track, Tracked};
-use super::partition::{PartitionValues, place_of};
+use super::partition::{PartitionValues, children_of, place_of};
 use super::resource::Resource;
 use super::select::Selector;
 use super::unchanged;
 use super::walk::{Walk, WalkError};
 use crate::decode;
-use crate::page::{
-    Checkpoint, NewValue, Page, PartitionRead, QueuedPartition, Rows, Run, Slot, Slots, StopReason, Value,
-};
+use crate::page::{Checkpoint, NewValue, Page, PartitionRead, Rows, Run, Slot, Slots, StopReason, Value};
 use crate::progress::ResourceProgress;
 use crate::rest::client::{Fetched, Outcome, Received};
 use crate::rest::error::RequestError;
@@ -37,6 +35,8 @@ pub struct Read {
     pub partition: Arc<PartitionRead>,
     /// Fields of the parent's record that are put on the rows.
     pub parent_fields: Vec<(String, NewValue)>,
+    /// Mark of everything that its rows depend on beside the page; none where it is not asked whether a page has changed.
+    pub validity_fingerprint: Option<String>,
     /// The first request.
     pub request: RequestParts,
     /// Pages in flight, where their positions are known in advance.
@@ -303,24 +303,6 @@ impl Place<'_> {
         }
     }
 
-    /// The partitions of children that its records give.
-    fn children(&self, rows: &Rows) -> Vec<QueuedPartition> {
-        let (id, mut queued) = (&self.read.resource.target.id, Vec::new());
-        for child in &self.read.resource.children {
-            let (more, without) = child.partitions(&id.resource, &self.read.partition.partition, rows);
-            queued.extend(more);
-            if without > 0 {
-                let fields: Vec<&str> = child.fields.iter().map(String::as_str).collect();
-                tracing::warn!(
-                    resource = %child.id,
-                    "{without} records of {id} have no {}: nothing is read for them",
-                    fields.join(", ")
-                );
-            }
-        }
-        queued
-    }
-
     /// It as it is stored. `end` says that the read ends with it.
     fn page(&self, fetched: Fetched<Decoded>, end: Option<StopReason>, checkpoint: Checkpoint) -> Page {
         let read = self.read;
@@ -340,7 +322,7 @@ impl Place<'_> {
             rows = tasks::busy(|| steps.apply(&rows));
         }
         decode::nest(&mut rows, &read.resource.target.layout);
-        let children = self.children(&rows);
+        let children = children_of(&read.resource, &read.run, &read.partition.partition, &rows);
         Page {
             run: Arc::clone(&read.run),
             read: Arc::clone(&read.partition),

@@ -8,11 +8,11 @@ use ring::hmac;
 use serde_json::{Map, Value as Json, json};
 
 use super::incremental::Incremental;
-use super::partition::{Child, partition_text};
+use super::partition::{Child, parent_key, partition_text};
 use super::select::Selector;
 use super::transform::Steps;
 use super::{BodyFormat, Method, ResourceOptions, SourceOptions, unchanged};
-use crate::page::{Layout, ReadAgain, ResourceId, Target, WriteDisposition};
+use crate::page::{Layout, NewValue, ReadAgain, ResourceId, Target, WriteDisposition};
 use crate::rest::action::CompiledAction;
 use crate::rest::client::Client;
 use crate::rest::paginator::{Auto, Paginator};
@@ -62,6 +62,8 @@ pub struct Resource {
     pub from_parent: FromParent,
     /// The reads of its parents do not return every record, or not every record is taken.
     pub has_partial_parent: bool,
+    /// The keys of its partitions that come from the records of parents.
+    pub parent_keys: BTreeSet<String>,
     /// The resources that are read for its records.
     pub children: Vec<Child>,
     /// Its partitions, each a JSON object of what it stands for; one that is empty where there is nothing to tell apart.
@@ -72,7 +74,8 @@ pub struct Resource {
     pub request_fingerprint: String,
     /// What the stored rows depend on, as a JSON object.
     pub identity: String,
-    /// Mark of everything that they depend on beside the page; none where it is not asked whether a page has changed.
+    /// Mark of everything that they depend on beside the page and the parent's record; none where it is not asked whether a
+    /// page has changed.
     pub validity_fingerprint: Option<String>,
 }
 
@@ -134,9 +137,20 @@ impl Resource {
             incremental,
             from_parent: FromParent::of(options),
             has_partial_parent: ResourceOptions::has_partial_parent(&id.resource, &source.resources),
+            parent_keys: BTreeSet::new(),
             children: Vec::new(),
             resume_within: options.resume_within.unwrap_or(RESUME_WITHIN),
         })
+    }
+
+    /// The fields of its records, as they come, whose values are its key; what is put on the rows of a read is the same
+    /// for all of them. None where they do not name a record: there is no key, or a step makes it of something else.
+    #[must_use]
+    pub fn received_key(&self, put_on: &[(String, NewValue)]) -> Vec<String> {
+        let origins = self.target.primary_key.iter().map(|part| self.steps.origin(part));
+        let mut fields: Vec<String> = origins.collect::<Option<_>>().unwrap_or_default();
+        fields.retain(|field| !put_on.iter().any(|(name, _)| name == field));
+        fields
     }
 
     /// For which records of its parent it is read again in one pass.
@@ -199,6 +213,16 @@ pub fn link(resources: &mut [Resource]) {
                 child = parent;
             }
         }
+    }
+    for number in 0..resources.len() {
+        let mut keys = BTreeSet::new();
+        let mut child = number;
+        while let Some(parent) = parents[child] {
+            let name = &resources[parent].target.id.resource;
+            keys.extend(fields[child].iter().map(|field| parent_key(name, field)));
+            child = parent;
+        }
+        resources[number].parent_keys = keys;
     }
     for (number, fields) in fields.into_iter().enumerate() {
         let Some(parent) = parents[number] else { continue };
@@ -352,6 +376,9 @@ fn identity(source: &SourceOptions, options: &ResourceOptions, target: &Target) 
     });
     if let Some(incremental) = &options.incremental {
         identity["cursor_path"] = json!(incremental.cursor_path);
+        if let Some(format) = &incremental.datetime_format {
+            identity["datetime_format"] = json!(format);
+        }
     }
     if target.layout.max_table_nesting > 0 {
         identity["max_table_nesting"] = target.layout.max_table_nesting.into();

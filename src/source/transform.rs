@@ -142,6 +142,31 @@ impl Steps {
         lost
     }
 
+    /// The field of a record, as it came, whose value `field` has behind the steps; none where they make it of anything
+    /// else, or take it off.
+    #[must_use]
+    pub fn origin(&self, field: &str) -> Option<String> {
+        let mut name = field;
+        for step in self.steps.iter().rev() {
+            name = match step {
+                Step::Rename(names) => match names.iter().find(|(_, to)| to == name) {
+                    Some((from, _)) => from,
+                    None if names.iter().any(|(from, _)| from == name) => return None,
+                    None => name,
+                },
+                Step::Add(added) => match added.iter().find(|added| added.name == name) {
+                    Some(added) => added.taken.as_ref()?.field()?,
+                    None => name,
+                },
+                Step::Change(Change::Remove, fields) if fields.iter().any(|removed| removed.name == name) => {
+                    return None;
+                }
+                Step::Change(..) | Step::Filter(_) => name,
+            };
+        }
+        Some(name.to_owned())
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

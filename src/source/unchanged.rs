@@ -1,7 +1,7 @@
 //! When a page may be taken for unchanged at the next read: only where it was all of its read, and where no other page
 //! can come behind it without the page itself changing.
 
-use ring::hmac;
+use ring::{digest, hmac};
 
 use super::decoded::Decoded;
 use super::read::Read;
@@ -42,6 +42,18 @@ pub(super) fn fingerprint(
     Some(context.sign().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+impl Resource {
+    /// The mark for a partition: what its parent's record puts on the rows is no part of the page.
+    #[must_use]
+    pub fn validity_of(&self, parent_fields: Option<&str>) -> Option<String> {
+        let fingerprint = self.validity_fingerprint.as_ref()?;
+        let Some(fields) = parent_fields else { return Some(fingerprint.clone()) };
+        let mark = digest::digest(&digest::SHA256, fields.as_bytes());
+        let mark: String = mark.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(format!("{fingerprint} {mark}"))
+    }
+}
+
 /// What is known of a page for the next read. `end` is why the read ends with it, if it does.
 pub(super) fn validity(read: &Read, first: bool, fetched: &Fetched<Decoded>, end: Option<StopReason>) -> Validity {
     let decoded = match &fetched.value {
@@ -50,7 +62,7 @@ pub(super) fn validity(read: &Read, first: bool, fetched: &Fetched<Decoded>, end
         Outcome::Ignored | Outcome::Stopped => return Validity::Unknown,
     };
     let resource = &read.resource;
-    let (Some(fingerprint), Some(stop_reason)) = (&resource.validity_fingerprint, end) else {
+    let (Some(fingerprint), Some(stop_reason)) = (&read.validity_fingerprint, end) else {
         return Validity::Unknown;
     };
     let is_all = first && read.start.position.is_none() && fetched.received.status == 200;

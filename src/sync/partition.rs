@@ -7,18 +7,16 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use tokio::sync::mpsc::Sender;
 
+use super::course::Course;
 use super::report::{ReadEnd, end_of};
 use super::{PlannedResource, Shared};
 use crate::destination::{DbError, Delivery, Outcome, PartitionFailed, StoredPartition};
 use crate::exit::Exit;
-use crate::page::{PartitionRead, Run, StopReason, WriteDisposition};
+use crate::page::{PartitionRead, Run, WriteDisposition};
 use crate::progress::Activity;
 use crate::source::cursor::{self, Start, Stored};
-use crate::source::incremental::{CursorError, Incremental, RowOrder, Track, Window, Windows};
+use crate::source::incremental::{CursorError, Incremental, Known, RowOrder, Track, Window};
 use crate::source::{self, PartitionValues, Read, SourceError, SourceErrorKind, WalkError, parent_fields, place_of};
-
-/// Why an interrupted read of a sorted list begins again although its cursor has moved.
-const WITHIN_LAG: &str = "what it had read begins where its cursor leads: a sorted list moves while its records change";
 
 /// Why an append resource is read no more.
 const UNSORTED: &str = "an earlier read found that the API does not sort as row_order = \"asc\" says, and some of its rows \
@@ -38,9 +36,32 @@ pub(super) struct Reading {
     pub(super) is_only: bool,
 }
 
+/// What became of reading a partition, or a window of it, once.
+pub(super) struct Attempt {
+    pub(super) end: ReadEnd,
+    /// Why the position that it started from is of no more use, where that ended it before anything was stored.
+    pub(super) stale: Option<String>,
+    /// Where the cursor stands once its pages are stored; none where it has not moved.
+    pub(super) cursor: Option<String>,
+}
+
 impl Reading {
+    /// Reads a partition to its end, and enters it where that could not even begin.
+    pub(super) async fn read_and_enter(&self, stored: StoredPartition) -> ReadEnd {
+        let partition = stored.partition.as_str().into();
+        let end = self.read(stored).await;
+        if end.outcome == Outcome::Failed && !end.is_entered {
+            let (run, error) = (Arc::clone(&self.run), end.error.clone().unwrap_or_default());
+            let failed = PartitionFailed { run, partition, error, abandon: false, unsorted: None };
+            if self.sender.send(Delivery::Failed(failed)).await.is_err() {
+                tracing::debug!("the processor has ended before the failure could be entered");
+            }
+        }
+        end
+    }
+
     /// Reads a partition to its end, window by window where it is read in windows.
-    pub(super) async fn read(&self, mut stored: StoredPartition) -> ReadEnd {
+    async fn read(&self, stored: StoredPartition) -> ReadEnd {
         let resource = &self.planned.resource;
         let mut start = self.start_of(&stored);
         if let Err(error) = self.ask_conditionally(&stored, &mut start).await {
@@ -62,88 +83,34 @@ impl Reading {
         if stored.unsorted {
             return failed(UNSORTED.to_owned());
         }
-        let mut interrupted = match self.interrupted(&stored) {
-            Ok(interrupted) => interrupted,
-            Err(reason) => return failed(reason),
-        };
-        // Where the API sorts by the cursor, and is asked from it on, a position is worth less: it counts pages of a list
-        // whose changed records have gone to the end since, so that others have come forward into pages that were read.
-        let from_cursor = interrupted.is_some() && resource.starts_at_cursor && start.position.take().is_some();
-        let now = Timestamp::now();
-        let mut windows = None;
-        let (mut resumed_at, mut started_over) = (None, None);
-        loop {
-            let bounds = stored.bounds.as_ref().filter(|_| start.position.is_some() && windows.is_none());
-            let window = match bounds {
-                Some(bounds) => incremental.stored_window(bounds).map(Some),
-                None => next_window(incremental, &stored, now, &mut windows),
-            };
-            let mut window = match window {
-                Ok(Some(window)) => window,
-                Ok(None) => {
-                    return ReadEnd { resumed_at, started_over, ..ReadEnd::complete(&self.run, StopReason::NoNext) };
-                }
-                Err(reason) => return failed(reason),
-            };
-            if let Some(interrupted) = &interrupted {
-                let is_further = window.goes_on_with(interrupted);
-                match &stored.cursor {
-                    Some(cursor) if from_cursor && is_further => {
-                        let position = format!("cursor {cursor}");
-                        tracing::info!(resource = %resource.target.id, %position, "goes on where the last run stopped");
-                        resumed_at = Some(position);
-                    }
-                    _ if from_cursor => start.started_over = Some(WITHIN_LAG.to_owned()),
-                    _ => {}
-                }
-            }
-            let mut cursor = None;
-            let (mut end, stale) = self.read_once(&stored, start.clone(), Some(&window), &mut cursor).await;
-            if let Some(reason) = stale.filter(|_| start.position.is_some()) {
-                // From the cursor: it can stand further on than where the read began whose position this was.
-                start = Start { position: None, started_over: Some(reason), ..start };
-                continue;
-            }
-            resumed_at = resumed_at.or(end.resumed_at.take());
-            started_over = started_over.or(end.started_over.take());
-            if end.outcome != Outcome::Complete || !window.goes_on {
-                return ReadEnd { resumed_at, started_over, ..end };
-            }
-            if windows.is_none() {
-                // The lag is behind it: what this run has stored may not be known yet, and must not come twice.
-                windows = match incremental.windows_behind(&window, now) {
-                    Ok(found) => Some(found),
-                    Err(reason) => return failed(reason),
-                };
-            }
-            stored.cursor = cursor.or(stored.cursor);
-            (stored.cursor_seen, stored.read_id, interrupted) = (None, None, None);
-            start = Start { position: None, started_over: None, ..start };
+        match Course::new(self, incremental, stored, start) {
+            Ok(course) => course.run().await,
+            Err(reason) => failed(reason),
         }
-    }
-
-    /// What the read asked for that is under way, where the API sorts by the cursor: what follows is the rest of it.
-    fn interrupted(&self, stored: &StoredPartition) -> Result<Option<Window>, String> {
-        let sorted = self.planned.resource.incremental.as_ref().filter(|incremental| incremental.is_sorted());
-        sorted.zip(stored.bounds.as_ref()).map(|(incremental, bounds)| incremental.stored_window(bounds)).transpose()
     }
 
     /// Reads a window, or all there is. A stored position that the API no longer takes is tried once; then the read starts
     /// over.
     async fn read_all(&self, stored: &StoredPartition, mut start: Start, window: Option<&Window>) -> ReadEnd {
         loop {
-            let (end, stale) = self.read_once(stored, start.clone(), window, &mut None).await;
-            match stale {
+            let attempt = self.read_once(stored, start.clone(), window).await;
+            match attempt.stale {
                 Some(reason) if start.position.is_some() => {
                     start = Start { position: None, started_over: Some(reason), ..start };
                 }
-                _ => return end,
+                _ => return attempt.end,
             }
         }
     }
 
     /// The cursor of a read, as far as an earlier run has brought it.
-    async fn track(&self, stored: &StoredPartition, window: &Window, resumes: bool) -> Result<Option<Track>, ReadEnd> {
+    async fn track(
+        &self,
+        stored: &StoredPartition,
+        window: &Window,
+        resumes: bool,
+        key: Vec<String>,
+    ) -> Result<Option<Track>, ReadEnd> {
         let resource = &self.planned.resource;
         let Some(incremental) = &resource.incremental else { return Ok(None) };
         let value = |text: Option<&String>| text.map(|text| incremental.stored(text)).transpose();
@@ -155,16 +122,29 @@ impl Reading {
             }
         };
         let known = match resource.target.disposition {
-            WriteDisposition::Append => {
-                let partition = PartitionValues::parse(&stored.partition).unwrap_or_default().without_range();
-                // What a live read has stored stays, whatever becomes of the range of a backfill.
-                let counts_open = resumes || partition != stored.partition;
-                let known = self.shared.core.db.boundary(&resource.target.id, &partition, counts_open).await;
-                Some(known.map_err(ReadEnd::from_db)?)
-            }
+            WriteDisposition::Append => Some(self.known(incremental, stored, resumes, key).await?),
             WriteDisposition::Merge | WriteDisposition::Replace => None,
         };
-        Ok(Some(Track::new(incremental, window.clone(), cursor, seen, known, &resource.target.primary_key)))
+        Ok(Some(Track::new(incremental, window.clone(), cursor, seen, known)))
+    }
+
+    /// What is stored already of a partition whose rows are appended.
+    async fn known(
+        &self,
+        incremental: &Incremental,
+        stored: &StoredPartition,
+        resumes: bool,
+        key: Vec<String>,
+    ) -> Result<Known, ReadEnd> {
+        let (resource, db) = (&self.planned.resource, &self.shared.core.db);
+        let partition = PartitionValues::parse(&stored.partition).unwrap_or_default().without_range();
+        // What a live read has stored stays, whatever becomes of the range of a backfill.
+        let counts_open = resumes || partition != stored.partition;
+        let rows = db.boundary(&resource.target.id, &partition, counts_open).await.map_err(ReadEnd::from_db)?;
+        let covered = db.coverage(&resource.target.id, &partition).await.map_err(ReadEnd::from_db)?;
+        let failed = |reason: String| self.failed(&place_of(&stored.partition), &reason, Exit::Config);
+        let rows_from = stored.boundary_from.clone();
+        Ok(Known { rows, rows_from, key, covered: incremental.covered(&covered).map_err(failed)? })
     }
 
     /// Everything that reading it once needs, and the cursor of an incremental resource.
@@ -176,20 +156,21 @@ impl Reading {
     ) -> Result<(Read, Option<Track>), ReadEnd> {
         let resource = &self.planned.resource;
         let resumes = start.position.is_some();
-        let track = match window {
-            None => None,
-            Some(window) => self.track(stored, window, resumes).await?,
-        };
         let first = window.and_then(|window| window.start.as_ref()).map(|start| start.json.clone());
         let behind = window.and_then(|window| window.sent_end.clone());
         let (request, parent_fields) = PartitionValues::parse(&stored.partition)
             .map(|values| values.within(first, behind))
             .and_then(|values| Ok((values.request(resource)?, parent_fields(stored.parent_fields.as_deref())?)))
             .map_err(|reason| self.failed(&place_of(&stored.partition), &reason, Exit::Unavailable))?;
+        let track = match window {
+            None => None,
+            Some(window) => self.track(stored, window, resumes, resource.received_key(&parent_fields)).await?,
+        };
         let read_id = stored.read_id.filter(|_| resumes);
         let partition = PartitionRead {
             partition: stored.partition.as_str().into(),
             bounds: window.map(Window::to_stored),
+            parent_page_id: stored.parent_page_id,
             read_id: read_id.map_or_else(Default::default, Into::into),
         };
         let read = Read {
@@ -198,6 +179,7 @@ impl Reading {
             partition: Arc::new(partition),
             request,
             parent_fields,
+            validity_fingerprint: resource.validity_of(stored.parent_fields.as_deref()),
             concurrency: self.pages,
             ends_pass: self.is_only && window.is_none_or(|window| !window.goes_on),
             start,
@@ -208,20 +190,13 @@ impl Reading {
     }
 
     /// A partition that cannot be read at all; `place` is which one, for people.
-    fn failed(&self, place: &str, reason: &str, exit: Exit) -> ReadEnd {
+    pub(super) fn failed(&self, place: &str, reason: &str, exit: Exit) -> ReadEnd {
         let text = format!("{}{place}: {reason}", self.planned.id());
-        ReadEnd::failed(Some(Arc::clone(&self.run)), text, exit)
+        ReadEnd { fails_all: false, ..ReadEnd::failed(Some(Arc::clone(&self.run)), text, exit) }
     }
 
-    /// Reads it once, and says in `cursor` where its cursor stands in the end. The second value says why the position
-    /// that it started from is of no more use.
-    async fn read_once(
-        &self,
-        stored: &StoredPartition,
-        start: Start,
-        window: Option<&Window>,
-        cursor: &mut Option<String>,
-    ) -> (ReadEnd, Option<String>) {
+    /// Reads it once.
+    pub(super) async fn read_once(&self, stored: &StoredPartition, start: Start, window: Option<&Window>) -> Attempt {
         let (resource, run) = (&self.planned.resource, &self.run);
         let resumed_at = start.position.as_ref().map(source::describe);
         if let Some(position) = &resumed_at {
@@ -233,16 +208,16 @@ impl Reading {
         let started_over = start.started_over.clone();
         let (read, track) = match self.prepare(stored, start, window).await {
             Ok(prepared) => prepared,
-            Err(end) => return (end, None),
+            Err(end) => return Attempt { end, stale: None, cursor: None },
         };
         self.planned.progress.set(Activity::Reading);
         let mut pages = pin!(source::pages(read, track));
-        let mut last = None;
+        let (mut last, mut cursor) = (None, None);
         let error = loop {
             match pages.next().await {
                 Some(Ok(page)) => {
                     last = page.end;
-                    *cursor = page.checkpoint.cursor.clone().or(cursor.take());
+                    cursor = page.checkpoint.cursor.clone().or(cursor);
                     if self.sender.send(Delivery::Page(Box::new(page))).await.is_err() {
                         break None;
                     }
@@ -257,7 +232,7 @@ impl Reading {
                 SourceErrorKind::Cursor(_) => "records have moved across its stored position".to_owned(),
                 kind => format!("the API no longer takes its stored position ({kind})"),
             };
-            return (ReadEnd::interrupted(Some(Arc::clone(run))), Some(reason));
+            return Attempt { end: ReadEnd::interrupted(Some(Arc::clone(run))), stale: Some(reason), cursor };
         }
         let abandon = error.as_ref().is_some_and(gives_up_position);
         let unsorted = window.filter(|window| !window.is_range && error.as_ref().is_some_and(is_unsorted));
@@ -274,8 +249,9 @@ impl Reading {
             if self.sender.send(Delivery::Failed(failed)).await.is_err() {
                 tracing::debug!("the processor has ended before the failure could be entered");
             }
+            end.is_entered = true;
         }
-        (end, None)
+        Attempt { end, stale: None, cursor }
     }
 
     /// What the API vouched for when it was last read. A generation of several partitions cannot take over what is
@@ -283,13 +259,13 @@ impl Reading {
     async fn ask_conditionally(&self, stored: &StoredPartition, start: &mut Start) -> Result<(), DbError> {
         let resource = &self.planned.resource;
         let is_in_parts = resource.target.disposition == WriteDisposition::Replace && !self.is_only;
-        if let Some(fingerprint) = &resource.validity_fingerprint
+        if let Some(fingerprint) = resource.validity_of(stored.parent_fields.as_deref())
             && start.position.is_none()
             && !is_in_parts
             // Children are read for the records that come; of an incremental resource, for what has changed.
             && (self.run.children.iter().all(|child| child.run.is_none()) || resource.incremental.is_some())
         {
-            start.known = self.shared.core.db.validators(&resource.target.id, &stored.partition, fingerprint).await?;
+            start.known = self.shared.core.db.validators(&resource.target.id, &stored.partition, &fingerprint).await?;
         }
         Ok(())
     }
@@ -309,25 +285,11 @@ impl Reading {
             resource.resume_within,
             Timestamp::now(),
         );
-        if stored.abandoned && start.position.is_none() && start.started_over.is_none() {
-            start.started_over = Some("the last read was given up: its position led nowhere".to_owned());
+        if start.position.is_none() && start.started_over.is_none() {
+            start.started_over = stored.given_up.as_ref().map(|why| format!("the last read was given up: {why}"));
         }
         start
     }
-}
-
-/// The next window from where the cursor stands.
-fn next_window<'i>(
-    incremental: &'i Incremental,
-    stored: &StoredPartition,
-    now: Timestamp,
-    windows: &mut Option<Windows<'i>>,
-) -> Result<Option<Window>, String> {
-    if windows.is_none() {
-        let cursor = stored.cursor.as_deref().map(|cursor| incremental.stored(cursor)).transpose()?;
-        *windows = Some(incremental.windows(cursor.as_ref(), now)?);
-    }
-    windows.as_mut().map_or(Ok(None), Windows::step_on)
 }
 
 /// Whether the position that an earlier run stored is refused by the API, or is not where it was any more.

@@ -91,6 +91,10 @@ pub(super) struct ReadEnd {
     pub(super) error: Option<String>,
     pub(super) exit: Option<Exit>,
     pub(super) db_error: Option<DbError>,
+    /// Why it failed is no matter of one partition: the others would fail as well.
+    pub(super) fails_all: bool,
+    /// Its failure is on its way to the file.
+    pub(super) is_entered: bool,
 }
 
 impl ReadEnd {
@@ -109,6 +113,8 @@ impl ReadEnd {
             error: Some(error),
             exit: Some(exit),
             db_error: None,
+            fails_all: !matches!(exit, Exit::Unavailable | Exit::Forbidden | Exit::Contract),
+            is_entered: false,
         }
     }
 
@@ -127,6 +133,8 @@ impl ReadEnd {
             error: None,
             exit: Some(Exit::Stopped),
             db_error: None,
+            fails_all: false,
+            is_entered: false,
         }
     }
 

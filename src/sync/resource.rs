@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 use super::partition::Reading;
 use super::report::ReadEnd;
 use super::{Life, PlannedResource, Shared, in_place};
-use crate::destination::{Begun, DbError, Delivery, Ending, Outcome, PassEnd, RunStart, StoredPartition};
+use crate::destination::{Begun, Db, DbError, Delivery, Ending, Outcome, PassEnd, RunStart, StoredPartition};
 use crate::exit::Exit;
 use crate::page::{ChildPass, ReadAgain, ResourceId, Run, StopReason, WriteDisposition};
 
@@ -39,7 +40,8 @@ pub(super) async fn begin_families(resources: &[PlannedResource], shared: &Share
             // None of one that is not selected, or cannot begin.
             let run = begun.get(&child.id).and_then(|begun| begun.as_ref().ok());
             let run = run.map(|(run, _)| (run.run_id, run.pass_id));
-            ChildPass { number: child.number, id: child.id.clone(), run, again: child.again }
+            let (records, lacking) = Default::default();
+            ChildPass { number: child.number, id: child.id.clone(), run, again: child.again, records, lacking }
         });
         let children = children.collect();
         begun.insert(planned.id().clone(), begin(shared, planned, children).await);
@@ -137,15 +139,50 @@ async fn begin(shared: &Shared, planned: &PlannedResource, children: Vec<ChildPa
             partitions: planned.partitions.clone(),
             ranges: planned.ranges.clone(),
             keeps_queue: resource.has_partial_parent,
+            parent_keys: resource.parent_keys.clone(),
             needs_all: children.iter().any(begins_with_all),
             resume_within: resource.resume_within,
         })
         .await?;
     let mut run = Run::new(begun.run_id, begun.pass_id, Arc::clone(&resource.target), shared.stop.child_token());
-    (run.children, run.kind) = (children, planned.kind);
+    (run.children, run.kind, run.has_partial_parent) = (children, planned.kind, resource.has_partial_parent);
+    if let (Some(parent), 1..) = (&resource.parent, begun.dropped) {
+        tracing::warn!(
+            resource = %planned.id(),
+            "{} records of {parent} that were still to be read for are dropped: its request now needs other fields of its \
+             parents; `{}` has all records come again",
+            begun.dropped,
+            all_again(planned, parent)
+        );
+    }
     let run = Arc::new(run);
     shared.core.watch(&run, &shared.live[planned.id()]);
     Ok((run, begun))
+}
+
+/// How far a run has come in the queue of its pass.
+#[derive(Default)]
+struct Queue {
+    fetched: VecDeque<StoredPartition>,
+    /// The place of the last one that was fetched of those that failed the last time, and of the others.
+    after_failed: i64,
+    after: i64,
+}
+
+impl Queue {
+    /// The next partition. Those that could not be read the last time come when no other is left and `all_came`: they
+    /// may fail again, and so many of them would end the run.
+    async fn next(&mut self, db: &Db, run: &Run, all_came: bool) -> Result<Option<StoredPartition>, DbError> {
+        if self.fetched.is_empty() {
+            self.fetched = db.partitions(run, false, self.after, FETCHED).await?.into();
+            self.after = self.fetched.back().map_or(self.after, |partition| partition.queued);
+        }
+        if self.fetched.is_empty() && all_came {
+            self.fetched = db.partitions(run, true, self.after_failed, FETCHED).await?.into();
+            self.after_failed = self.fetched.back().map_or(self.after_failed, |partition| partition.queued);
+        }
+        Ok(self.fetched.pop_front())
+    }
 }
 
 /// Reads the partitions that wait in the file, and those that a parent's pages bring while it is being read.
@@ -155,32 +192,32 @@ async fn read_partitions(
     mut parent: Option<watch::Receiver<Life>>,
 ) -> Result<Ends, DbError> {
     let (shared, run, progress) = (&reading.shared, &reading.run, &reading.planned.progress);
-    let mut ends = Ends::default();
-    let mut under_way = FuturesUnordered::new();
-    let mut waiting: VecDeque<StoredPartition> = VecDeque::new();
-    let mut after = 0;
+    let mut stored = shared.live[reading.planned.id()].life.subscribe();
+    let (mut ends, mut queue, mut under_way) = (Ends::default(), Queue::default(), FuturesUnordered::new());
     loop {
-        let mut parent_ended = None;
+        // Looked at before the file is: what comes between the two is seen the next time.
+        let parent_ended = parent.as_mut().map(|parent| parent.borrow_and_update().ended);
+        let all_came = parent_ended != Some(None);
+        stored.borrow_and_update();
+        // With its last page a partition can be queued once more, for what its parent has brought meanwhile.
+        let all_stored = parent.is_none() || progress.pages_read.get() == progress.pages_committed.get();
         while under_way.len() < side_by_side && !ends.are_final && !run.stop.is_cancelled() {
-            if waiting.is_empty() {
-                // Looked at before the file is: what comes between the two is seen the next time.
-                parent_ended = parent.as_mut().map(|parent| parent.borrow_and_update().ended);
-                waiting = shared.core.db.partitions(&run.target.id, run.pass_id, after, FETCHED).await?.into();
-                after = waiting.back().map_or(after, |partition| partition.queued);
-            }
-            let Some(partition) = waiting.pop_front() else { break };
-            under_way.push(in_place(shared, progress, reading.read(partition)));
+            let Some(partition) = queue.next(&shared.core.db, run, all_came).await? else { break };
+            under_way.push(in_place(shared, progress, reading.read_and_enter(partition)));
         }
-        let more_may_come = matches!(parent_ended, Some(None)) && !ends.are_final && !run.stop.is_cancelled();
-        if under_way.is_empty() && !more_may_come {
-            if let Some(Some(Outcome::Incomplete | Outcome::Failed)) = parent_ended {
-                ends.parent_incomplete = true;
+        let goes_on = !ends.are_final && !run.stop.is_cancelled();
+        if under_way.is_empty() && (all_came && all_stored || !goes_on) {
+            let failed = matches!(parent_ended, Some(Some(Outcome::Incomplete | Outcome::Failed)));
+            ends.parent_incomplete = failed && goes_on;
+            if goes_on && !failed {
+                ends.misnamed = misnamed(reading).await?;
             }
             break;
         }
         let end = tokio::select! {
             end = under_way.next(), if !under_way.is_empty() => end,
-            () = changed(parent.as_mut()), if more_may_come => None,
+            () = changed(parent.as_mut()), if !all_came && goes_on => None,
+            () = changed(Some(&mut stored)), if !all_stored && under_way.is_empty() => None,
             () = run.stop.cancelled(), if under_way.is_empty() => None,
         };
         if let Some(end) = end {
@@ -195,11 +232,41 @@ async fn read_partitions(
     Ok(ends)
 }
 
-/// Waits until a parent has stored more, or has ended.
-async fn changed(parent: Option<&mut watch::Receiver<Life>>) {
-    match parent {
+/// Why a child has no partition at all: its parent has records, but none of them has the fields that its request needs.
+async fn misnamed(reading: &Reading) -> Result<Option<String>, DbError> {
+    let (shared, planned) = (&reading.shared, &reading.planned);
+    let Some((id, parent)) = planned.parent().and_then(|id| Some((id, shared.live.get(id)?.run.get()?))) else {
+        return Ok(None);
+    };
+    let Some(pass) = parent.children.iter().find(|child| child.id == *planned.id()) else { return Ok(None) };
+    let (records, lacking) = (pass.records.load(Ordering::Relaxed), pass.lacking.load(Ordering::Relaxed));
+    let has_partial_parent = planned.resource.has_partial_parent;
+    if records == 0 || lacking < records || shared.core.db.has_partitions(&reading.run, has_partial_parent).await? {
+        return Ok(None);
+    }
+    let prefix = format!("{}.", id.resource);
+    let fields = planned.resource.parent_keys.iter().filter(|key| key.starts_with(&prefix));
+    let fields: Vec<String> = fields.map(|key| format!("${{resources.{key}}}")).collect();
+    let then = if has_partial_parent { format!(", and then `{}`", all_again(planned, id)) } else { String::new() };
+    Ok(Some(format!(
+        "{}: none of {records} records of {id} has what is asked for with {}: correct the name of the field{then}",
+        planned.id(),
+        fields.join(", ")
+    )))
+}
+
+/// The command that makes the parent of a resource bring all its records again. Where only what has changed counts, they
+/// have to become new rows.
+fn all_again(planned: &PlannedResource, parent: &ResourceId) -> String {
+    let rows = if planned.resource.from_parent.only_changed { " --drop-rows" } else { "" };
+    format!("highwater reset{rows} {parent}")
+}
+
+/// Waits until a resource has stored more, or has ended.
+async fn changed(life: Option<&mut watch::Receiver<Life>>) {
+    match life {
         // The senders live as long as the run.
-        Some(parent) => drop(parent.changed().await),
+        Some(life) => drop(life.changed().await),
         None => std::future::pending().await,
     }
 }
@@ -214,6 +281,8 @@ struct Ends {
     are_final: bool,
     /// There may be partitions that its parent has not come to.
     parent_incomplete: bool,
+    /// Why nothing can be read for the records of its parent.
+    misnamed: Option<String>,
     /// The first one that failed, or that is not complete.
     worst: Option<ReadEnd>,
     /// The last one that is complete.
@@ -237,13 +306,16 @@ impl Ends {
                 // The budget is the same for all.
                 self.are_final |= end.stop_reason == StopReason::Interrupted;
                 self.interrupted |= end.stop_reason == StopReason::Interrupted;
-                self.worst.get_or_insert(end);
+                let says_less = |worst: &ReadEnd| worst.outcome == Outcome::Incomplete && worst.error.is_none();
+                if self.worst.as_ref().is_none_or(|worst| end.error.is_some() && says_less(worst)) {
+                    self.worst = Some(end);
+                }
             }
             Outcome::Failed => {
                 self.failed += 1;
-                let for_all = !matches!(end.exit, Some(Exit::Unavailable | Exit::Forbidden));
-                self.are_final |= is_only || for_all || self.failed >= FAILURES_MAX && self.complete == 0;
-                if self.worst.as_ref().is_none_or(|worst| worst.outcome != Outcome::Failed) {
+                self.are_final |= is_only || end.fails_all || self.failed >= FAILURES_MAX && self.complete == 0;
+                let is_worse = |worst: &ReadEnd| worst.outcome != Outcome::Failed || end.exit < worst.exit;
+                if self.worst.as_ref().is_none_or(is_worse) {
                     self.worst = Some(end);
                 }
             }
@@ -253,28 +325,44 @@ impl Ends {
     /// The end of the run as a whole, and what becomes of its pass.
     fn sum(self, reading: &Reading) -> (ReadEnd, PassEnd) {
         let run = &reading.run;
-        let is_replaced = run.target.disposition == WriteDisposition::Replace;
-        let (end, pass) = match self.worst {
-            Some(mut worst) => {
-                if self.failed > 1 {
-                    let more = self.failed - 1;
-                    worst.error = worst.error.map(|error| format!("{error} (and {more} more partitions failed)"));
-                }
-                let all_came = !self.interrupted && !self.are_final && !self.parent_incomplete;
-                let all_tried = all_came && worst.outcome == Outcome::Failed;
-                (worst, if all_tried && !is_replaced { PassEnd::Over } else { PassEnd::Open })
+        let pass = self.pass(reading);
+        let end = match self.worst {
+            Some(worst) if self.failed > 1 => {
+                let more = self.failed - 1;
+                let error = worst.error.map(|error| format!("{error} (and {more} more partitions failed)"));
+                ReadEnd { error, ..worst }
             }
+            Some(worst) => worst,
             None if self.parent_incomplete && !self.interrupted => {
-                let error = match &reading.planned.resource.parent {
-                    Some(parent) => format!("{}: its parent {parent} was not read to its end", run.target.id),
-                    None => String::new(),
-                };
-                (ReadEnd { error: Some(error), ..ReadEnd::interrupted(Some(Arc::clone(run))) }, PassEnd::Open)
+                let parent = reading.planned.resource.parent.as_ref();
+                let error =
+                    parent.map(|parent| format!("{}: its parent {parent} was not read to its end", run.target.id));
+                ReadEnd { error, ..ReadEnd::interrupted(Some(Arc::clone(run))) }
             }
-            None if self.interrupted => (ReadEnd::interrupted(Some(Arc::clone(run))), PassEnd::Open),
-            None => (self.last.unwrap_or_else(|| ReadEnd::complete(run, StopReason::NoNext)), PassEnd::Complete),
+            None if self.misnamed.is_some() => {
+                ReadEnd { error: self.misnamed, ..ReadEnd::failed(Some(Arc::clone(run)), String::new(), Exit::Config) }
+            }
+            None if self.interrupted => ReadEnd::interrupted(Some(Arc::clone(run))),
+            None => self.last.unwrap_or_else(|| ReadEnd::complete(run, StopReason::NoNext)),
         };
         (ReadEnd { resumed_at: self.resumed_at, started_over: self.started_over, ..end }, pass)
+    }
+
+    fn pass(&self, reading: &Reading) -> PassEnd {
+        if self.interrupted || self.are_final || self.parent_incomplete || self.misnamed.is_some() {
+            return PassEnd::Open;
+        }
+        // Where reading a complete partition again would double its rows, the next run reads only what is left.
+        let reads_again = match reading.run.target.disposition {
+            WriteDisposition::Merge => true,
+            WriteDisposition::Append => reading.planned.resource.incremental.is_some(),
+            WriteDisposition::Replace => false,
+        };
+        match self.worst.as_ref().map(|worst| worst.outcome) {
+            None => PassEnd::Complete,
+            Some(Outcome::Failed) if reads_again => PassEnd::Over,
+            Some(_) => PassEnd::Open,
+        }
     }
 }
 

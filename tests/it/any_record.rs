@@ -70,6 +70,7 @@ async fn store(db: &Db, name: &str, pages: &[Vec<Fields>]) {
             partitions: vec![String::new()],
             ranges: Default::default(),
             keeps_queue: false,
+            parent_keys: Default::default(),
             needs_all: false,
             resume_within: highwater::units::Timespan::secs(0),
         })

@@ -338,12 +338,13 @@ fn an_index_on_a_column_that_a_user_added_fails_the_swap_of_its_own_resource_onl
 
 #[test]
 fn a_trigger_that_keeps_the_rows_of_an_unfinished_read_fails_its_own_resource_only() {
-    let pages = Pages::new(&[r#"[{"name":"a"}]"#, "[1,2,3,4,5,6,7,8,9,10]"]);
+    let pages = Pages::new(&[r#"[{"name":"a"}]"#, "no page"]);
     let api = Api::start(pages.api());
     let workspace = Workspace::with_config(api.address, &items(""));
-    workspace.sync(65);
-    user(&workspace)
-        .execute_batch("CREATE TRIGGER keep BEFORE DELETE ON shop_items BEGIN SELECT RAISE(ABORT, 'mine now'); END")
+    workspace.sync(69);
+    let db = user(&workspace);
+    db.execute_batch("UPDATE _hw_checkpoints SET updated_at = '2020-01-01T00:00:00.000Z'").unwrap();
+    db.execute_batch("CREATE TRIGGER keep BEFORE DELETE ON shop_items BEGIN SELECT RAISE(ABORT, 'mine now'); END")
         .unwrap();
     pages.set(&[r#"[{"name":"b"}]"#]);
     workspace.configure(api.address, &(items("") + "[sources.shop.resources.others]\nprimary_key = \"name\"\n"));

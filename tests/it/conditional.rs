@@ -355,3 +355,34 @@ fn auto_still_decides_when_an_unchanged_page_has_become_two() {
     let decided: String = workspace.value("SELECT decided FROM _hw_resources");
     assert!(decided.contains("header_link") && decided.contains("\"data\""), "{decided}");
 }
+
+#[test]
+fn what_a_parent_puts_on_the_rows_of_an_unchanged_page_is_put_on_them() {
+    let title = Arc::new(Mutex::new("old"));
+    let served = Arc::clone(&title);
+    let api = Api::start(move |request: &Seen, _| {
+        let json = ("content-type", "application/json");
+        if request.path() == "/issues" {
+            return respond(200, &[json], json!([{"id": 1, "title": *served.lock().unwrap()}]).to_string());
+        }
+        match header(&request.headers, "if-none-match") {
+            Some("\"c\"") => respond(304, &[("etag", "\"c\"")], ""),
+            _ => respond(200, &[json, ("etag", "\"c\"")], json!([{"id": 7}, {"id": 8}]).to_string()),
+        }
+    });
+    let text = config(SINGLE, KEYED).replace("items", "issues")
+        + "[sources.shop.resources.comments]\nprimary_key = \"id\"\ninclude_from_parent = [\"title\"]\n\
+           path = \"issues/${resources.issues.id}/comments\"\n";
+    let workspace = Workspace::with_config(api.address, &text);
+    let sync = || {
+        workspace.sync(0);
+        let sql = "SELECT status FROM _hw_pages WHERE resource = 'comments' ORDER BY page_id DESC LIMIT 1";
+        let rows: Vec<String> = workspace.column("SELECT id || ' ' || _issues_title FROM shop_comments ORDER BY id");
+        (workspace.value::<i64>(sql), rows.join(", "))
+    };
+    assert_eq!(sync(), (200, "7 old, 8 old".to_owned()));
+    assert_eq!(sync(), (304, "7 old, 8 old".to_owned()));
+    *title.lock().unwrap() = "new";
+    assert_eq!(sync(), (200, "7 new, 8 new".to_owned()));
+    assert_eq!(sync(), (304, "7 new, 8 new".to_owned()));
+}

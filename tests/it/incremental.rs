@@ -429,3 +429,65 @@ fn another_cursor_path_is_refused_until_the_resource_is_reset() {
     let error = report["resources"][0]["error"].as_str().unwrap();
     assert!(error.contains("cursor_path changed from \"at\" to \"id\"") && error.contains("reset"), "{error}");
 }
+
+#[test]
+fn a_run_that_max_pages_keeps_from_coming_further_says_so() {
+    let pages = |events: &Events, incremental: &str| {
+        let api = events.api();
+        let text = config(&format!("row_order = \"asc\"{incremental}"), KEYED)
+            .replace("type = \"page_number\"", "type = \"page_number\", max_pages = 2");
+        (Workspace::with_config(api.address, &text), api)
+    };
+    // A moment of more records than two pages hold.
+    let moment = Events::new("asc");
+    (0..30).for_each(|n| moment.add(&format!("n{n}"), json!(7)));
+    moment.add("last", json!(8));
+    let (workspace, _api) = pages(&moment, "");
+    workspace.sync(75);
+    let finished = workspace.run(&["sync"]);
+    assert_eq!(finished.code, Some(78), "{finished:#?}");
+    assert!(
+        finished.stdout.contains("s.events: `max_pages` ends each run")
+            && finished.stdout.contains("raise `max_pages`")
+    );
+    assert!(!finished.stdout.contains("To go on"), "{finished:#?}");
+    let ended: Vec<String> = workspace.column("SELECT outcome || ' ' || (error IS NULL) FROM _hw_runs ORDER BY run_id");
+    assert_eq!(ended, ["incomplete 1", "incomplete 0"]);
+
+    // A lag that leads back behind what two pages hold; where it does not, all is well.
+    let minutes = Events::new("asc");
+    minutes.add_minutes(0..60);
+    let initial = ", initial_value = \"2024-01-01T00:00:00Z\"";
+    let (workspace, _api) = pages(&minutes, &format!(", lag = \"30m\"{initial}"));
+    let report = workspace.sync(78);
+    assert_eq!(report["resources"][0]["stop_reason"], "max_pages");
+    let (workspace, _api) = pages(&minutes, &format!(", lag = \"5m\"{initial}"));
+    for code in [75, 75, 75, 75, 0] {
+        workspace.sync(code);
+    }
+    assert_eq!(ids(&workspace), minutes.ids());
+    // What another end has cut off is no such case.
+    minutes.break_from(Some(2));
+    let (workspace, _api) = pages(&minutes, &format!(", lag = \"30m\"{initial}"));
+    workspace.sync(69);
+}
+
+#[test]
+fn a_lag_that_was_made_longer_doubles_no_row_of_an_append_resource() {
+    for order in ["asc", ""] {
+        let events = Events::new("asc");
+        events.add_minutes(0..25);
+        let api = events.api();
+        let row_order = if order.is_empty() { String::new() } else { format!("row_order = \"{order}\", ") };
+        let workspace = Workspace::with_config(api.address, &config(&row_order, ""));
+        workspace.sync(0);
+        workspace.configure(api.address, &config(&format!("{row_order}lag = \"10m\""), ""));
+        events.add_minutes(25..30);
+        workspace.sync(0);
+        assert_eq!(ids(&workspace), events.ids(), "{order}");
+        // From now on it is known so far back, and what comes late is taken.
+        events.add("late", json!(time(27)));
+        workspace.sync(0);
+        assert_eq!(ids(&workspace), events.ids(), "{order}");
+    }
+}

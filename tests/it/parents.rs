@@ -435,7 +435,11 @@ fn what_a_parent_does_not_return_again_waits_for_children_that_are_not_read_with
         let finished = workspace.run(&["sync", what]);
         assert_eq!(finished.code, Some(code), "{finished:#?}");
         let seen = api.seen().into_iter().skip(before);
-        seen.map(|request| request.path().to_owned()).filter(|path| path != "/issues").collect::<Vec<_>>()
+        let mut asked: Vec<String> =
+            seen.map(|request| request.path().to_owned()).filter(|path| path != "/issues").collect();
+        // The last record of a cursor comes with every read: what waits for it may be read before it comes, and then again.
+        asked.dedup();
+        asked
     };
     let comments_of = |numbers: &[u64]| numbers.iter().map(|n| format!("/issues/{n}/comments")).collect::<Vec<_>>();
     assert_eq!(sync("hub.issues", 0), comments_of(&[]), "before it has ever been read");

@@ -338,6 +338,9 @@ fn a_refusal_in_the_middle_of_a_read_fails_it_and_the_next_run_starts_over() {
         items.heal();
         let report = workspace.sync(0);
         assert_eq!(first(&report)["resumed_at"], Value::Null);
+        let over = first(&report)["started_over"].as_str().unwrap();
+        let why = "the last read was given up: api.items: page at cursor t20: ";
+        assert!(over.starts_with(why) && over.contains(&status.to_string()), "{over}");
         assert_eq!(items.new_requests(), [0, 10, 20]);
         assert_eq!(ids(&workspace), up_to(25));
         workspace.check_books();

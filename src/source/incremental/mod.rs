@@ -9,11 +9,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value as Json;
 
+use crate::page::{Bound, Coverage};
+
 mod track;
 mod value;
 mod window;
 
-pub use track::{CursorError, Track, Tracked};
+pub use track::{CursorError, Known, Track, Tracked};
 pub use value::{CursorValue, Format, Point, Stride};
 pub use window::{Window, Windows};
 
@@ -240,6 +242,15 @@ impl Incremental {
             step: stride(&options.step),
             granularity: stride(&options.cursor_granularity),
         })
+    }
+
+    /// The bounds of ranges that were stored.
+    ///
+    /// # Errors
+    /// When they are not ours, or of another format.
+    pub fn covered(&self, ranges: &[Coverage]) -> Result<Vec<(Option<CursorValue>, CursorValue)>, String> {
+        let bound = |bound: &Bound| self.stored(&bound.json);
+        ranges.iter().map(|range| Ok((range.from.as_ref().map(bound).transpose()?, bound(&range.to)?))).collect()
     }
 
     /// Reads a value that was stored.

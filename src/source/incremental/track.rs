@@ -65,9 +65,21 @@ pub struct Track {
     seen: Option<CursorValue>,
     /// The highest value of this read, where the API sorts by it; outside of the window as well.
     highest: Option<CursorValue>,
-    /// Rows of an append resource that are stored already and will be sent again. None where rows have a key.
-    known: Option<HashSet<[u8; 16]>>,
-    primary_key: Vec<String>,
+    /// What an append resource has stored already. None where rows have a key.
+    known: Option<Known>,
+}
+
+/// What of an append resource is stored already and may be sent again.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Rows at the boundary.
+    pub rows: HashSet<[u8; 16]>,
+    /// From where on all that is stored is among them.
+    pub rows_from: Option<SortKey>,
+    /// The fields of a record, as it comes, whose values are its key; none where it is told by everything.
+    pub key: Vec<String>,
+    /// Ranges that were read completely, each from its first value to before another.
+    pub covered: Vec<(Option<CursorValue>, CursorValue)>,
 }
 
 /// What a page says of the cursor.
@@ -80,26 +92,17 @@ pub struct Tracked {
 }
 
 impl Track {
-    /// The cursor of a read of `window`. `known` are the rows at the boundary of an append resource.
+    /// The cursor of a read of `window`. `known` is what an append resource has stored.
     #[must_use]
     pub fn new(
         incremental: &Arc<Incremental>,
         window: Window,
         stored: Option<CursorValue>,
         seen: Option<CursorValue>,
-        known: Option<HashSet<[u8; 16]>>,
-        primary_key: &[String],
+        known: Option<Known>,
     ) -> Self {
         let highest = seen.clone();
-        Self {
-            incremental: Arc::clone(incremental),
-            window,
-            stored,
-            seen,
-            highest,
-            known,
-            primary_key: primary_key.to_vec(),
-        }
+        Self { incremental: Arc::clone(incremental), window, stored, seen, highest, known }
     }
 
     /// Looks at the records of a page, and leaves out those that do not belong to this read.
@@ -129,13 +132,24 @@ impl Track {
             }
             let Some(known) = &self.known else { continue };
             // A range of a backfill has no cursor of its own: what live reads have stored can be anywhere in it.
-            let may_be_known = self.window.is_range || stored.as_ref().is_some_and(|stored| point <= stored);
+            let is_passed = stored.as_ref().is_some_and(|stored| point <= stored);
+            let may_be_known = self.window.is_range || is_passed;
+            // A `lag` that was made longer leads back to rows that are not kept to be known any more.
+            if !self.window.is_range && is_passed && known.is_forgotten(point) {
+                fates[row] = Fate::Filter;
+                continue;
+            }
+            // What is covered ahead of the cursor was read by backfills, while live reads were to begin behind it.
+            let is_covered = !may_be_known && known.covers(point);
             let is_kept = keep_from.as_ref().is_none_or(|from| point >= from);
+            if is_covered {
+                fates[row] = Fate::Filter;
+            }
             if !may_be_known && !is_kept {
                 continue;
             }
-            let hash = self.hash_of(rows, row);
-            if may_be_known && known.contains(&hash) {
+            let hash = known.hash_of(rows, row, &self.incremental.path);
+            if may_be_known && known.rows.contains(&hash) {
                 fates[row] = Fate::Filter;
             } else if is_kept && !self.window.is_range {
                 boundary.push(BoundaryRow { hash, sort: sort_key(point) });
@@ -215,11 +229,7 @@ impl Track {
 
     /// Rows from here on are sent again by the next read, if it starts where this one has come.
     fn keep_from(&self) -> Option<Point> {
-        let reached = self.reached()?;
-        match &self.incremental.lag {
-            None => Some(reached.point),
-            Some(lag) => reached.point.moved(lag, true).ok(),
-        }
+        self.incremental.behind(&self.reached()?).ok().map(|start| start.point)
     }
 
     /// The highest value of this read and of everything before it. It never goes back.
@@ -288,45 +298,63 @@ impl Track {
         }
         (complete || self.moves_with_pages()).then(|| self.keep_from()).flatten().map(|point| sort_key(&point))
     }
+}
 
-    /// What tells a record again: its key and its cursor, or, without a key, everything.
-    fn hash_of(&self, rows: &Rows, row: usize) -> [u8; 16] {
-        let mut cells: Vec<(&str, Value<'_>)> =
-            rows.row(row).map(|(key, value)| (rows.keys()[key].as_str(), value)).collect();
-        cells.sort_by_key(|(key, _)| *key);
+impl Known {
+    /// Whether what is stored of this value is not among the rows any more.
+    fn is_forgotten(&self, point: &Point) -> bool {
+        self.rows_from.as_ref().is_some_and(|from| sort_key(point) < *from)
+    }
+
+    fn covers(&self, point: &Point) -> bool {
+        let begins = |from: &Option<CursorValue>| from.as_ref().is_none_or(|from| from.point <= *point);
+        self.covered.iter().any(|(from, to)| begins(from) && *point < to.point)
+    }
+
+    /// What tells a record again: its key and its cursor, or, where it has no key as it comes, everything.
+    fn hash_of(&self, rows: &Rows, row: usize, cursor_path: &str) -> [u8; 16] {
         let mut context = digest::Context::new(&digest::SHA256);
         let mut add = |bytes: &[u8]| {
             context.update(&(bytes.len() as u64).to_be_bytes());
             context.update(bytes);
         };
-        for (key, value) in cells {
-            if !self.primary_key.is_empty() && !self.primary_key.iter().any(|part| part == key) {
-                continue;
+        let key: Option<Vec<Json>> = self.key.iter().map(|name| field(rows, row, name)).collect();
+        match key.filter(|key| !key.is_empty()) {
+            Some(key) => {
+                let cursor = field(rows, row, cursor_path).unwrap_or(Json::Null);
+                key.iter().chain([&cursor]).for_each(|value| add(value.to_string().as_bytes()));
             }
-            add(key.as_bytes());
-            match value {
-                Value::Null => add(b"n"),
-                Value::Bool(value) => add(if value { b"t" } else { b"f" }),
-                Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text) => {
-                    add(b"0");
-                    add(text);
-                }
-                Value::Text(text) => {
-                    add(b"\"");
-                    add(text);
-                }
-                Value::Json(text) | Value::List(text) => {
-                    add(b"{");
-                    add(text);
-                }
-            }
-        }
-        if !self.primary_key.is_empty() {
-            add(field(rows, row, &self.incremental.path).unwrap_or(Json::Null).to_string().as_bytes());
+            None => add_all(rows, row, &mut add),
         }
         let mut hash = [0; 16];
         hash.copy_from_slice(&context.finish().as_ref()[..16]);
         hash
+    }
+}
+
+/// Adds all fields of a record to a hash, in whatever order they came.
+fn add_all(rows: &Rows, row: usize, add: &mut impl FnMut(&[u8])) {
+    let mut cells: Vec<(&str, Value<'_>)> =
+        rows.row(row).map(|(key, value)| (rows.keys()[key].as_str(), value)).collect();
+    cells.sort_by_key(|(key, _)| *key);
+    for (key, value) in cells {
+        add(key.as_bytes());
+        match value {
+            Value::Null => add(b"n"),
+            Value::Bool(value) => add(if value { b"t" } else { b"f" }),
+            Value::Integer(_, text) | Value::Real(_, text) | Value::Number(text) => {
+                add(b"0");
+                add(text);
+            }
+            Value::Text(text) => {
+                add(b"\"");
+                add(text);
+            }
+            Value::Json(text) | Value::List(text) => {
+                add(b"{");
+                add(text);
+            }
+        }
     }
 }
 
@@ -351,7 +379,7 @@ mod tests {
     use serde_json::{Value as Json, json};
 
     use super::super::{Incremental, IncrementalOptions, RowOrder, Window};
-    use super::{CursorError, Track};
+    use super::{CursorError, Known, Track};
     use crate::decode::decode;
     use crate::page::{Rows, Text};
 
@@ -370,7 +398,8 @@ mod tests {
     fn track(incremental: &Arc<Incremental>, from: Option<i64>, known: Option<HashSet<[u8; 16]>>) -> Track {
         let value = |value: i64| incremental.format.read(&json!(value)).unwrap();
         let window = Window { start: from.map(value), began: from.map(value), ..Window::default() };
-        Track::new(incremental, window, from.map(value), None, known, &[])
+        let known = known.map(|rows| Known { rows, ..Known::default() });
+        Track::new(incremental, window, from.map(value), None, known)
     }
 
     #[test]
@@ -453,7 +482,8 @@ mod tests {
         // The next read starts at 5 and gets them again, with one that came late and one that is new.
         let stored = incremental.format.read(&json!(7)).unwrap();
         let window = Window { start: Some(incremental.format.read(&json!(5)).unwrap()), ..Window::default() };
-        let mut second = Track::new(&incremental, window, Some(stored), None, Some(known), &[]);
+        let known = Known { rows: known, ..Known::default() };
+        let mut second = Track::new(&incremental, window, Some(stored), None, Some(known));
         let text = r#"[{"n":"4#9","at":4},{"at":5,"n":"5#1"},{"n":"7#2","at":7},{"n":"late","at":6},{"n":"7#3","at":7},{"n":"8#1","at":8}]"#;
         let text = Text::new(Bytes::from_static(text.as_bytes())).unwrap();
         let mut page = decode(&text, &[text.as_str()]).unwrap();
@@ -465,13 +495,67 @@ mod tests {
     }
 
     #[test]
+    fn what_a_lag_finer_than_the_format_leads_back_to_is_known() {
+        for (options, value, stored, kept) in [
+            (json!({"lag": "9s500ms", "datetime_format": "%s"}), json!(100), json!(90), 2),
+            (json!({"lag": "12h"}), json!("2024-01-10"), json!("2024-01-09"), 2),
+            (json!({"lag": "12h"}), json!("2024-01-10T00:00:00Z"), json!("2024-01-09T00:00:00Z"), 1),
+        ] {
+            let incremental = incremental(options);
+            let cursor = incremental.format.read(&value).unwrap();
+            let start = incremental.start(Some(&cursor)).unwrap().unwrap();
+            assert_eq!(start.point <= incremental.format.read(&stored).unwrap().point, kept == 2, "{}", start.json);
+            let mut track = track(&incremental, None, Some(HashSet::new()));
+            let tracked = track.look_at(&mut rows(&[stored, value])).unwrap();
+            assert_eq!(tracked.boundary.len(), kept, "{}", start.json);
+        }
+    }
+
+    #[test]
+    fn a_record_is_told_by_its_key_and_without_one_by_everything() {
+        let incremental = incremental(json!({}));
+        let hashes = |key: &[&str]| {
+            let key = key.iter().map(|name| (*name).to_owned()).collect();
+            let known = Some(Known { key, ..Known::default() });
+            let mut track = Track::new(&incremental, Window::default(), None, None, known);
+            let text = r#"[{"at":7,"id":1,"x":1},{"at":7,"x":2,"id":1},{"at":7,"id":2,"x":1},{"at":7,"x":3},{"at":7,"x":4,"id":null},{"x":1,"id":1,"at":7}]"#;
+            let text = Text::new(Bytes::from_static(text.as_bytes())).unwrap();
+            let tracked = track.look_at(&mut decode(&text, &[text.as_str()]).unwrap()).unwrap();
+            let hashes: Vec<_> = tracked.boundary.iter().map(|row| row.hash).collect();
+            let first = |hash| hashes.iter().position(|other| other == hash).unwrap();
+            hashes.iter().map(first).collect::<Vec<_>>()
+        };
+        assert_eq!(hashes(&["id"]), [0, 0, 2, 3, 4, 0], "without a part of its key it is told by everything");
+        assert_eq!(hashes(&["id", "x"]), [0, 1, 2, 3, 4, 0]);
+        assert_eq!(hashes(&[]), [0, 1, 2, 3, 4, 0]);
+    }
+
+    #[test]
+    fn what_is_covered_ahead_of_the_cursor_is_left_out_and_known_at_the_boundary() {
+        let incremental = incremental(json!({"lag": 3}));
+        let value = |value: i64| incremental.format.read(&json!(value)).unwrap();
+        for (stored, left, kept) in [(None, vec![2, 5, 6], 4), (Some(3), vec![1, 2, 3, 5, 6], 4)] {
+            let covered = vec![(None, value(2)), (Some(value(3)), value(5))];
+            let known = Known { covered, ..Known::default() };
+            let stored = stored.map(value);
+            let mut track = Track::new(&incremental, Window::default(), stored, None, Some(known));
+            let mut page = rows(&[json!(1), json!(2), json!(3), json!(4), json!(5), json!(6)]);
+            let tracked = track.look_at(&mut page).unwrap();
+            let at = |row| page.get(row, "at").and_then(|value| value.json_text().parse::<i64>().ok());
+            assert_eq!((0..page.len()).filter_map(at).collect::<Vec<_>>(), left);
+            assert_eq!(tracked.boundary.len(), kept, "3 to 6 come again");
+        }
+    }
+
+    #[test]
     fn what_live_reads_have_stored_is_left_out_of_a_range() {
         let incremental = incremental(json!({"lag": 2}));
         let stored = track(&incremental, None, Some(HashSet::new())).look_at(&mut rows(&[json!(7), json!(8)])).unwrap();
         let known = stored.boundary.iter().map(|row| row.hash).collect();
         let value = |value: i64| Some(incremental.format.read(&json!(value)).unwrap());
         let window = Window { start: value(7), end: value(9), is_range: true, ..Window::default() };
-        let mut range = Track::new(&incremental, window, None, None, Some(known), &[]);
+        let known = Known { rows: known, ..Known::default() };
+        let mut range = Track::new(&incremental, window, None, None, Some(known));
         let mut page = rows(&[json!(7), json!(8), json!(8)]);
         let tracked = range.look_at(&mut page).unwrap();
         assert_eq!((page.len(), page.received(), tracked.boundary.len()), (1, 3, 0));

@@ -1,5 +1,7 @@
 //! The ranges of the cursor that a read asks for, oldest first: one without `step`, else as many as it takes.
 
+use std::cmp::Ordering;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -26,6 +28,8 @@ pub struct Window {
     pub goes_on: bool,
     /// A range of a backfill: the cursor stays where it is.
     pub is_range: bool,
+    /// How the API sorts it, as its read was told.
+    pub order: Option<RowOrder>,
 }
 
 /// A window as it is stored beside its position, so that a read that goes on asks for the same.
@@ -40,6 +44,8 @@ struct Stored {
     goes_on: bool,
     #[serde(default)]
     is_range: bool,
+    #[serde(default)]
+    order: Option<RowOrder>,
 }
 
 /// The windows of a read, one after the other.
@@ -60,16 +66,26 @@ impl Incremental {
     /// # Errors
     /// When the stored cursor and the configuration do not fit each other.
     pub fn windows(&self, cursor: Option<&CursorValue>, now: Timestamp) -> Result<Windows<'_>, String> {
-        let start = match (cursor, &self.lag) {
-            (None, _) => self.initial.clone(),
-            (Some(cursor), None) => Some(cursor.clone()),
-            (Some(cursor), Some(lag)) => {
-                let start = self.format.write(&cursor.point.moved(lag, true)?, &cursor.json)?;
-                let before = self.initial.as_ref().filter(|initial| start.point < initial.point);
-                Some(before.cloned().unwrap_or(start))
-            }
-        };
-        Ok(Windows { cursor: cursor.cloned(), ..self.windows_from(start, now)? })
+        Ok(Windows { cursor: cursor.cloned(), ..self.windows_from(self.start(cursor)?, now)? })
+    }
+
+    /// Where a read starts while the cursor stands there.
+    ///
+    /// # Errors
+    /// When the cursor and the configuration do not fit each other.
+    pub fn start(&self, cursor: Option<&CursorValue>) -> Result<Option<CursorValue>, String> {
+        let Some(cursor) = cursor else { return Ok(self.initial.clone()) };
+        let start = self.behind(cursor)?;
+        let before = self.initial.as_ref().filter(|initial| self.lag.is_some() && start.point < initial.point);
+        Ok(Some(before.cloned().unwrap_or(start)))
+    }
+
+    /// The value that lies the `lag` before a cursor, as it is written: what is sent is what counts.
+    pub(super) fn behind(&self, cursor: &CursorValue) -> Result<CursorValue, String> {
+        match &self.lag {
+            None => Ok(cursor.clone()),
+            Some(lag) => self.format.write(&cursor.point.moved(lag, true)?, &cursor.json),
+        }
     }
 
     /// The windows that follow one which has been read.
@@ -112,8 +128,9 @@ impl Incremental {
     /// When what is stored does not fit the configuration.
     pub fn live_from(&self, cursor: Option<&str>, bounds: Option<&str>) -> Result<Option<CursorValue>, String> {
         let from = cursor.map(|cursor| self.stored(cursor)).transpose()?.or_else(|| self.initial.clone());
-        // Where the cursor moves with the pages, it leaves behind what is covered only when the read is complete.
-        match (bounds.filter(|_| self.is_sorted()), from) {
+        // A cursor that has moved with the pages leaves behind what is covered only when the read is complete, in
+        // whatever order that goes on.
+        match (bounds, from) {
             (Some(bounds), Some(from)) => {
                 let began = self.stored_window(bounds)?.began;
                 Ok(began.map(|began| if began.point < from.point { began } else { from }))
@@ -134,14 +151,7 @@ impl Incremental {
     ) -> Result<Vec<(CursorValue, CursorValue)>, String> {
         /// So many windows are a slip of the pen.
         const RANGES_MAX: usize = 100_000;
-        match from.point.partial_cmp(&to.point) {
-            Some(std::cmp::Ordering::Less) => {}
-            Some(_) => return Err("the range ends where it starts, or before".to_owned()),
-            None => {
-                let (first, last) = (from.point.kind(), to.point.kind());
-                return Err(format!("the range begins with {first} and ends with {last}"));
-            }
-        }
+        check_range(from, to)?;
         let bounded = Self { end: Some(to.clone()), step: step.or(self.step.as_ref()).cloned(), ..self.clone() };
         let mut windows = bounded.windows_from(Some(from.clone()), Timestamp::MAX)?;
         let mut all = Vec::new();
@@ -158,9 +168,10 @@ impl Incremental {
     /// The window of a range that a backfill reads.
     ///
     /// # Errors
-    /// When it is not ours: stored data is input.
+    /// When nothing lies in it, or it is not ours: stored data is input.
     pub fn range_window(&self, from: &Json, to: &Json) -> Result<Window, String> {
         let (from, to) = (self.format.read(from)?, self.format.read(to)?);
+        check_range(&from, &to)?;
         let windows = Windows { incremental: self, start: None, cursor: None, limit: None, done: true };
         let window = windows.window(Some(from), Some(to), None, false)?;
         Ok(Window { is_range: true, ..window })
@@ -209,6 +220,12 @@ impl Incremental {
         self.order == Some(RowOrder::Asc)
     }
 
+    /// Whether a window was read in the order that is configured now.
+    #[must_use]
+    pub fn is_in_order(&self, window: &Window) -> bool {
+        window.order == self.order
+    }
+
     /// A window that was stored with the position of its read.
     ///
     /// # Errors
@@ -224,7 +241,17 @@ impl Incremental {
             cursor_after: read(&stored.cursor_after)?,
             goes_on: stored.goes_on,
             is_range: stored.is_range,
+            order: stored.order,
         })
+    }
+}
+
+/// Refuses a range with nothing in it: it would be read with success, and be taken for read.
+fn check_range(from: &CursorValue, to: &CursorValue) -> Result<(), String> {
+    match from.point.partial_cmp(&to.point) {
+        Some(Ordering::Less) => Ok(()),
+        Some(_) => Err("the range ends where it starts, or before".to_owned()),
+        None => Err(format!("the range begins with {} and ends with {}", from.point.kind(), to.point.kind())),
     }
 }
 
@@ -236,7 +263,7 @@ impl Window {
     }
 
     /// Makes it the rest of a read that was interrupted, of which everything before the cursor is stored. Says whether it
-    /// begins further on than that read did.
+    /// starts further on than that read did.
     pub fn goes_on_with(&mut self, interrupted: &Self) -> bool {
         let point = |value: &Option<CursorValue>| value.as_ref().map(|value| value.point.clone());
         if point(&interrupted.began) < point(&self.began) {
@@ -257,6 +284,7 @@ impl Window {
             cursor_after: json(&self.cursor_after),
             goes_on: self.goes_on,
             is_range: self.is_range,
+            order: self.order,
         };
         serde_json::to_string(&stored).expect("plain data is JSON")
     }
@@ -288,7 +316,7 @@ impl Windows<'_> {
         };
         let format = &self.incremental.format;
         let mut end = format.write(&start.point.moved(step, false)?, &start.json)?;
-        if end.point.partial_cmp(&start.point) != Some(std::cmp::Ordering::Greater) {
+        if end.point.partial_cmp(&start.point) != Some(Ordering::Greater) {
             // A step that is finer than the values are written in leads nowhere.
             return Err("`step` is shorter than what the values of the cursor can tell apart".to_owned());
         }
@@ -323,7 +351,8 @@ impl Windows<'_> {
             (Some(end), Some(granularity)) => Some(self.sent(end, granularity)?),
             (end, _) => end.as_ref().map(|end| end.json.clone()),
         };
-        Ok(Window { began: start.clone(), start, end, sent_end, cursor_after, goes_on, is_range: false })
+        let order = self.incremental.order;
+        Ok(Window { began: start.clone(), start, end, sent_end, cursor_after, goes_on, is_range: false, order })
     }
 
     fn sent(&self, end: &CursorValue, granularity: &Stride) -> Result<Json, String> {
@@ -470,11 +499,23 @@ mod tests {
             let bounds = Window { began, ..Window::default() }.to_stored();
             incremental.live_from(cursor, Some(&bounds)).unwrap().map(|value| value.json)
         };
-        assert_eq!(from(json!({}), Some("7"), Some(3)), Some(json!(7)), "what it has left behind is covered");
-        assert_eq!(from(json!({"row_order": "asc"}), Some("7"), Some(3)), Some(json!(3)));
+        for order in [json!({}), json!({"row_order": "asc"})] {
+            assert_eq!(from(order.clone(), Some("7"), Some(3)), Some(json!(3)), "it may have begun in another order");
+            assert_eq!(from(order, Some("7"), Some(7)), Some(json!(7)));
+        }
         assert_eq!(from(json!({"row_order": "asc"}), Some("7"), None), None);
         assert_eq!(from(json!({"initial_value": 5}), None, Some(5)), Some(json!(5)));
         assert_eq!(from(json!({}), None, None), None);
+    }
+
+    #[test]
+    fn a_stored_range_with_nothing_in_it_is_refused() {
+        let incremental = incremental(json!({}));
+        assert!(incremental.range_window(&json!(1), &json!(2)).unwrap().is_range);
+        for (from, to) in [(json!(2), json!(2)), (json!(3), json!(2)), (json!(1), json!("2024-01-01"))] {
+            let refused = incremental.range_window(&from, &to).unwrap_err();
+            assert!(refused.starts_with("the range "), "{refused}");
+        }
     }
 
     #[test]

@@ -56,6 +56,11 @@ impl Taken {
         }
     }
 
+    /// The field that it is, where it leads to nothing inside of one.
+    pub(super) fn field(&self) -> Option<&str> {
+        self.rest.is_empty().then_some(&self.first)
+    }
+
     /// What stands there in row `row`; `None` where nothing does.
     pub(super) fn get(&self, rows: &Rows, row: usize) -> Option<NewValue> {
         let value = rows.get(row, &self.first)?;

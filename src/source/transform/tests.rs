@@ -238,3 +238,22 @@ fn a_key_that_steps_take_away_is_known() {
         assert_eq!(compile(steps).loses("id"), lost, "{steps}");
     }
 }
+
+#[test]
+fn where_the_value_of_a_field_comes_from_is_known_unless_a_step_makes_it() {
+    for (steps, origin) in [
+        ("[]", Some("id")),
+        (r#"[{"rename":{"uuid":"id"}}]"#, Some("uuid")),
+        (r#"[{"rename":{"a":"b"}},{"rename":{"b":"id"}}]"#, Some("a")),
+        (r#"[{"rename":{"id":"old","new":"id"}}]"#, Some("new")),
+        (r#"[{"rename":{"id":"old"}}]"#, None),
+        (r#"[{"rename":{"a":"uuid"}},{"add":{"id":"uuid"}}]"#, Some("a")),
+        (r#"[{"add":{"id":"user.id"}}]"#, None),
+        (r#"[{"add":{"id":"kind ~ id"}}]"#, None),
+        (r#"[{"add":{"id":"kind ~ id"}},{"add":{"kind":"1"}},{"hash":["id"]},{"filter":"id"}]"#, None),
+        (r#"[{"add":{"kind":"1"}},{"hash":["id"]},{"remove":["id.x"]},{"filter":"id"}]"#, Some("id")),
+        (r#"[{"remove":["id"]}]"#, None),
+    ] {
+        assert_eq!(compile(steps).origin("id").as_deref(), origin, "{steps}");
+    }
+}
