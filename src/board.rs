@@ -135,8 +135,6 @@ pub enum Action {
     Pause(ResourceId),
     /// Run it at its times again.
     Resume(ResourceId),
-    /// Store the records of this resource that were set aside, as far as they are in order by now.
-    RetryQuarantine(ResourceId),
 }
 
 /// The way to a daemon.

@@ -76,6 +76,7 @@ impl Daemon {
         notify: Notify,
         stop: &CancellationToken,
     ) -> Result<Self, DbError> {
+        db.end_runs_left_open().await?;
         let stop = stop.child_token();
         let pipeline = Pipeline::start(&loaded.config.pipeline, Arc::clone(&db), &stop);
         let shown = reload::shown(&loaded);
@@ -293,7 +294,6 @@ impl Daemon {
             Action::Run(id) => self.want(id),
             Action::Pause(id) => self.pause(id, true).await,
             Action::Resume(id) => self.pause(id, false).await,
-            Action::RetryQuarantine(_) => Err("not yet".to_owned()),
         };
         if request.answer.send(answer).is_err() {
             tracing::debug!(action = ?request.action, "nobody waits for the answer any more");

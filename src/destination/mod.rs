@@ -135,6 +135,14 @@ impl Db {
         self.writer.call("commit", move |connection, tables| commit::commit(connection, tables, batch)).await
     }
 
+    /// Enters the end of runs that did not live to see it: none can be under way when the file has just been opened.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub async fn end_runs_left_open(&self) -> Result<(), DbError> {
+        self.writer.call("end runs", |connection, _| runs::end_runs_left_open(connection, None, None)).await
+    }
+
     /// Moves the WAL into the file, closes the file and lets the next instance in.
     ///
     /// # Errors

@@ -144,14 +144,13 @@ fn actions_need_the_token_and_come_from_the_page_itself() {
     let answer = site.send(run, &own, right);
     assert_eq!((answer.status, answer.header("location")), (303, Some("/resources/s.good?done=run")));
     assert!(site.html("/resources/s.good?done=run").contains("It runs as soon as there is room."));
-    for (word, status) in [("pause", 303), ("resume", 303), ("retry", 303), ("remove", 404), ("", 404)] {
+    for (word, status) in [("pause", 303), ("resume", 303), ("remove", 404), ("", 404)] {
         assert_eq!(site.send(&format!("POST /resources/s.good/{word}"), &own, right).status, status, "{word}");
     }
     assert_eq!(site.send("POST /resources/s.none/run", &own, right).status, 404);
     assert_eq!(site.get("/resources/s.good/run").status, 405);
     let id = ResourceId::new("s", "good");
-    let asked =
-        [Action::Run(id.clone()), Action::Pause(id.clone()), Action::Resume(id.clone()), Action::RetryQuarantine(id)];
+    let asked = [Action::Run(id.clone()), Action::Pause(id.clone()), Action::Resume(id)];
     assert_eq!(*site.asked.lock().unwrap(), asked);
 
     // A program sends the token in a header, and gets JSON.
