@@ -1,6 +1,7 @@
 //! The daemon: what is due runs, once at a time; reloads change what has changed and nothing else; the service manager is
 //! told the truth. No test sleeps: the API's log and the process's own words say when the moment has come.
 
+use std::io::{Read, Write};
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -194,6 +195,69 @@ fn a_resource_that_fails_rests_and_leaves_the_others_alone() {
     api.wait_for(before + 2);
     stop(daemon);
     assert_eq!(api.seen().iter().filter(|seen| seen.path() == "/bad").count(), 1);
+}
+
+/// An answer of the status page: its status and its body.
+fn ask(page: &str, request: &str) -> (u16, String) {
+    let mut stream = std::net::TcpStream::connect(page).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!(
+        "{request} HTTP/1.1\r\nHost: {page}\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let status = text.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, text.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+const TOKEN: &str = "a-token-for-this-test-alone";
+
+/// A daemon with a status page, and where that is.
+fn with_page(workspace: &Workspace) -> (Running, String) {
+    let mut command = workspace.command(&["serve", "-v"]);
+    command.env("TOKEN", TOKEN);
+    let mut daemon = Running::start(command);
+    let line = daemon.wait_for("the status page is on ");
+    (daemon, line.rsplit(' ').next().unwrap().to_owned())
+}
+
+#[test]
+fn what_is_asked_for_on_the_status_page_is_done_and_a_pause_outlives_a_restart() {
+    let api = Api::start(one_record);
+    let text = config("[sources.s.resources.r]\nevery = \"1s\"\n[sources.s.resources.asked]")
+        .replace("listen = \"off\"", "listen = \"127.0.0.1:0\"\ntoken = \"${env:TOKEN}\"");
+    let workspace = Workspace::with_config(api.address, &text);
+    let (daemon, page) = with_page(&workspace);
+    assert_eq!(ask(&page, "GET /healthz").0, 200);
+    assert_eq!(ask(&page, "GET /readyz").0, 200);
+    is_read(&workspace, "r");
+    assert_eq!(ask(&page, "POST /resources/s.asked/run.json").0, 200);
+    is_read(&workspace, "asked");
+    assert_eq!(workspace.column::<String>("SELECT kind FROM _hw_runs WHERE resource = 'asked'"), ["sync"]);
+    assert_eq!(ask(&page, "POST /resources/s.r/pause.json").0, 200);
+    assert_eq!(workspace.column::<String>("SELECT resource FROM _hw_paused"), ["r"]);
+    stop(daemon);
+    let runs = || workspace.value::<i64>("SELECT count(*) FROM _hw_runs WHERE resource = 'r'");
+    let before = runs();
+    let (daemon, page) = with_page(&workspace);
+    // Two rounds of the other, while the one that is paused would have been due.
+    for round in 2..4 {
+        assert_eq!(ask(&page, "POST /resources/s.asked/run.json").0, 200);
+        let asked = "SELECT count(*) FROM _hw_runs WHERE resource = 'asked' AND outcome = 'complete'";
+        while workspace.value::<i64>(asked) < round {
+            std::thread::yield_now();
+        }
+    }
+    assert_eq!(runs(), before);
+    let metrics = ask(&page, "GET /metrics").1;
+    assert!(metrics.contains("highwater_resource_paused{source=\"s\",resource=\"r\"} 1"), "{metrics}");
+    assert_eq!(ask(&page, "POST /resources/s.r/resume.json").0, 200);
+    while runs() == before {
+        std::thread::yield_now();
+    }
+    stop(daemon);
+    workspace.check_books();
 }
 
 /// What a service manager hears.
