@@ -22,6 +22,7 @@ mod leave;
 mod limits;
 pub mod link;
 pub mod paginator;
+mod rate_limit;
 mod redact;
 pub mod request;
 pub mod retry;

@@ -8,10 +8,11 @@ use serde_json::Value;
 use crate::support::Workspace;
 
 /// A module may use those below it, never those above it or beside it.
-const LAYERS: [&[&str]; 14] = [
+const LAYERS: [&[&str]; 15] = [
     &["main"],
     &["cli"],
     &["supervisor"],
+    &["daemon"],
     &["plan"],
     &["config"],
     &["web"],

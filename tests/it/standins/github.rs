@@ -152,7 +152,9 @@ impl GitHub {
     pub(crate) fn leave(&self, requests: u64, secs: i64) {
         let mut state = self.lock();
         state.used = LIMIT - requests;
-        state.resets_at = Some(Timestamp::now() + SignedDuration::from_secs(secs));
+        // The header has whole seconds, and is not earlier than what it speaks of.
+        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap();
+        state.resets_at = Some(now + SignedDuration::from_secs(secs + 1));
     }
 
     /// The fewest requests that were ever left.
