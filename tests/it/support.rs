@@ -296,9 +296,21 @@ pub(crate) fn verify_practice_copy(database: &Path) {
     }
 }
 
+/// A process that does not outlive its test, however that ends.
+struct Mortal(Child);
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        if let Ok(None) = self.0.try_wait() {
+            self.0.kill().ok();
+            self.0.wait().ok();
+        }
+    }
+}
+
 /// A process whose words on standard error are heard while it runs.
 pub(crate) struct Running {
-    child: Child,
+    child: Mortal,
     stdout: std::thread::JoinHandle<String>,
     lines: std::sync::mpsc::Receiver<String>,
     heard: String,
@@ -324,7 +336,7 @@ impl Running {
                 }
             }
         });
-        Self { child, stdout, lines, heard: String::new() }
+        Self { child: Mortal(child), stdout, lines, heard: String::new() }
     }
 
     /// Waits until the process says a line with `text` in it, and returns the line.
@@ -342,18 +354,17 @@ impl Running {
     }
 
     pub(crate) fn signal(&self, number: rustix::process::Signal) {
-        signal(&self.child, number);
+        signal(&self.child.0, number);
     }
 
     /// Waits for the process to end by itself.
     pub(crate) fn finish(mut self) -> Finished {
         let deadline = Instant::now() + PATIENCE;
         let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.child.0.try_wait().unwrap() {
                 break status;
             }
             if Instant::now() > deadline {
-                self.child.kill().unwrap();
                 panic!("it did not end by itself; it said:\n{}", self.heard);
             }
             std::thread::park_timeout(Duration::from_millis(1));
