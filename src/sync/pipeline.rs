@@ -94,11 +94,6 @@ impl Pipeline {
         async move { super::run(core, sender, &resources, stop).await }
     }
 
-    /// Waits until the processor has ended by itself, which it only does when it cannot store any more.
-    pub async fn broken(&self) {
-        self.core.ended.cancelled().await;
-    }
-
     #[cfg(test)]
     pub(super) fn core(&self) -> Arc<Core> {
         Arc::clone(&self.core)

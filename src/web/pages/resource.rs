@@ -7,12 +7,13 @@ use maud::{Markup, html};
 use serde::Serialize;
 
 use super::overview::{Row, cursor, doing, next, one, rows_line, run_bars};
+use super::run::failed;
 use super::{quarantine, runs, table};
 use crate::destination::{DbError, FailedPartition, Quarantined, RunView};
 use crate::page::ResourceId;
 use crate::web::App;
 use crate::web::answer::{Format, Params, Refusal};
-use crate::web::html::{Page, boxed, count, cut, number, segment, time, when};
+use crate::web::html::{Page, count, number, segment, time, when};
 use crate::web::{act, state};
 
 /// Runs and records that are shown here; the others have pages of their own.
@@ -96,7 +97,7 @@ fn live(shown: &Shown, now: Timestamp) -> Markup {
         @if shown.recent.len() == LINES {
             p { a href={ "/runs?resource=" (segment(&row.id)) } { "All its runs" } }
         }
-        @if !shown.failed_partitions.is_empty() { (failed(&shown.failed_partitions)) }
+        @if !shown.failed_partitions.is_empty() { (failed("Partitions that could not be read", &shown.failed_partitions)) }
     }
 }
 
@@ -131,22 +132,4 @@ fn facts(shown: &Shown, now: Timestamp) -> Markup {
             div { dt { "Rows, last hour" } dd { (rows_line(&row.records_per_minute)) @if row.records_per_minute.iter().all(|n| *n == 0) { "none" } } }
         }
     }
-}
-
-fn failed(partitions: &[FailedPartition]) -> Markup {
-    boxed(
-        "Partitions that failed",
-        &html! {
-            table {
-                caption { "Partitions that could not be read" }
-                thead { tr { th scope="col" { "Partition" } th scope="col" { "Error" } } }
-                tbody {
-                    @for partition in partitions { tr {
-                        th.t scope="row" { code { (cut(&partition.partition)) } }
-                        td.t { (cut(&partition.error)) }
-                    } }
-                }
-            }
-        },
-    )
 }

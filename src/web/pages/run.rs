@@ -26,7 +26,7 @@ pub(in crate::web) async fn show(
             h1 { "Run " (detail.run.run_id) " of " (resource_link(&detail.run.source, &detail.run.resource)) }
             @if let Some(error) = &detail.run.error { p.say.bad { (error) } }
             (facts(detail, now))
-            @if !detail.failed_partitions.is_empty() { (failed(&detail.failed_partitions)) }
+            @if !detail.failed_partitions.is_empty() { (failed("Partitions that it could not read", &detail.failed_partitions)) }
             (pages(&detail.pages, detail.run.pages, now))
         };
         Page {
@@ -65,12 +65,13 @@ fn facts(detail: &RunDetail, now: Timestamp) -> Markup {
     }
 }
 
-fn failed(partitions: &[FailedPartition]) -> Markup {
+/// Partitions and why they failed.
+pub(super) fn failed(caption: &str, partitions: &[FailedPartition]) -> Markup {
     boxed(
         "Partitions that failed",
         &html! {
             table {
-                caption { "Partitions that it could not read" }
+                caption { (caption) }
                 thead { tr { th scope="col" { "Partition" } th scope="col" { "Error" } } }
                 tbody {
                     @for partition in partitions { tr {
