@@ -135,6 +135,8 @@ pub enum Action {
     Pause(ResourceId),
     /// Run it at its times again.
     Resume(ResourceId),
+    /// Try the records of it again that were set aside, before its next run.
+    Retry(ResourceId),
 }
 
 /// The way to a daemon.

@@ -22,6 +22,7 @@ mod log;
 mod metrics_file;
 mod practice;
 mod reset;
+mod retry;
 mod runs;
 mod serve;
 mod status;
@@ -73,6 +74,8 @@ enum Command {
     Sync(sync::SyncArgs),
     /// Read a range of the past; the cursor of the live reads stays where it is
     Backfill(backfill::BackfillArgs),
+    /// Make rows of records that were set aside, after the configuration was corrected
+    Retry(retry::RetryArgs),
     /// Run what is scheduled, until it is stopped
     Serve(serve::ServeArgs),
     /// Say whether all is well, and where every resource stands
@@ -100,6 +103,7 @@ impl Command {
         match self {
             Self::Sync(args) => args.json,
             Self::Backfill(args) => args.json,
+            Self::Retry(args) => args.json,
             Self::Status(args) => args.json,
             Self::Runs(args) => args.json,
             Self::Check(args) => args.json,
@@ -185,6 +189,7 @@ async fn dispatch(cli: &Cli, console: &Console) -> Verb {
     match &cli.command {
         Command::Sync(args) => sync::run(args, &cli.options, console).await,
         Command::Backfill(args) => backfill::run(args, &cli.options, console).await,
+        Command::Retry(args) => retry::run(args, &cli.options, console).await,
         Command::Status(args) => status::run(args, &cli.options, console).await,
         Command::Runs(args) => runs::run(args, &cli.options, console).await,
         Command::Check(args) => check::run(args, &cli.options, console),

@@ -208,13 +208,22 @@ impl Daemon {
             if !job.reads.iter().all(is_free) {
                 continue;
             }
-            match plan::plan(&self.config, &job.resources, &self.db, &mut self.clients).await {
+            let retried = job.retried.first();
+            let planned = match retried {
+                Some(id) => plan::retry(&self.config, id, &self.db, &mut self.clients).await,
+                None => plan::plan(&self.config, &job.resources, &self.db, &mut self.clients).await,
+            };
+            let is_retry = retried.is_some();
+            match planned {
                 Ok(plan) => {
-                    let planned: Vec<_> =
-                        plan.resources.into_iter().map(|planned| PlannedResource { kind, ..planned }).collect();
+                    let kind_of = |planned: PlannedResource| match is_retry {
+                        true => planned,
+                        false => PlannedResource { kind, ..planned },
+                    };
+                    let planned: Vec<_> = plan.resources.into_iter().map(kind_of).collect();
                     let progress = planned.iter().map(|p| (p.id().clone(), Arc::clone(&p.progress))).collect();
                     let stop = self.stop.child_token();
-                    let run = self.jobs.begin(number, stop.clone(), progress, now);
+                    let run = self.jobs.begin(number, is_retry, stop.clone(), progress, now);
                     self.runs.spawn(run, self.pipeline.run(planned, &stop));
                 }
                 Err(PlanError::Db(error)) => return self.give_up(error),
@@ -294,6 +303,7 @@ impl Daemon {
             Action::Run(id) => self.want(id),
             Action::Pause(id) => self.pause(id, true).await,
             Action::Resume(id) => self.pause(id, false).await,
+            Action::Retry(id) => self.retry(id).await,
         };
         if request.answer.send(answer).is_err() {
             tracing::debug!(action = ?request.action, "nobody waits for the answer any more");
@@ -307,6 +317,29 @@ impl Daemon {
             true => format!("{id} is running; it runs once more when that is over"),
             false => format!("{id} runs as soon as there is room"),
         })
+    }
+
+    /// Has the records of a resource tried again that were set aside.
+    async fn retry(&mut self, id: &ResourceId) -> Result<String, String> {
+        let job = self.jobs.of(id).ok_or_else(|| format!("no resource is called {id}"))?;
+        if let Some(reason) = plan::why_not_retried(&self.config, id) {
+            return Err(format!("{id}: {reason}"));
+        }
+        let (rows, others) = self.db.count_set_aside(id).await.map_err(|error| error.to_string())?;
+        if rows == 0 {
+            return Err(match others {
+                0 => format!("{id} has no records set aside"),
+                _ => format!("{id}: what is set aside could not be read; it comes again with the next complete read"),
+            });
+        }
+        if !job.retried.contains(id) {
+            job.retried.push(id.clone());
+        }
+        let records = match rows {
+            1 => "the record that was set aside is".to_owned(),
+            _ => format!("{rows} records that were set aside are"),
+        };
+        Ok(format!("{id}: {records} tried again as soon as there is room"))
     }
 
     /// Pauses the job of a resource, or resumes it.

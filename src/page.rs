@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod aside;
 mod edit;
 mod layout;
 mod number;
@@ -16,6 +17,7 @@ mod run;
 mod slots;
 mod validators;
 
+pub use aside::{SetAside, Standing};
 pub use edit::{Fate, NewValue};
 pub use layout::{ColumnHint, ContractMode, HintType, Layout, SchemaContract};
 pub(crate) use number::number;
@@ -97,6 +99,8 @@ pub enum StopReason {
     CursorBoundary,
     /// A response action said so.
     StoppedByAction,
+    /// Every record that was set aside was tried again.
+    QuarantineRetried,
     /// The API led back to where the read had been.
     LoopDetected,
     /// A page could not be read.
@@ -125,6 +129,7 @@ impl StopReason {
             Self::MaxPages => "max_pages",
             Self::CursorBoundary => "cursor_boundary",
             Self::StoppedByAction => "stopped_by_action",
+            Self::QuarantineRetried => "quarantine_retried",
             Self::LoopDetected => "loop_detected",
             Self::Error => "error",
             Self::Interrupted => "interrupted",
@@ -264,6 +269,8 @@ pub struct Page {
     pub attempts: u32,
     /// Its records.
     pub rows: Rows,
+    /// For each row the record of the quarantine that it is made of; empty where the API sent the page.
+    pub set_aside: Vec<SetAside>,
     /// Partitions of children that its records give.
     pub children: Vec<QueuedPartition>,
     /// Rows that will be sent again by the next read, where that would double them.

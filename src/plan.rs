@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::destination::{Db, DbError};
-use crate::page::ResourceId;
+use crate::page::{ResourceId, RunKind, WriteDisposition};
 use crate::rest::error::ClientError;
 use crate::source::{self, Resource, ResourceOptions};
 use crate::sync::{PlannedResource, SyncPlan};
@@ -23,6 +23,8 @@ pub enum Wanted {
     Sync(Vec<ResourceId>),
     /// A range of the cursor of one.
     Backfill(ResourceId, backfill::Range),
+    /// The records of one that were set aside.
+    Retry(ResourceId),
 }
 
 /// Puts the plan of what is wanted together.
@@ -38,6 +40,7 @@ pub async fn plan_of(
     match wanted {
         Wanted::Sync(ids) => plan(config, ids, db, clients).await,
         Wanted::Backfill(id, range) => backfill::plan(config, id, range, db, clients).await,
+        Wanted::Retry(id) => retry(config, id, db, clients).await,
     }
 }
 
@@ -185,6 +188,33 @@ pub async fn plan_only(
     clients: &mut Clients,
 ) -> Result<SyncPlan, PlanError> {
     put_together(config, ids, &[], db, clients).await
+}
+
+/// Puts together the plan for trying the records of a resource again that were set aside.
+///
+/// # Errors
+/// When its complete reads replace what was there, or it cannot be made of its options.
+pub async fn retry(
+    config: &Config,
+    id: &ResourceId,
+    db: &Arc<Db>,
+    clients: &mut Clients,
+) -> Result<SyncPlan, PlanError> {
+    if let Some(reason) = why_not_retried(config, id) {
+        return Err(PlanError::Range { resource: id.to_string(), reason: reason.to_owned() });
+    }
+    let read = std::slice::from_ref(id);
+    let mut plan = put_together(config, read, &below(config, read), db, clients).await?;
+    plan.resources.iter_mut().for_each(|planned| planned.kind = RunKind::Retry);
+    Ok(plan)
+}
+
+/// Why the records of a resource that were set aside are not tried again, where that is so.
+#[must_use]
+pub fn why_not_retried(config: &Config, id: &ResourceId) -> Option<&'static str> {
+    let options = config.sources.get(&*id.source)?.resources.get(&*id.resource)?;
+    (options.disposition() == WriteDisposition::Replace)
+        .then_some("every complete read replaces its rows, so the next one brings all records again: run that instead")
 }
 
 /// `below` are not read, but parents know of them.

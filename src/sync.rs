@@ -24,6 +24,7 @@ mod partition;
 mod pipeline;
 mod report;
 mod resource;
+mod retry;
 
 pub use pipeline::Pipeline;
 use pipeline::{Core, Life, Live};
@@ -148,7 +149,7 @@ impl PlannedResource {
 
     /// The resource whose records it waits for.
     fn parent(&self) -> Option<&ResourceId> {
-        self.resource.parent.as_ref().filter(|_| self.kind != RunKind::Backfill)
+        self.resource.parent.as_ref().filter(|_| self.kind.is_of_pass())
     }
 
     /// The id of its resource.

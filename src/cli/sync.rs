@@ -122,7 +122,7 @@ pub(super) fn summary(report: &SyncReport, path: &Path, again: &str) -> String {
     let quarantined: u64 = report.resources.iter().map(|resource| resource.counts.quarantined).sum();
     if quarantined > 0 {
         text.push_str(&format!(
-            "{} set aside, see: sqlite3 {} 'SELECT resource, reason, record FROM _hw_quarantine'\n",
+            "{} set aside, see: sqlite3 {} 'SELECT resource, reason, record FROM _hw_quarantine WHERE retried_page_id IS NULL'\n",
             count(quarantined, "record"),
             path.display()
         ));

@@ -48,6 +48,8 @@ pub(super) struct Job {
     coalesced: u64,
     /// Somebody asked for a run.
     pub(super) is_wanted: bool,
+    /// Of these, what was set aside is tried again before the next run.
+    pub(super) retried: Vec<ResourceId>,
     /// Its run, by number.
     run: Option<u64>,
 }
@@ -66,6 +68,8 @@ enum Due {
 #[derive(Debug)]
 pub(super) struct Run {
     reads: Vec<ResourceId>,
+    /// It reads nothing of the API.
+    is_retry: bool,
     since: Timestamp,
     stop: CancellationToken,
     progress: Vec<(ResourceId, Arc<ResourceProgress>)>,
@@ -101,6 +105,7 @@ impl Jobs {
                     paused_at: None,
                     coalesced: 0,
                     is_wanted: false,
+                    retried: Vec::new(),
                     run: None,
                 },
             });
@@ -182,26 +187,32 @@ impl Jobs {
         self.jobs.iter_mut().find(|job| job.resources.contains(id))
     }
 
-    /// Enters that a job's run begins, and gives it a number.
+    /// Enters that a job's run begins, one of the API or of what was set aside, and gives it a number.
     pub(super) fn begin(
         &mut self,
         number: usize,
+        is_retry: bool,
         stop: CancellationToken,
         progress: Vec<(ResourceId, Arc<ResourceProgress>)>,
         now: Now,
     ) -> u64 {
         self.last_run += 1;
         let job = &mut self.jobs[number];
-        job.is_wanted = false;
+        if is_retry {
+            job.retried.remove(0);
+        } else {
+            job.is_wanted = false;
+        }
         job.run = Some(self.last_run);
         let reads = progress.iter().map(|(id, _)| id.clone()).collect();
-        self.runs.insert(self.last_run, Run { reads, since: now.wall, stop, progress });
+        self.runs.insert(self.last_run, Run { reads, is_retry, since: now.wall, stop, progress });
         self.last_run
     }
 
     /// Enters that a run could not begin: it is tried again after a rest, like any other that fails.
     pub(super) fn could_not_begin(&mut self, number: usize, now: Now) {
         let job = &mut self.jobs[number];
+        job.retried.clear();
         job.is_wanted = false;
         job.past.failures += 1;
         (job.past.started, job.past.ended) = (job.past.started.or(Some(now.wall)), Some(now.wall));
@@ -213,7 +224,9 @@ impl Jobs {
         let Some(ended) = self.runs.remove(&run) else { return Vec::new() };
         if let Some(job) = self.jobs.iter_mut().find(|job| job.run == Some(run)) {
             job.run = None;
-            let missed = job.schedule.as_ref().map_or(0, |schedule| schedule.missed(ended.since, now.wall));
+            // What is due while records are tried again is run behind that.
+            let schedule = job.schedule.as_ref().filter(|_| !ended.is_retry);
+            let missed = schedule.map_or(0, |schedule| schedule.missed(ended.since, now.wall));
             job.coalesced += missed;
         }
         ended.reads
@@ -257,7 +270,7 @@ impl Job {
             Due::At(at) => at <= now.wall,
             Due::In(at, _) => at <= now.steady,
         };
-        self.is_wanted || by_itself && self.paused_at.is_none()
+        self.is_wanted || !self.retried.is_empty() || by_itself && self.paused_at.is_none()
     }
 
     /// What became of its resources together: it never ran where one of them never did, and failed where one did.

@@ -143,8 +143,10 @@ fn store_page(
     run.bytes += page.bytes;
     run.requests += page.requests;
     run.retries += page.requests.saturating_sub(1);
-    partitions::move_checkpoint(transaction, page, page_id)?;
-    queue::read_once_more(transaction, page)?;
+    if page.run.kind != RunKind::Retry {
+        partitions::move_checkpoint(transaction, page, page_id)?;
+        queue::read_once_more(transaction, page)?;
+    }
     run.ended = page.end.filter(|_| broken.is_none() && page.ends_pass);
     run.broken = broken;
     Ok(Some(counts))
@@ -159,10 +161,14 @@ fn try_page(
     page_id: i64,
     run: &RunWork,
 ) -> Result<(Counts, Option<String>), PageError> {
-    partitions::begin_read(transaction, page).map_err(|error| match error {
-        DbError::TableTaken { .. } => PageError::Contract(error.to_string()),
-        error => PageError::Db(error),
-    })?;
+    if page.run.kind == RunKind::Retry {
+        page.read.read_id.get_or_init(|| page_id);
+    } else {
+        partitions::begin_read(transaction, page).map_err(|error| match error {
+            DbError::TableTaken { .. } => PageError::Contract(error.to_string()),
+            error => PageError::Db(error),
+        })?;
+    }
     let rows::Written { counts, rows } = rows::write_page(transaction, tables, page, page_id)?;
     boundary::store(transaction, page, page_id).map_err(PageError::Db)?;
     coverage::store(transaction, page).map_err(PageError::Db)?;
@@ -249,7 +255,7 @@ fn complete_pass(
 }
 
 fn end_pass(transaction: &Transaction<'_>, run: &Run, state: &str) -> Result<(), DbError> {
-    if run.kind == RunKind::Backfill {
+    if !run.kind.is_of_pass() {
         // The pass of the live reads is none of its business.
         return Ok(());
     }
@@ -281,6 +287,10 @@ fn nothing_stored(transaction: &Transaction<'_>, run: &Run, counts: &Counts) -> 
 }
 
 fn too_many_quarantined(run: &RunWork, page: &Counts) -> Option<String> {
+    if run.run.kind == RunKind::Retry {
+        // All of them were set aside before.
+        return None;
+    }
     let quarantined = run.before.quarantined + run.counts.quarantined + page.quarantined;
     let received = run.before.received + run.counts.received + page.received;
     (quarantined >= QUARANTINED_MIN && quarantined * QUARANTINED_ONE_IN > received)
@@ -324,7 +334,8 @@ fn update_run(transaction: &Transaction<'_>, work: &RunWork) -> Result<(), DbErr
             outcome.map(|_| &now),
         ])?;
     minutes::add(transaction, &work.run.target.id, work.counts.received)?;
-    if work.broken.is_some() {
+    // What is tried again and became a row is as good as before, whatever the next record is.
+    if work.broken.is_some() && work.run.kind != RunKind::Retry {
         partitions::break_off(transaction, &work.run)?;
         end_pass(transaction, &work.run, "over")?;
     }

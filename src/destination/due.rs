@@ -56,7 +56,7 @@ impl Db {
         self.writer.call("read pauses", |connection, _| paused(connection)).await
     }
 
-    /// What became of the last runs of these resources, backfills left out; nothing of those that never ran. The file
+    /// What became of the last runs of these resources, backfills and retries left out; nothing of those that never ran. The file
     /// does not know before when their APIs do not want to be asked.
     ///
     /// # Errors
@@ -99,7 +99,7 @@ pub(super) fn past(connection: &Connection, id: &ResourceId) -> Result<Option<Pa
     let mut statement = connection.prepare_cached(
         "SELECT started_at, ended_at, outcome, outcome = 'running' OR outcome = 'incomplete' AND stop_reason = ?3
            AND (error IS NULL OR error = ?4)
-         FROM _hw_runs WHERE source = ?1 AND resource = ?2 AND kind <> 'backfill' ORDER BY run_id DESC LIMIT ?5",
+         FROM _hw_runs WHERE source = ?1 AND resource = ?2 AND kind IN ('sync', 'scheduled') ORDER BY run_id DESC LIMIT ?5",
     )?;
     let key = (&*id.source, &*id.resource);
     let mut rows =
@@ -146,12 +146,14 @@ mod tests {
         let killed = ("sync", "incomplete", "interrupted", Some(super::ENDED_BEFORE_ITS_RUN));
         let sibling = ("sync", "incomplete", "interrupted", Some("s.other failed"));
         let backfill = ("backfill", "failed", "error", Some("HTTP 500"));
+        let retry = ("retry", "complete", "quarantine_retried", None);
         for (runs, expected) in [
             (vec![], None),
             (vec![backfill], None),
             (vec![complete], Some((0, false))),
             (vec![failed, complete, failed, failed], Some((2, false))),
             (vec![failed, backfill, backfill], Some((1, false))),
+            (vec![failed, retry], Some((1, false))),
             (vec![failed, running], Some((0, true))),
             (vec![failed, stopped], Some((0, true))),
             (vec![killed], Some((0, true))),

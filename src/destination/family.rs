@@ -128,12 +128,16 @@ pub(super) enum Pages {
 }
 
 impl Pages {
-    /// What selects their ids, with a parameter for the number that goes with it.
-    pub(super) fn select(self) -> (&'static str, i64) {
-        match self {
-            Self::OfRead(read_id) => ("SELECT page_id FROM _hw_pages WHERE read_id = ?1", read_id),
-            Self::OfRun(run_id) => ("SELECT page_id FROM _hw_pages WHERE run_id = ?1", run_id),
-        }
+    /// What selects their ids, and those of the pages of their records that were set aside and tried again, with a
+    /// parameter for the number that goes with it.
+    pub(super) fn select(self) -> (String, i64) {
+        let (condition, number) = match self {
+            Self::OfRead(read_id) => ("read_id = ?1", read_id),
+            Self::OfRun(run_id) => ("run_id = ?1", run_id),
+        };
+        let pages = format!("SELECT page_id FROM _hw_pages WHERE {condition}");
+        let retried = format!("SELECT retried_page_id FROM _hw_quarantine WHERE page_id IN ({pages})");
+        (format!("{pages} UNION ALL {retried} AND retried_page_id IS NOT NULL"), number)
     }
 }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::Timespan;
 
+mod aside;
 mod batch;
 mod boundary;
 mod changes;
@@ -44,6 +45,7 @@ mod validators;
 mod view;
 mod writer;
 
+pub use aside::{ReadSince, SetAsidePage};
 pub use batch::{Batch, Committed, Counts, Delivery, Ending, Outcome, PartitionFailed, PassEnd};
 pub use coverage::{LivePartition, OpenRange};
 pub use error::DbError;

@@ -7,7 +7,7 @@ use super::batch::PartitionFailed;
 use super::family::Pages;
 use super::history::{now_text, table_exists};
 use super::place::staging_table;
-use super::{Db, DbError, boundary, counted, coverage, family};
+use super::{Db, DbError, aside, boundary, counted, coverage, family};
 use crate::page::{Page, ResourceId, Run, SortKey, StopReason, Target, WriteDisposition};
 
 /// What is stored about a partition that is to be read.
@@ -170,6 +170,7 @@ fn take_back(transaction: &Transaction<'_>, target: &Target, pages: Pages) -> Re
         return Ok(());
     }
     boundary::take_back(transaction, pages)?;
+    aside::take_back(transaction, pages)?;
     let taken_back = family::take_back(transaction, &table, pages).map_err(|error| refused(target, error))?;
     counted::took_back(transaction, target, taken_back as u64)
 }

@@ -2,6 +2,7 @@
 
 use rusqlite::{Transaction, params};
 
+use super::aside::Beside;
 use super::batch::Counts;
 use super::changes::RowChange;
 use super::contract::Verdict;
@@ -12,8 +13,8 @@ use super::place::Place;
 use super::table::Table;
 use super::tables::Tables;
 use super::writer::RowWriter;
-use super::{DbError, counted, keys};
-use crate::page::{Page, Rows, Target, Value};
+use super::{DbError, aside, counted, keys};
+use crate::page::{Page, Rows, Value};
 
 /// What became of the records of a page.
 #[derive(Default)]
@@ -34,7 +35,7 @@ pub(super) fn write_page(
     let counts = Counts { received: page.rows.received(), filtered: page.rows.filtered(), ..Counts::default() };
     let mut written = Written { counts, rows: Vec::new() };
     for rejected in page.rows.rejected() {
-        quarantine(transaction, page_id, target, &rejected.reason, &rejected.record)?;
+        aside::set_aside(transaction, page, page_id, None, &rejected.reason, || rejected.record.clone())?;
         written.counts.quarantined += 1;
     }
     if !page.rows.is_empty() {
@@ -44,7 +45,7 @@ pub(super) fn write_page(
         } else {
             for row in 0..page.rows.len() {
                 let reason = keys::why_keyless(&page.rows, row, target);
-                quarantine(transaction, page_id, target, reason, &record_text(&page.rows, row))?;
+                aside::set_aside(transaction, page, page_id, Some(row), reason, || record_text(&page.rows, row))?;
                 written.counts.quarantined += 1;
             }
         }
@@ -112,7 +113,7 @@ fn write_rows(
             match keys::key_of(writer.table, target, &writer.values)? {
                 Key::Hash(hash) => hashes.push(hash),
                 Key::Bad(reason) => {
-                    quarantine(transaction, page_id, target, reason, &record_text(rows, row))?;
+                    aside::set_aside(transaction, page, page_id, Some(row), reason, || record_text(rows, row))?;
                     counts.quarantined += 1;
                     continue;
                 }
@@ -121,13 +122,29 @@ fn write_rows(
         match if is_strict { writer.judge(row)? } else { Verdict::Keep } {
             Verdict::Keep => {}
             Verdict::Discard => {
+                aside::settle(transaction, page, page_id, row)?;
                 counts.filtered += 1;
                 continue;
             }
             Verdict::Quarantine(reason) => {
-                quarantine(transaction, page_id, target, &reason, &record_text(rows, row))?;
+                aside::set_aside(transaction, page, page_id, Some(row), &reason, || record_text(rows, row))?;
                 counts.quarantined += 1;
                 continue;
+            }
+        }
+        if let Some(known) = page.set_aside.get(row) {
+            match aside::beside_its_row(transaction, &writer, known)? {
+                Beside::Write => aside::settle(transaction, page, page_id, row)?,
+                Beside::Leave => {
+                    aside::settle(transaction, page, page_id, row)?;
+                    counts.unchanged += 1;
+                    continue;
+                }
+                Beside::Stay(reason) => {
+                    aside::set_aside(transaction, page, page_id, Some(row), reason, String::new)?;
+                    counts.quarantined += 1;
+                    continue;
+                }
             }
         }
         writer.write()?;
@@ -141,7 +158,8 @@ fn write_rows(
         }
         written.rows[row] = Some(change);
     }
-    keys::tell_records_apart(target, hashes)
+    // Of those that were set aside, many may be one record that came again and again.
+    if page.set_aside.is_empty() { keys::tell_records_apart(target, hashes) } else { Ok(()) }
 }
 
 /// Adds the column for what fits no other wherever the rows, or the lists in them, need it.
@@ -175,21 +193,6 @@ fn needs_extra(table: &Table, place: &Place<'_>, rows: &Rows) -> bool {
             None => keeps_unknown && !matches!(value, Value::Null | Value::List(_)),
         })
     })
-}
-
-/// Sets a record aside.
-fn quarantine(
-    transaction: &Transaction<'_>,
-    page_id: i64,
-    target: &Target,
-    reason: &str,
-    record: &str,
-) -> Result<(), PageError> {
-    let sql = "INSERT INTO _hw_quarantine (page_id, source, resource, reason, record) VALUES (?1, ?2, ?3, ?4, ?5)";
-    let line = params![page_id, &*target.id.source, &*target.id.resource, reason, record];
-    let inserted = transaction.prepare_cached(sql).and_then(|mut statement| statement.execute(line));
-    // The table is ours alone: an error in it is one of the file.
-    inserted.map(drop).map_err(|error| PageError::Db(error.into()))
 }
 
 /// A record as one JSON text, with the texts of its values as they came.

@@ -47,6 +47,7 @@ pub(super) fn begin_run(connection: &Connection, tables: &mut Tables, start: &Ru
             enqueue_all(&transaction, start, run_id, false)?;
             (run_id, None)
         }
+        RunKind::Retry => (run_id, None),
     };
     transaction.execute(
         "UPDATE _hw_resources SET run_id = ?3 WHERE source = ?1 AND resource = ?2",

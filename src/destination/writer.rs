@@ -4,7 +4,7 @@
 //! child table holds, for every parent row, exactly the list as it was received last.
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{CachedStatement, Connection, params};
+use rusqlite::{CachedStatement, Connection, params, params_from_iter};
 
 use super::columns::quote;
 use super::error::PageError;
@@ -129,6 +129,14 @@ impl<'w> RowWriter<'w> {
                 Field::Extra | Field::New => {}
             }
         }
+    }
+
+    /// The page that the row with the key of the one that was taken up last was written with.
+    pub(super) fn page_of_row(&self, connection: &Connection) -> rusqlite::Result<i64> {
+        let condition = Place::matching(&self.table.unique_columns(&self.place));
+        let sql = format!("SELECT _page_id FROM {} WHERE {condition}", quote(&self.table.name));
+        let key = self.table.primary_key.iter().map(|column| &self.bound[*column]);
+        connection.prepare_cached(&sql)?.query_row(params_from_iter(key), |row| row.get(0))
     }
 
     /// Writes the row that was taken up last into a table of its own, without its lists.

@@ -66,9 +66,20 @@ pub enum RunKind {
     Scheduled,
     /// `highwater backfill`: ranges of the cursor, which itself stays where it is.
     Backfill,
+    /// `highwater retry`, or the daemon when it was asked to: records that were set aside are tried again.
+    Retry,
 }
 
 impl RunKind {
+    /// Whether it is part of the pass over the resource, and so says how well that goes.
+    #[must_use]
+    pub fn is_of_pass(self) -> bool {
+        match self {
+            Self::Sync | Self::Scheduled => true,
+            Self::Backfill | Self::Retry => false,
+        }
+    }
+
     /// The word in `_hw_runs`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -76,6 +87,7 @@ impl RunKind {
             Self::Sync => "sync",
             Self::Scheduled => "scheduled",
             Self::Backfill => "backfill",
+            Self::Retry => "retry",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A configured API and its resources, read page by page. Knows nothing of files and tables.
 
+mod again;
 mod ahead;
 pub mod cursor;
 mod decoded;
@@ -15,6 +16,7 @@ mod transform;
 mod unchanged;
 mod walk;
 
+pub use again::{RowsAgain, rows_again};
 pub use format::{BodyFormat, CsvOptions, Format};
 pub use graphql::{GraphQl, QueryText};
 pub use options::{Columns, Method, ResourceOptions, SourceOptions};

@@ -334,6 +334,7 @@ impl Place<'_> {
             bytes: fetched.received.body.len() as u64,
             attempts: fetched.attempts,
             rows,
+            set_aside: Vec::new(),
             children,
             boundary: Vec::new(),
             forget_below: None,

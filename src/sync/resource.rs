@@ -11,10 +11,10 @@ use tokio::sync::watch;
 
 use super::partition::Reading;
 use super::report::ReadEnd;
-use super::{Life, PlannedResource, Shared, in_place};
+use super::{Life, PlannedResource, Shared, in_place, retry};
 use crate::destination::{Begun, Db, DbError, Delivery, Ending, Outcome, PassEnd, RunStart, StoredPartition};
 use crate::exit::Exit;
-use crate::page::{ChildPass, ReadAgain, ResourceId, Run, StopReason, WriteDisposition};
+use crate::page::{ChildPass, ReadAgain, ResourceId, Run, RunKind, StopReason, WriteDisposition};
 
 /// Partitions are fetched from the file so many at a time.
 const FETCHED: usize = 64;
@@ -86,6 +86,11 @@ pub(super) async fn read(
         Ok(begun) => begun,
         Err(error) => return ReadEnd::from_db(error),
     };
+    if planned.kind == RunKind::Retry {
+        let end = retry::retry(&shared, &planned, &run, &sender).await;
+        end_run(&planned, &run, &end, PassEnd::Open, &sender).await;
+        return end;
+    }
     let resource = &planned.resource;
     let is_only = planned.parent().is_none() && planned.partitions.len() == 1;
     let (side_by_side, pages) = if is_only { (1, resource.concurrency) } else { (planned.concurrency, 1) };

@@ -15,10 +15,11 @@ use crate::board::{Action, Board, Job};
 use crate::page::ResourceId;
 
 /// The actions: their word in the path, what the button says, and what is said when it is done.
-const ACTIONS: [(&str, &str, &str); 3] = [
+const ACTIONS: [(&str, &str, &str); 4] = [
     ("run", "Run now", "It runs as soon as there is room."),
     ("pause", "Pause", "It does not run by itself until it is resumed. A run that is under way goes on to its end."),
     ("resume", "Resume", "It runs at its times again."),
+    ("retry", "Retry quarantine", "The records that were set aside are tried again as soon as there is room."),
 ];
 
 /// Takes an action, and shows the resource.
@@ -41,6 +42,7 @@ pub(super) async fn act(
         "run" => Action::Run(id.clone()),
         "pause" => Action::Pause(id.clone()),
         "resume" => Action::Resume(id.clone()),
+        "retry" => Action::Retry(id.clone()),
         _ => return Err(Refusal::not_found("such action")),
     };
     let done = app.door.ask(action).await.map_err(Refusal::not_done)?;
@@ -72,12 +74,13 @@ pub(super) fn notice(done: Option<&str>) -> Markup {
 }
 
 /// The form with the actions that make sense for a resource.
-pub(super) fn form(app: &App, id: &ResourceId, job: &Job) -> Markup {
+pub(super) fn form(app: &App, id: &ResourceId, job: &Job, has_quarantine: bool) -> Markup {
     let is_paused = job.paused_at.is_some();
     let together = job.resources.iter().filter(|other| *other != id);
     let offered = ACTIONS.iter().filter(|(word, ..)| match *word {
         "pause" => !is_paused && job.schedule.is_some(),
         "resume" => is_paused,
+        "retry" => has_quarantine,
         _ => true,
     });
     let place = format!("/resources/{}", segment(&id.to_string()));

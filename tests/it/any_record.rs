@@ -105,6 +105,7 @@ async fn store(db: &Db, name: &str, pages: &[Vec<Fields>]) {
             checkpoint: Checkpoint::default(),
             end: None,
             ends_pass: true,
+            set_aside: Vec::new(),
             validity: Validity::Unknown,
             requests: 1,
             slot: Slot::default(),

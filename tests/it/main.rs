@@ -36,6 +36,7 @@ mod rate_limit;
 mod request_bodies;
 mod resume;
 mod retry;
+mod retry_quarantine;
 mod schema;
 mod schema_contract;
 mod serve;

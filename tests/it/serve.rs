@@ -198,7 +198,7 @@ fn a_resource_that_fails_rests_and_leaves_the_others_alone() {
 }
 
 /// An answer of the status page: its status and its body.
-fn ask(page: &str, request: &str) -> (u16, String) {
+pub(crate) fn ask(page: &str, request: &str) -> (u16, String) {
     let mut stream = std::net::TcpStream::connect(page).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let head = format!(
@@ -214,7 +214,7 @@ fn ask(page: &str, request: &str) -> (u16, String) {
 const TOKEN: &str = "a-token-for-this-test-alone";
 
 /// A daemon with a status page, and where that is.
-fn with_page(workspace: &Workspace) -> (Running, String) {
+pub(crate) fn with_page(workspace: &Workspace) -> (Running, String) {
     let mut command = workspace.command(&["serve", "-v"]);
     command.env("TOKEN", TOKEN);
     let mut daemon = Running::start(command);

@@ -122,6 +122,12 @@ impl Workspace {
              WHERE p.run_id = r.run_id) OR pages <> (SELECT count(*) FROM _hw_pages p WHERE p.run_id = r.run_id)",
         );
         assert_eq!(unbalanced, 0, "runs and their pages disagree");
+        // A retry leaves what it cannot store with the page that it came with.
+        let strays: i64 = self.value(
+            "SELECT count(*) FROM _hw_pages p JOIN _hw_runs r USING (run_id) WHERE r.kind <> 'retry'
+               AND p.quarantined <> (SELECT count(*) FROM _hw_quarantine q WHERE q.page_id = p.page_id)",
+        );
+        assert_eq!(strays, 0, "pages and the quarantine disagree");
     }
 }
 

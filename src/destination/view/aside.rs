@@ -27,6 +27,8 @@ pub struct Quarantined {
     pub record: String,
     /// Whether that is all of it.
     pub is_whole: bool,
+    /// Whether it was to become a row: then it can be tried again.
+    pub is_row: bool,
     /// The page that it was on.
     pub page_id: i64,
     /// Where the page came from, without secrets.
@@ -44,8 +46,9 @@ pub(super) fn quarantine(
 ) -> Result<Vec<Quarantined>, DbError> {
     let of = of_resource(id);
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT q.quarantine_id, q.source, q.resource, q.reason, q.record, q.page_id, p.url, p.fetched_at
-         FROM (SELECT * FROM _hw_quarantine WHERE {of} AND quarantine_id < ?3 ORDER BY quarantine_id DESC LIMIT ?4) q
+        "SELECT q.quarantine_id, q.source, q.resource, q.reason, q.record, q.page_id, p.url, p.fetched_at, q.is_row
+         FROM (SELECT * FROM _hw_quarantine WHERE {of} AND quarantine_id < ?3
+               AND retried_page_id IS NULL ORDER BY quarantine_id DESC LIMIT ?4) q
          LEFT JOIN _hw_pages p ON p.page_id = q.page_id ORDER BY q.quarantine_id DESC"
     ))?;
     let (source, resource) = (id.map(|id| &*id.source), id.map(|id| &*id.resource));
@@ -61,6 +64,7 @@ pub(super) fn quarantine(
             page_id: row.get(5)?,
             url: row.get(6)?,
             fetched_at: time(row.get(7)?),
+            is_row: row.get(8)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

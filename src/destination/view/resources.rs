@@ -119,8 +119,8 @@ fn view(connection: &Connection, line: Line, paused: &HashMap<ResourceId, Timest
     let key = (&*id.source, &*id.resource);
     let last_success_at: Option<String> = connection
         .prepare_cached(
-            "SELECT ended_at FROM _hw_runs INDEXED BY _hw_runs_complete
-             WHERE source = ?1 AND resource = ?2 AND outcome = 'complete' AND kind <> 'backfill'
+            "SELECT ended_at FROM _hw_runs INDEXED BY _hw_runs_succeeded
+             WHERE source = ?1 AND resource = ?2 AND outcome = 'complete' AND kind IN ('sync', 'scheduled')
              ORDER BY run_id DESC LIMIT 1",
         )?
         .query_row(key, |row| row.get(0))
@@ -128,7 +128,7 @@ fn view(connection: &Connection, line: Line, paused: &HashMap<ResourceId, Timest
         .flatten();
     let quarantined = connection
         .prepare_cached(
-            "SELECT count(*) FROM (SELECT 1 FROM _hw_quarantine WHERE source = ?1 AND resource = ?2 LIMIT ?3)",
+            "SELECT count(*) FROM (SELECT 1 FROM _hw_quarantine WHERE source = ?1 AND resource = ?2 AND retried_page_id IS NULL LIMIT ?3)",
         )?
         .query_row(params![key.0, key.1, QUARANTINED_MAX], |row| row.get(0))?;
     let failures = due::past(connection, id)?.map_or(0, |past| past.failures.min(FAILURES_MAX));
@@ -139,7 +139,7 @@ fn view(connection: &Connection, line: Line, paused: &HashMap<ResourceId, Timest
         resource: id.resource.to_string(),
         rows: line.rows,
         last_read: match &last_run {
-            Some(run) if run.kind != "backfill" => last_run.clone(),
+            Some(run) if run.kind != "backfill" && run.kind != "retry" => last_run.clone(),
             _ => runs::last_read(connection, id)?,
         },
         last_run,

@@ -111,7 +111,7 @@ pub(super) fn list(
 /// The last run of a resource that was no backfill.
 pub(super) fn last_read(connection: &Connection, id: &ResourceId) -> Result<Option<RunView>, DbError> {
     let sql = format!(
-        "SELECT {RUN} FROM _hw_runs WHERE source = ?1 AND resource = ?2 AND kind <> 'backfill'
+        "SELECT {RUN} FROM _hw_runs WHERE source = ?1 AND resource = ?2 AND kind IN ('sync', 'scheduled')
          ORDER BY run_id DESC LIMIT 1"
     );
     let mut statement = connection.prepare_cached(&sql)?;

@@ -53,7 +53,7 @@ pub(in crate::web) async fn show(
         let job = state::job(&board, &id);
         let rest = html! {
             @match job {
-                Some(job) => (act::form(&app, &id, job)),
+                Some(job) => (act::form(&app, &id, job, shown.quarantine.iter().any(|record| record.is_row))),
                 None => p.soft { "It is not in the configuration any more; what was read is kept." },
             }
             @if !shown.quarantine.is_empty() {
