@@ -189,6 +189,45 @@ fn an_appended_record_comes_once_although_its_read_starts_over() {
 }
 
 #[test]
+fn what_is_taken_back_before_it_was_tried_again_is_left_to_the_read_that_brings_it_once_more() {
+    let append = "write_disposition = \"append\"";
+    let (pages, api, workspace) = strict(append);
+    let bad = page(&json!([{"id": 1, "b": 1}]));
+    pages.set(&[bad.as_str(), DOWN]);
+    workspace.sync(69);
+    pages.set(&[&bad]);
+    workspace.configure(api.address, &items(&format!("{append}\n{STRICT}\nparams = {{ x = \"1\" }}")));
+    workspace.sync(0);
+    assert_eq!(left(&workspace).len(), 2, "it came with both");
+    workspace.configure(api.address, &items(&format!("{append}\nparams = {{ x = \"1\" }}")));
+    retry(&workspace, [1, 0, 0, 0]);
+    assert_eq!(workspace.value::<i64>("SELECT count(*) FROM shop_items WHERE id = 1"), 1);
+}
+
+#[test]
+fn a_row_of_a_read_that_changed_everything_is_newer_too() {
+    let (pages, api, workspace) = strict(MERGE);
+    pages.set(&[page(&json!([{"id": 1, "a": 2, "b": 2}]))]);
+    workspace.sync(0);
+    pages.set(&[page(&json!([{"id": 1, "a": 1}])).replace("\"a\":1", "\"a\":3")]);
+    let report = workspace.sync(0);
+    assert_eq!(report["resources"][0]["records"]["unchanged"], 0);
+    workspace.configure(api.address, &items(MERGE));
+    retry(&workspace, [0, 0, 1, 0]);
+    assert_eq!(row(&workspace, 1), "3 -");
+}
+
+#[test]
+fn however_many_stay_aside_it_is_no_failure() {
+    let (pages, _api, workspace) = strict(MERGE);
+    let good = (100..1400).map(|id| json!({"id": id, "a": 1}));
+    pages.set(&[Value::from_iter(good.chain((0..12).map(|id| json!({"id": id, "b": 1}))))]);
+    workspace.sync(0);
+    retry(&workspace, [0, 0, 0, 12]);
+    assert_eq!(left(&workspace).len(), 12);
+}
+
+#[test]
 fn what_is_read_completely_each_time_is_not_tried_again() {
     let (_pages, _api, workspace) = strict("write_disposition = \"replace\"");
     let ran = workspace.run(&["retry", "shop.items"]);
