@@ -23,6 +23,8 @@ use crate::tasks::{Panicked, TaskGroup};
 
 mod jobs;
 mod reload;
+#[cfg(test)]
+mod tests;
 
 use jobs::{Jobs, Now};
 pub use reload::Source;
@@ -35,6 +37,9 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 
 /// While it drains, the service manager is asked for so much more time, again and again.
 const EXTEND_BY: Duration = Duration::from_secs(15);
+
+/// Jobs that begin before the daemon looks around again: a thousand can be due at once, and planning one asks the file.
+const BEGIN_AT_ONCE: usize = 8;
 
 /// Requests from the status page that may wait.
 const REQUESTS_MAX: usize = 16;
@@ -139,9 +144,8 @@ impl Daemon {
         let mut is_stopping = false;
         while !is_stopping || self.jobs.running() > 0 {
             let now = Now::read();
-            if !is_stopping {
-                self.begin_ready(now).await;
-            }
+            self.jobs.look(now);
+            let more = !is_stopping && self.begin_ready(now).await;
             self.show(is_stopping);
             tokio::select! {
                 () = self.stop.cancelled(), if !is_stopping => {
@@ -169,7 +173,7 @@ impl Daemon {
                     }
                     Err(error) => self.give_up(error),
                 },
-                () = sleep(self.jobs.wait(now)), if !is_stopping => {}
+                () = sleep(if more { Duration::ZERO } else { self.jobs.wait(now) }), if !is_stopping => {}
             }
         }
         self.close().await
@@ -194,8 +198,9 @@ impl Daemon {
         Ok(())
     }
 
-    /// Begins what is due, as far as nothing of it is being read.
-    async fn begin_ready(&mut self, now: Now) {
+    /// Begins what is due, as far as nothing of it is being read; says whether there is more of it.
+    async fn begin_ready(&mut self, now: Now) -> bool {
+        let mut begun = 0;
         for number in self.jobs.ready(now) {
             let job = self.jobs.job(number);
             let kind = if job.is_wanted { RunKind::Sync } else { RunKind::Scheduled };
@@ -208,6 +213,10 @@ impl Daemon {
             if !job.reads.iter().all(is_free) {
                 continue;
             }
+            if begun == BEGIN_AT_ONCE {
+                return true;
+            }
+            begun += 1;
             match plan::plan(&self.config, &job.resources, &self.db, &mut self.clients).await {
                 Ok(plan) => {
                     let planned: Vec<_> =
@@ -217,13 +226,17 @@ impl Daemon {
                     let run = self.jobs.begin(number, stop.clone(), progress, now);
                     self.runs.spawn(run, self.pipeline.run(planned, &stop));
                 }
-                Err(PlanError::Db(error)) => return self.give_up(error),
+                Err(PlanError::Db(error)) => {
+                    self.give_up(error);
+                    return false;
+                }
                 Err(error) => {
                     tracing::error!(%error, "cannot begin a run");
                     self.jobs.could_not_begin(number, now);
                 }
             }
         }
+        false
     }
 
     async fn end_run(&mut self, run: u64, result: Result<SyncReport, Panicked>) {
@@ -318,8 +331,7 @@ impl Daemon {
             done.map_err(|error| error.to_string())?;
         }
         self.learn(Some(&resources)).await.map_err(|error| error.to_string())?;
-        let names: Vec<String> = resources.iter().map(ToString::to_string).collect();
-        let names = names.join(", ");
+        let names = resources.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         Ok(match paused {
             true => format!("{names}: paused until resumed; what is running goes on to its end"),
             false => format!("{names}: resumed"),

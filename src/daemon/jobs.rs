@@ -19,6 +19,9 @@ use crate::source::ResourceOptions;
 /// The clock on the wall is looked at so often: it can be set.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
 
+/// It was set where it went so much further, or less far, than the time that has passed.
+const SET_BY: SignedDuration = SignedDuration::from_secs(5);
+
 /// The clock on the wall and the one that only goes on, at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Now {
@@ -77,6 +80,7 @@ pub(super) struct Jobs {
     jobs: Vec<Job>,
     runs: HashMap<u64, Run>,
     last_run: u64,
+    looked: Option<Now>,
 }
 
 impl Jobs {
@@ -87,6 +91,7 @@ impl Jobs {
             self.jobs.drain(..).map(|job| (job.resources.clone(), job)).collect();
         for (resources, schedule) in groups(config) {
             let known = before.remove(&resources);
+            let (coalesced, is_wanted) = known.as_ref().map_or((0, false), |job| (job.coalesced, job.is_wanted));
             let same = known.filter(|job| job.schedule == schedule);
             let reads = plan::with_parents(config, &resources);
             self.jobs.push(match same {
@@ -99,8 +104,8 @@ impl Jobs {
                     past: Past::default(),
                     due: Due::Never,
                     paused_at: None,
-                    coalesced: 0,
-                    is_wanted: false,
+                    coalesced,
+                    is_wanted,
                     run: None,
                 },
             });
@@ -133,6 +138,24 @@ impl Jobs {
             if job.reads.iter().all(|id| pasts.contains_key(id)) {
                 job.past = job.past_of(pasts);
                 job.reckon(now);
+            }
+        }
+    }
+
+    /// Looks at the clock on the wall: where it was set, what goes by it is reckoned anew, and the times that are shown of
+    /// what does not are moved along.
+    pub(super) fn look(&mut self, now: Now) {
+        let was_set = self.looked.replace(now).is_some_and(|then| {
+            let passed =
+                SignedDuration::try_from(now.steady.duration_since(then.steady)).unwrap_or(SignedDuration::MAX);
+            (now.wall.duration_since(then.wall) - passed).abs() > SET_BY
+        });
+        for job in self.jobs.iter_mut().filter(|_| was_set) {
+            match job.due {
+                Due::Never => {}
+                Due::At(_) => job.reckon(now),
+                Due::In(at, _) if at <= now.steady => {}
+                Due::In(at, _) => job.due = Due::within(at.duration_since(now.steady), now),
             }
         }
     }
@@ -285,10 +308,11 @@ impl Job {
     }
 
     fn reckon(&mut self, now: Now) {
+        self.seen = self.seen.min(now.wall);
         self.due = match &self.schedule {
             None => Due::Never,
             Some(schedule) => {
-                let at = schedule.next(&self.past, self.seen, self.seed());
+                let at = schedule.next(&self.past.until(now.wall), self.seen, self.seed());
                 if schedule.is_by_clock() {
                     Due::At(at)
                 } else {
@@ -301,6 +325,12 @@ impl Job {
 }
 
 impl Due {
+    /// So much later than now.
+    fn within(wait: Duration, now: Now) -> Self {
+        let shown = SignedDuration::try_from(wait).ok().and_then(|wait| now.wall.checked_add(wait).ok());
+        Self::In(now.steady + wait, shown.unwrap_or(Timestamp::MAX))
+    }
+
     fn shown(self) -> Option<Timestamp> {
         match self {
             Self::Never => None,
@@ -335,3 +365,6 @@ fn options_of<'c>(
     let source = config.sources.get(&*id.source)?;
     Some((&source.client, source.resources.get(&*id.resource)?))
 }
+
+#[cfg(test)]
+mod tests;
