@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::board::{Action, Board, BudgetView, Door, LoadedConfig, Request};
+use crate::board::{Board, BudgetView, Door, LoadedConfig, Request};
 use crate::config::{Config, Loaded};
 use crate::destination::{Db, DbError};
 use crate::notify::Notify;
@@ -21,8 +21,11 @@ use crate::plan::{self, Clients, PlanError};
 use crate::sync::{Pipeline, PlannedResource, ResourceReport, SyncReport};
 use crate::tasks::{Panicked, TaskGroup};
 
+mod asked;
 mod jobs;
 mod reload;
+#[cfg(test)]
+mod tests;
 
 use jobs::{Jobs, Now};
 pub use reload::Source;
@@ -35,6 +38,9 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 
 /// While it drains, the service manager is asked for so much more time, again and again.
 const EXTEND_BY: Duration = Duration::from_secs(15);
+
+/// Jobs that begin before the daemon looks around again: a thousand can be due at once, and planning one asks the file.
+const BEGIN_AT_ONCE: usize = 8;
 
 /// Requests from the status page that may wait.
 const REQUESTS_MAX: usize = 16;
@@ -139,9 +145,8 @@ impl Daemon {
         let mut is_stopping = false;
         while !is_stopping || self.jobs.running() > 0 {
             let now = Now::read();
-            if !is_stopping {
-                self.begin_ready(now).await;
-            }
+            self.jobs.look(now);
+            let more = !is_stopping && self.begin_ready(now).await;
             self.show(is_stopping);
             tokio::select! {
                 () = self.stop.cancelled(), if !is_stopping => {
@@ -169,7 +174,7 @@ impl Daemon {
                     }
                     Err(error) => self.give_up(error),
                 },
-                () = sleep(self.jobs.wait(now)), if !is_stopping => {}
+                () = sleep(if more { Duration::ZERO } else { self.jobs.wait(now) }), if !is_stopping => {}
             }
         }
         self.close().await
@@ -194,8 +199,9 @@ impl Daemon {
         Ok(())
     }
 
-    /// Begins what is due, as far as nothing of it is being read.
-    async fn begin_ready(&mut self, now: Now) {
+    /// Begins what is due, as far as nothing of it is being read; says whether there is more of it.
+    async fn begin_ready(&mut self, now: Now) -> bool {
+        let mut begun = 0;
         for number in self.jobs.ready(now) {
             let job = self.jobs.job(number);
             let kind = if job.is_wanted { RunKind::Sync } else { RunKind::Scheduled };
@@ -208,6 +214,10 @@ impl Daemon {
             if !job.reads.iter().all(is_free) {
                 continue;
             }
+            if begun == BEGIN_AT_ONCE {
+                return true;
+            }
+            begun += 1;
             let retried = job.retried.first();
             let planned = match retried {
                 Some(id) => plan::retry(&self.config, id, &self.db, &mut self.clients).await,
@@ -226,13 +236,17 @@ impl Daemon {
                     let run = self.jobs.begin(number, is_retry, stop.clone(), progress, now);
                     self.runs.spawn(run, self.pipeline.run(planned, &stop));
                 }
-                Err(PlanError::Db(error)) => return self.give_up(error),
+                Err(PlanError::Db(error)) => {
+                    self.give_up(error);
+                    return false;
+                }
                 Err(error) => {
                     tracing::error!(%error, "cannot begin a run");
                     self.jobs.could_not_begin(number, now);
                 }
             }
         }
+        false
     }
 
     async fn end_run(&mut self, run: u64, result: Result<SyncReport, Panicked>) {
@@ -296,67 +310,6 @@ impl Daemon {
             }
         }
         self.notify.ready();
-    }
-
-    async fn answer(&mut self, request: Request) {
-        let answer = match &request.action {
-            Action::Run(id) => self.want(id),
-            Action::Pause(id) => self.pause(id, true).await,
-            Action::Resume(id) => self.pause(id, false).await,
-            Action::Retry(id) => self.retry(id).await,
-        };
-        if request.answer.send(answer).is_err() {
-            tracing::debug!(action = ?request.action, "nobody waits for the answer any more");
-        }
-    }
-
-    fn want(&mut self, id: &ResourceId) -> Result<String, String> {
-        let job = self.jobs.of(id).ok_or_else(|| format!("no resource is called {id}"))?;
-        job.is_wanted = true;
-        Ok(match job.is_running() {
-            true => format!("{id} is running; it runs once more when that is over"),
-            false => format!("{id} runs as soon as there is room"),
-        })
-    }
-
-    /// Has the records of a resource tried again that were set aside.
-    async fn retry(&mut self, id: &ResourceId) -> Result<String, String> {
-        let job = self.jobs.of(id).ok_or_else(|| format!("no resource is called {id}"))?;
-        if let Some(reason) = plan::why_not_retried(&self.config, id) {
-            return Err(format!("{id}: {reason}"));
-        }
-        let (rows, others) = self.db.count_set_aside(id).await.map_err(|error| error.to_string())?;
-        if rows == 0 {
-            return Err(match others {
-                0 => format!("{id} has no records set aside"),
-                _ => format!("{id}: what is set aside could not be read; it comes again with the next complete read"),
-            });
-        }
-        if !job.retried.contains(id) {
-            job.retried.push(id.clone());
-        }
-        let records = match rows {
-            1 => "the record that was set aside is".to_owned(),
-            _ => format!("{rows} records that were set aside are"),
-        };
-        Ok(format!("{id}: {records} tried again as soon as there is room"))
-    }
-
-    /// Pauses the job of a resource, or resumes it.
-    async fn pause(&mut self, id: &ResourceId, paused: bool) -> Result<String, String> {
-        let job = self.jobs.of(id).ok_or_else(|| format!("no resource is called {id}"))?;
-        let resources = job.resources.clone();
-        for resource in &resources {
-            let done = if paused { self.db.pause(resource).await } else { self.db.resume(resource).await };
-            done.map_err(|error| error.to_string())?;
-        }
-        self.learn(Some(&resources)).await.map_err(|error| error.to_string())?;
-        let names: Vec<String> = resources.iter().map(ToString::to_string).collect();
-        let names = names.join(", ");
-        Ok(match paused {
-            true => format!("{names}: paused until resumed; what is running goes on to its end"),
-            false => format!("{names}: resumed"),
-        })
     }
 
     /// Publishes what it does.

@@ -5,12 +5,19 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::pin::pin;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
 /// systemd shows this much of a status in one line; and what an API says in it must not fill the datagram.
 const STATUS_CHARS_MAX: usize = 300;
+
+/// A start that takes long asks for more time so often.
+const EXTEND_EVERY: Duration = Duration::from_secs(1);
+
+/// How much time is asked for each time.
+const EXTEND_BY: Duration = Duration::from_secs(15);
 
 /// The way to the service manager.
 #[derive(Debug)]
@@ -74,6 +81,17 @@ impl Notify {
     /// What goes on (start or stop) takes up to this much longer, from now on.
     pub fn extend(&self, by: Duration) {
         self.send(&[NotifyState::ExtendTimeoutUsec(u32::try_from(by.as_micros()).unwrap_or(u32::MAX))]);
+    }
+
+    /// Does what has to be done before the service is ready, and asks for more time as long as that takes.
+    pub async fn meanwhile<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(EXTEND_EVERY) => self.extend(EXTEND_BY),
+            }
+        }
     }
 
     /// A manager that does not hear is no reason to stop.

@@ -51,6 +51,16 @@ pub struct Past {
     pub not_before: Option<Timestamp>,
 }
 
+impl Past {
+    /// The same without what cannot be true now: times that are still to come were written while the clock was wrong,
+    /// and would keep the resource from its next start until then.
+    #[must_use]
+    pub fn until(&self, now: Timestamp) -> Self {
+        let then = |at: Option<Timestamp>| at.filter(|at| *at <= now);
+        Self { started: then(self.started), ended: then(self.ended), ..*self }
+    }
+}
+
 impl Schedule {
     /// The next start; in the past where it is overdue, however often. `seen` is when the resource was first heard of,
     /// and `seed` tells the delays of resources apart.

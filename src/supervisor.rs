@@ -225,10 +225,19 @@ async fn open_serve_close(
     stop: &CancellationToken,
 ) -> Result<(), RunError> {
     let web = loaded.config.web.clone();
-    let listener = web::bind(&web).map_err(|error| RunError::Web { listen: web.listen.to_string(), error })?;
-    let db = stop.run_until_cancelled(Db::open(&loaded.config.destination)).await.ok_or(RunError::Stopped)?;
-    let db = Arc::new(db?);
     let notify = Notify::from_env();
+    // The file may have much to recover or to bring up to this version.
+    let open = stop.run_until_cancelled(Db::open(&loaded.config.destination));
+    let db = notify.meanwhile(open).await.ok_or(RunError::Stopped)??;
+    // After the file: where another daemon has both, it is the file that tells who that is.
+    let listener = match web::bind(&web) {
+        Ok(listener) => listener,
+        Err(error) => {
+            db.close().await?;
+            return Err(RunError::Web { listen: web.listen.to_string(), error });
+        }
+    };
+    let db = Arc::new(db);
     let daemon = Daemon::new(source, loaded, Arc::clone(&db), notify, stop).await?;
     let page_stops = stop.child_token();
     let mut page = TaskGroup::default();

@@ -192,7 +192,7 @@ fn standing(
     let is_paused = known.as_ref().is_some_and(|known| known.paused_at.is_some());
     let next = schedule.as_ref().filter(|_| !is_paused && state != State::Running).map(|schedule| {
         let punctual = Schedule { jitter: Duration::ZERO, ..schedule.clone() };
-        punctual.next(past, at, 0)
+        punctual.next(&past.until(at), at, 0)
     });
     let is_due = next.is_some_and(|next| at.duration_since(next) > OVERDUE_AFTER);
     // A process that runs knows better when their APIs want to be asked again.

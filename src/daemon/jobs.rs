@@ -19,6 +19,9 @@ use crate::source::ResourceOptions;
 /// The clock on the wall is looked at so often: it can be set.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
 
+/// It was set where it went so much further, or less far, than the time that has passed.
+const SET_BY: SignedDuration = SignedDuration::from_secs(5);
+
 /// The clock on the wall and the one that only goes on, at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Now {
@@ -81,6 +84,7 @@ pub(super) struct Jobs {
     jobs: Vec<Job>,
     runs: HashMap<u64, Run>,
     last_run: u64,
+    looked: Option<Now>,
 }
 
 impl Jobs {
@@ -90,24 +94,17 @@ impl Jobs {
         let mut before: BTreeMap<Vec<ResourceId>, Job> =
             self.jobs.drain(..).map(|job| (job.resources.clone(), job)).collect();
         for (resources, schedule) in groups(config) {
-            let known = before.remove(&resources);
-            let same = known.filter(|job| job.schedule == schedule);
             let reads = plan::with_parents(config, &resources);
-            self.jobs.push(match same {
-                Some(job) => Job { reads, ..job },
-                None => Job {
-                    resources,
-                    reads,
-                    schedule,
-                    seen: now.wall,
-                    past: Past::default(),
-                    due: Due::Never,
-                    paused_at: None,
-                    coalesced: 0,
-                    is_wanted: false,
-                    retried: Vec::new(),
-                    run: None,
-                },
+            self.jobs.push(match before.remove(&resources) {
+                Some(job) if job.schedule == schedule => Job { reads, ..job },
+                known => {
+                    let job = Job::new(resources, reads, schedule, now);
+                    match known {
+                        // What was asked for and counted is none of its times.
+                        Some(Job { coalesced, is_wanted, retried, .. }) => Job { coalesced, is_wanted, retried, ..job },
+                        None => job,
+                    }
+                }
             });
         }
         for (number, run) in &self.runs {
@@ -138,6 +135,24 @@ impl Jobs {
             if job.reads.iter().all(|id| pasts.contains_key(id)) {
                 job.past = job.past_of(pasts);
                 job.reckon(now);
+            }
+        }
+    }
+
+    /// Looks at the clock on the wall: where it was set, what goes by it is reckoned anew, and the times that are shown of
+    /// what does not are moved along.
+    pub(super) fn look(&mut self, now: Now) {
+        let was_set = self.looked.replace(now).is_some_and(|then| {
+            let passed =
+                SignedDuration::try_from(now.steady.duration_since(then.steady)).unwrap_or(SignedDuration::MAX);
+            (now.wall.duration_since(then.wall) - passed).abs() > SET_BY
+        });
+        for job in self.jobs.iter_mut().filter(|_| was_set) {
+            match job.due {
+                Due::Never => {}
+                Due::At(_) => job.reckon(now),
+                Due::In(at, _) if at <= now.steady => {}
+                Due::In(at, _) => job.due = Due::within(at.duration_since(now.steady), now),
             }
         }
     }
@@ -260,6 +275,22 @@ impl Jobs {
 }
 
 impl Job {
+    fn new(resources: Vec<ResourceId>, reads: Vec<ResourceId>, schedule: Option<Schedule>, now: Now) -> Self {
+        Self {
+            resources,
+            reads,
+            schedule,
+            seen: now.wall,
+            past: Past::default(),
+            due: Due::Never,
+            paused_at: None,
+            coalesced: 0,
+            is_wanted: false,
+            retried: Vec::new(),
+            run: None,
+        }
+    }
+
     pub(super) fn is_running(&self) -> bool {
         self.run.is_some()
     }
@@ -298,10 +329,11 @@ impl Job {
     }
 
     fn reckon(&mut self, now: Now) {
+        self.seen = self.seen.min(now.wall);
         self.due = match &self.schedule {
             None => Due::Never,
             Some(schedule) => {
-                let at = schedule.next(&self.past, self.seen, self.seed());
+                let at = schedule.next(&self.past.until(now.wall), self.seen, self.seed());
                 if schedule.is_by_clock() {
                     Due::At(at)
                 } else {
@@ -314,6 +346,12 @@ impl Job {
 }
 
 impl Due {
+    /// So much later than now.
+    fn within(wait: Duration, now: Now) -> Self {
+        let shown = SignedDuration::try_from(wait).ok().and_then(|wait| now.wall.checked_add(wait).ok());
+        Self::In(now.steady + wait, shown.unwrap_or(Timestamp::MAX))
+    }
+
     fn shown(self) -> Option<Timestamp> {
         match self {
             Self::Never => None,
@@ -348,3 +386,6 @@ fn options_of<'c>(
     let source = config.sources.get(&*id.source)?;
     Some((&source.client, source.resources.get(&*id.resource)?))
 }
+
+#[cfg(test)]
+mod tests;

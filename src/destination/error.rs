@@ -46,6 +46,9 @@ pub enum DbError {
     /// There is no file yet.
     #[error("there is no database at {} yet; `highwater sync` makes it", .0.display())]
     NotThere(PathBuf),
+    /// The file was open, and somebody has taken it away or put another one in its place.
+    #[error("{} was moved, removed or replaced while it was in use; end highwater before you do that", .0.display())]
+    Gone(PathBuf),
     /// The file is damaged.
     #[error(
         "the database is damaged ({0}); nothing was changed. Keep a copy of the file and of its -wal, then restore a \

@@ -98,6 +98,16 @@ impl Drop for LockFile {
     }
 }
 
+/// Which file it is, whatever it is called: its device and its number there.
+pub(super) type FileId = (u64, u64);
+
+/// The file that is at `path` now.
+pub(super) fn file_at(path: &Path) -> std::io::Result<FileId> {
+    use std::os::unix::fs::MetadataExt;
+    let file = std::fs::metadata(path)?;
+    Ok((file.dev(), file.ino()))
+}
+
 /// Where the database is or will be, without links: two instances that reach it by different names must meet at the
 /// same lock, also when the first of them has yet to create it. Missing folders are made.
 pub(super) fn real_path(path: &Path) -> Result<PathBuf, DbError> {

@@ -97,6 +97,8 @@ pub struct Db {
     path: PathBuf,
     /// The same without links.
     real_path: PathBuf,
+    /// Which file was there when it was opened.
+    file: lock::FileId,
     /// Held until the file is closed.
     _lock: lock::LockFile,
 }
@@ -110,7 +112,8 @@ impl Db {
         let path = lock::real_path(&options.path)?;
         let lock = lock::LockFile::take_in_turn(&path).await?;
         let writer = sqlite::Writer::open(&DestinationOptions { path: path.clone(), ..options.clone() }).await?;
-        Ok(Self { writer, path: options.path.clone(), real_path: path, _lock: lock })
+        let file = lock::file_at(&path)?;
+        Ok(Self { file, writer, path: options.path.clone(), real_path: path, _lock: lock })
     }
 
     /// Where the file is.

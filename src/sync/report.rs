@@ -70,6 +70,7 @@ pub fn exit_of_db(error: &DbError) -> Exit {
         | DbError::Newer { .. }
         | DbError::Older(_)
         | DbError::NotThere(_)
+        | DbError::Gone(_)
         | DbError::Unreadable(_)
         | DbError::Corrupt(_)
         | DbError::Full

@@ -111,9 +111,12 @@ fn a_reload_adds_takes_away_and_changes_without_touching_the_others() {
     let before = text("[sources.s.resources.gone]\nevery = \"1h\"\n[sources.s.resources.changed]\nevery = \"1h\"\n");
     let workspace = Workspace::with_config(api.address, &before);
     let mut daemon = serve(&workspace);
-    api.wait_for(3);
     for path in ["/gone", "/changed", "/slow"] {
-        assert!(asked(path) > 0, "{path}");
+        let started = std::time::Instant::now();
+        while asked(path) == 0 {
+            assert!(started.elapsed() < PATIENCE, "{path} is never asked for");
+            std::thread::yield_now();
+        }
     }
     let after = text(
         "[sources.s.resources.changed]\nevery = \"1h\"\nparams = { v = 2 }\n[sources.s.resources.new]\nevery = \"1h\"\n",
@@ -340,4 +343,58 @@ fn x10_a_writer_that_is_stuck_is_not_said_to_be_alive() {
     manager.expect("WATCHDOG=1", &["STATUS="]);
     stop(daemon);
     workspace.check_books();
+}
+
+#[test]
+fn a_start_that_takes_long_asks_for_more_time() {
+    let api = Api::start(one_record);
+    let workspace = Workspace::with_config(api.address, &config("[sources.s.resources.r]\nevery = \"1h\""));
+    workspace.sync(0);
+    // A file of an earlier version, and somebody who is at it: it cannot be brought up to date yet.
+    let db = rusqlite::Connection::open(workspace.path("highwater.db")).unwrap();
+    db.execute_batch("ALTER TABLE _hw_resources DROP COLUMN next_rows; ALTER TABLE _hw_resources DROP COLUMN rows")
+        .unwrap();
+    db.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let manager = Manager::new(&workspace);
+    let daemon = managed(&workspace, PATIENCE);
+    for _ in 0..2 {
+        manager.expect("EXTEND_TIMEOUT_USEC=", &[]);
+    }
+    db.execute_batch("COMMIT").unwrap();
+    manager.expect("READY=1", &["EXTEND_TIMEOUT_USEC=", "STATUS="]);
+    stop(daemon);
+    workspace.check_books();
+}
+
+#[test]
+fn of_many_that_are_due_at_once_a_few_begin_before_it_looks_around_again() {
+    let api = Api::start(one_record);
+    let resources: String = (0..40).map(|n| format!("[sources.s.resources.r{n}]\nevery = \"1h\"\n")).collect();
+    let workspace = Workspace::with_config(api.address, &config(&resources));
+    let manager = Manager::new(&workspace);
+    let daemon = managed(&workspace, PATIENCE);
+    let said = manager.expect("STATUS=reading s.r0", &["STATUS=nothing", "READY=1"]);
+    assert!(said.starts_with("STATUS=reading s.r0 and 7 more"), "{said}");
+    manager.expect("STATUS=nothing is due", &["STATUS=reading", "WATCHDOG=1"]);
+    stop(daemon);
+    assert_eq!(workspace.value::<i64>("SELECT count(*) FROM _hw_runs WHERE outcome = 'complete'"), 40);
+}
+
+#[test]
+fn x08_a_second_daemon_is_told_who_has_the_file_and_one_whose_file_is_gone_ends() {
+    let api = Api::start(one_record);
+    let text = config("[sources.s.resources.r]\nevery = \"1h\"").replace("\"off\"", "\"127.0.0.1:0\"");
+    let workspace = Workspace::with_config(api.address, &text);
+    let mut daemon = serve(&workspace);
+    let line = daemon.wait_for("the status page is on ");
+    let place = line.rsplit(' ').next().unwrap();
+    workspace.configure(api.address, &text.replace("127.0.0.1:0", place));
+    let second = workspace.run(&["serve"]);
+    assert_eq!(second.code, Some(73), "{second:#?}");
+    assert!(second.stderr.contains("is in use by another highwater (pid "), "{second:#?}");
+    // What it writes from now on would be in no folder.
+    std::fs::rename(workspace.path("highwater.db"), workspace.path("elsewhere.db")).unwrap();
+    let first = daemon.finish();
+    assert_eq!(first.code, Some(74), "{first:#?}");
+    assert!(first.stderr.contains("highwater.db was moved, removed or replaced"), "{first:#?}");
 }

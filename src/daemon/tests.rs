@@ -1,0 +1,39 @@
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{Daemon, Now, Source};
+use crate::config::{Env, load_text};
+use crate::destination::{Db, DestinationOptions};
+use crate::notify::Notify;
+use crate::page::ResourceId;
+
+#[tokio::test]
+async fn x05_a_run_that_panics_ends_neither_the_daemon_nor_anything_else_that_it_runs() {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    // Nobody listens there: whatever is read fails, and that is known of both.
+    let text = "[sources.s.client]\nbase_url = \"http://127.0.0.1:1/\"\nretry = { max_attempts = 1 }\n\
+                [sources.s.resources.broken]\nevery = \"1h\"\n[sources.s.resources.other]\nevery = \"1h\"\n";
+    let loaded = load_text("config.toml", text, &Env::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let options = DestinationOptions { path: folder.path().join("x.db"), ..Default::default() };
+    let db = Arc::new(Db::open(&options).await.unwrap());
+    let stop = CancellationToken::new();
+    let source = Source::new("config.toml".into(), Env::default(), false);
+    let mut daemon = Daemon::new(source, loaded, Arc::clone(&db), Notify::from_env(), &stop).await.unwrap();
+    let progress = vec![(ResourceId::new("s", "broken"), Arc::default())];
+    let run = daemon.jobs.begin(0, false, stop.child_token(), progress, Now::read());
+    daemon.runs.spawn(run, async { panic!("the cat is on the keyboard") });
+    let mut board = daemon.door().board;
+    let mut hangups = signal(SignalKind::hangup()).unwrap();
+    let watch = async {
+        let both = |jobs: &[crate::board::Job]| jobs.iter().all(|job| job.running.is_none() && job.failures == 1);
+        assert!(board.wait_for(|board| board.jobs.len() == 2 && both(&board.jobs)).await.is_ok());
+        stop.cancel();
+    };
+    let (ended, ()) = tokio::join!(daemon.run(&mut hangups), watch);
+    ended.unwrap();
+    let runs = db.pasts(vec![ResourceId::new("s", "broken"), ResourceId::new("s", "other")]).await.unwrap();
+    assert_eq!(runs.len(), 2, "the one that panicked has run again");
+}
