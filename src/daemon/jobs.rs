@@ -46,6 +46,7 @@ pub(super) struct Job {
     due: Due,
     paused_at: Option<Timestamp>,
     coalesced: u64,
+    begun: u64,
     /// Somebody asked for a run.
     pub(super) is_wanted: bool,
     /// Its run, by number.
@@ -100,6 +101,7 @@ impl Jobs {
                     due: Due::Never,
                     paused_at: None,
                     coalesced: 0,
+                    begun: 0,
                     is_wanted: false,
                     run: None,
                 },
@@ -193,6 +195,7 @@ impl Jobs {
         self.last_run += 1;
         let job = &mut self.jobs[number];
         job.is_wanted = false;
+        job.begun += 1;
         job.run = Some(self.last_run);
         let reads = progress.iter().map(|(id, _)| id.clone()).collect();
         self.runs.insert(self.last_run, Run { reads, since: now.wall, stop, progress });
@@ -237,6 +240,7 @@ impl Jobs {
             paused_at: job.paused_at,
             failures: job.past.failures,
             coalesced: job.coalesced,
+            begun: job.begun,
             running: job
                 .run
                 .and_then(|run| self.runs.get(&run))

@@ -12,7 +12,8 @@ const FLAGS = [
   "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ];
-const WIDTHS = { 390: 844, 1280: 800 };
+const PHONE = { width: 390, height: 844 };
+const DESK = { width: 1280, height: 800 };
 
 let opened = 0;
 let wrong = 0;
@@ -52,7 +53,7 @@ const paths = async () => {
 };
 
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, headless: true, chromiumSandbox: false, args: FLAGS });
-const contextOf = (options) => browser.newContext({ extraHTTPHeaders: headers, viewport: { width: 1280, height: 800 }, ...options });
+const contextOf = (options) => browser.newContext({ extraHTTPHeaders: headers, viewport: DESK, ...options });
 
 // A window of a context, and what goes wrong in it; answers with the status `allowed` do not.
 const open = async (context, allowed) => {
@@ -95,28 +96,31 @@ const keyboard = async (page) => {
   return wrong;
 };
 
+const look = async (context, path, { colorScheme, width, javaScriptEnabled }) => {
+  const { page, problems } = await open(context);
+  const answer = await page.goto(base + path);
+  if (answer.status() !== 200) problems.push(`status ${answer.status()}`);
+  for (const inspect of [overflow, contrast, semantics]) problems.push(...(await page.evaluate(inspect)));
+  if (javaScriptEnabled) {
+    const name = path === "/" ? "overview" : path.slice(1).replace(/[^a-z0-9]+/gi, "-");
+    await page.screenshot({ path: `${pictures}/${name}-${colorScheme}-${width}.png`, fullPage: true });
+    if (colorScheme === "light" && width === DESK.width) problems.push(...(await keyboard(page)));
+  }
+  check(`${path} ${colorScheme} ${width} px, scripts ${javaScriptEnabled ? "on" : "off"}`, problems);
+  await page.close();
+};
+
 mkdirSync(pictures, { recursive: true });
 const all = only.length ? only : await paths();
-for (const colorScheme of ["light", "dark"]) {
-  for (const [width, height] of Object.entries(WIDTHS)) {
-    for (const javaScriptEnabled of [true, false]) {
-      const context = await contextOf({ colorScheme, javaScriptEnabled, viewport: { width: Number(width), height } });
-      for (const path of all) {
-        const { page, problems } = await open(context);
-        const answer = await page.goto(base + path);
-        if (answer.status() !== 200) problems.push(`status ${answer.status()}`);
-        for (const inspect of [overflow, contrast, semantics]) problems.push(...(await page.evaluate(inspect)));
-        if (javaScriptEnabled) {
-          const name = path === "/" ? "overview" : path.slice(1).replace(/[^a-z0-9]+/gi, "-");
-          await page.screenshot({ path: `${pictures}/${name}-${colorScheme}-${width}.png`, fullPage: true });
-          if (colorScheme === "light") problems.push(...(await keyboard(page)));
-        }
-        check(`${path} ${colorScheme} ${width} px, scripts ${javaScriptEnabled ? "on" : "off"}`, problems);
-        await page.close();
-      }
-      await context.close();
-    }
+const lookAtAll = async (colorScheme, viewport) => {
+  for (const javaScriptEnabled of [true, false]) {
+    const context = await contextOf({ colorScheme, javaScriptEnabled, viewport });
+    for (const path of all) await look(context, path, { colorScheme, javaScriptEnabled, width: viewport.width });
+    await context.close();
   }
+};
+for (const viewport of [PHONE, DESK]) {
+  await Promise.all(["light", "dark"].map((colorScheme) => lookAtAll(colorScheme, viewport)));
 }
 
 if (token && !only.length) await actions({ base, json, token, contextOf, open, check, pictures });

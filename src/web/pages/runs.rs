@@ -31,7 +31,7 @@ pub(in crate::web) async fn list(State(app): State<App>, format: Format, params:
         let now = Timestamp::now();
         let newest = before.map(|_: i64| params.first_page("/runs"));
         let live = html! {
-            h1 { "Runs" @if let Some(id) = &id { " of " (id) } }
+            h1.away[id.is_none()] { "Runs" @if let Some(id) = &id { " of " (id) } }
             (table(&shown.runs, true, now))
             (pager(newest, shown.next.clone()))
         };
