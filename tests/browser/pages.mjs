@@ -104,6 +104,7 @@ const look = async (context, path, { colorScheme, width, javaScriptEnabled }) =>
   if (javaScriptEnabled) {
     const name = path === "/" ? "overview" : path.slice(1).replace(/[^a-z0-9]+/gi, "-");
     await page.screenshot({ path: `${pictures}/${name}-${colorScheme}-${width}.png`, fullPage: true });
+    if (name === "overview") await page.screenshot({ path: `${pictures}/${name}-${colorScheme}-${width}-window.png` });
     if (colorScheme === "light" && width === DESK.width) problems.push(...(await keyboard(page)));
   }
   check(`${path} ${colorScheme} ${width} px, scripts ${javaScriptEnabled ? "on" : "off"}`, problems);
