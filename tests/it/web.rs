@@ -447,10 +447,10 @@ fn events_say_what_has_changed_to_at_most_sixteen_and_end_with_the_daemon() {
     let said = wait_for(&mut listeners[0], |message| message["values"]["p:s.good"] == "1,500 records, 2 pages");
     assert_eq!(said["changed"], false);
     // A run that began and ended between two looks is one that has been.
+    let mut shown = board(&workspace, vec![job("s.good")]);
     for begun in [1, 2] {
-        let mut shown = board(&workspace, vec![job("s.good")]);
         shown.jobs[0].begun = begun;
-        site.board.send_replace(Arc::new(shown));
+        site.board.send_replace(Arc::new(shown.clone()));
         wait_for(&mut listeners[0], |message| message["changed"] == true);
     }
 
