@@ -87,6 +87,8 @@ pub struct Job {
     pub failures: u32,
     /// How often it was due while it was still running.
     pub coalesced: u64,
+    /// How many of its runs have begun since the daemon started.
+    pub begun: u64,
     /// The run that is under way.
     pub running: Option<Running>,
 }

@@ -49,6 +49,7 @@ pub(super) struct Job {
     due: Due,
     paused_at: Option<Timestamp>,
     coalesced: u64,
+    begun: u64,
     /// Somebody asked for a run.
     pub(super) is_wanted: bool,
     /// Of these, what was set aside is tried again before the next run.
@@ -101,7 +102,9 @@ impl Jobs {
                     let job = Job::new(resources, reads, schedule, now);
                     match known {
                         // What was asked for and counted is none of its times.
-                        Some(Job { coalesced, is_wanted, retried, .. }) => Job { coalesced, is_wanted, retried, ..job },
+                        Some(Job { coalesced, begun, is_wanted, retried, .. }) => {
+                            Job { coalesced, begun, is_wanted, retried, ..job }
+                        }
                         None => job,
                     }
                 }
@@ -213,6 +216,7 @@ impl Jobs {
     ) -> u64 {
         self.last_run += 1;
         let job = &mut self.jobs[number];
+        job.begun += 1;
         if is_retry {
             job.retried.remove(0);
         } else {
@@ -265,6 +269,7 @@ impl Jobs {
             paused_at: job.paused_at,
             failures: job.past.failures,
             coalesced: job.coalesced,
+            begun: job.begun,
             running: job
                 .run
                 .and_then(|run| self.runs.get(&run))
@@ -285,6 +290,7 @@ impl Job {
             due: Due::Never,
             paused_at: None,
             coalesced: 0,
+            begun: 0,
             is_wanted: false,
             retried: Vec::new(),
             run: None,

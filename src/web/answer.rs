@@ -220,10 +220,11 @@ fn refuse(format: Format, refusal: &Refusal) -> Response {
         error: &'a str,
     }
     let data = Refused { error: &refusal.sentence };
-    let mut response = format.write(&data, |data| Page {
-        title: refusal.status.to_string(),
-        live: html! { h1 { (refusal.status.canonical_reason().unwrap_or_default()) } p { (data.error) } },
-        ..Page::default()
+    let mut response = format.write(&data, |data| {
+        let said = html! { h1 { (refusal.status.canonical_reason().unwrap_or_default()) } p.say.bad { (data.error) } };
+        // What is wrong with a request stays so; what is wrong here may pass.
+        let (live, rest) = if refusal.status.is_server_error() { (said, html! {}) } else { (html! {}, said) };
+        Page { title: refusal.status.to_string(), live, rest, ..Page::default() }
     });
     *response.status_mut() = refusal.status;
     if refusal.status == StatusCode::UNAUTHORIZED {

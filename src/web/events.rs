@@ -51,7 +51,8 @@ impl Shown {
         let mut values = BTreeMap::new();
         for job in &board.jobs {
             let since = job.running.as_ref().map(|running| running.since);
-            shape += &format!("|{:?} {:?} {} {since:?}", job.next, job.paused_at, job.failures);
+            // A run can begin and end between two looks.
+            shape += &format!("|{:?} {:?} {} {} {since:?}", job.next, job.paused_at, job.failures, job.begun);
             for (id, progress) in job.running.iter().flat_map(|running| &running.progress) {
                 values.insert(format!("p:{id}"), activity(progress));
             }

@@ -110,6 +110,12 @@ pub(super) fn resource_link(source: &str, resource: &str) -> Markup {
     html! { a href={ "/resources/" (segment(&id)) } { (id) } }
 }
 
+/// The URL of a request: what stands behind its host, with all of it at hand.
+pub(super) fn request(url: &str) -> Markup {
+    let path = url.splitn(4, '/').nth(3);
+    html! { span title=(cut(url)) { @match path { Some(path) => { "/" (cut(path)) }, None => (cut(url)) } } }
+}
+
 /// The class of what became of a run.
 pub(super) fn outcome_class(outcome: &str) -> Option<&'static str> {
     match outcome {

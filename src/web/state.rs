@@ -202,6 +202,7 @@ mod tests {
             paused_at: None,
             failures: 0,
             coalesced: 0,
+            begun: 0,
             running: None,
         }
     }

@@ -156,6 +156,7 @@ pub(crate) fn job(id: &str) -> Job {
         paused_at: None,
         failures: 0,
         coalesced: 0,
+        begun: 0,
         running: None,
     }
 }
@@ -445,6 +446,13 @@ fn events_say_what_has_changed_to_at_most_sixteen_and_end_with_the_daemon() {
     progress.pages_committed.add(2);
     let said = wait_for(&mut listeners[0], |message| message["values"]["p:s.good"] == "1,500 records, 2 pages");
     assert_eq!(said["changed"], false);
+    // A run that began and ended between two looks is one that has been.
+    let mut shown = board(&workspace, vec![job("s.good")]);
+    for begun in [1, 2] {
+        shown.jobs[0].begun = begun;
+        site.board.send_replace(Arc::new(shown.clone()));
+        wait_for(&mut listeners[0], |message| message["changed"] == true);
+    }
 
     site.stop();
     for mut listener in listeners {

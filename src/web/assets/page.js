@@ -1,6 +1,6 @@
 "use strict";
 // Keeps a page up to date while it is looked at. Everything works without it.
-{
+if (document.getElementById("live").firstChild) {
   const PAUSE_MS = 2000; // between two loads
   const STALE_MS = 30000; // after which "3 min ago" is worth another look
   const lost = document.getElementById("lost");
@@ -40,11 +40,9 @@
   };
 
   const events = new EventSource("/events");
-  let opened = false;
   events.onopen = () => {
     lost.hidden = true;
-    if (opened) load(); // something may have changed meanwhile
-    opened = true;
+    load(); // something may have changed since the page was made
   };
   events.onerror = () => {
     // A server that answers, and has no place left, is not lost.

@@ -27,6 +27,7 @@ fn job(names: &[&str]) -> Job {
         paused_at: None,
         failures: 0,
         coalesced: 0,
+        begun: 0,
         running: None,
     }
 }

@@ -24,7 +24,7 @@ pub(in crate::web) async fn show(State(app): State<App>, format: Format) -> Resu
     Ok(format.write(&Shown { errors }, |shown| {
         let now = Timestamp::now();
         let table = html! {
-            table {
+            table.cards.errors {
                 caption { "Errors" small { "of the last failed runs, the latest first" } }
                 thead { tr {
                     th scope="col" { "Resource" } th scope="col" { "Error" } th.n scope="col" { "Times" }
@@ -43,7 +43,7 @@ pub(in crate::web) async fn show(State(app): State<App>, format: Format) -> Resu
                 }
             }
         };
-        let live = html! { h1 { "Errors" } (boxed("Errors", &table)) };
+        let live = html! { h1.away { "Errors" } (boxed("Errors", &table)) };
         Page { title: "Errors".to_owned(), under: "/errors", live, reloads: true, ..Page::default() }
     }))
 }

@@ -333,6 +333,7 @@ pub(super) fn next(row: &Row, now: Timestamp) -> String {
         (Some(_), _) => "when it is resumed".to_owned(),
         (None, Some(at)) if at <= now => "now due".to_owned(),
         (None, Some(at)) => relative(at, now),
+        (None, None) if row.schedule.is_some() => "after this run".to_owned(),
         (None, None) => "when asked".to_owned(),
     }
 }
@@ -349,7 +350,7 @@ fn budget_table(budgets: &[Budget], now: Timestamp) -> Markup {
                 @for budget in budgets { tr {
                     th scope="row" { (budget.name) }
                     td.n data-v={ "b:" (budget.name) } { (budget.said) }
-                    td { @match budget.requests { Some(requests) => (rate(requests, budget.per_ms)), None => "–" } }
+                    td { @match budget.requests { Some(requests) => (rate(requests, budget.per_ms)), None => "no limit" } }
                     td title=[budget.free_at.map(exact)] {
                         @match budget.free_at { Some(at) => (relative(at, now)), None => "now" }
                     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::destination::Quarantined;
 use crate::web::App;
 use crate::web::answer::{Format, Params, Refusal};
-use crate::web::html::{Page, boxed, cut, pager, resource_link, when};
+use crate::web::html::{Page, boxed, cut, pager, request, resource_link, when};
 
 /// Records on a page.
 const LIMIT: usize = 50;
@@ -31,7 +31,7 @@ pub(in crate::web) async fn show(State(app): State<App>, format: Format, params:
     Ok(format.write(&Shown { quarantine, next }, |shown| {
         let now = Timestamp::now();
         let newest = before.map(|_: i64| params.first_page("/quarantine"));
-        let live = html! { h1 { "Quarantine" @if let Some(id) = &id { " of " (id) } } };
+        let live = html! { h1.away[id.is_none()] { "Quarantine" @if let Some(id) = &id { " of " (id) } } };
         let rest = html! { (list(&shown.quarantine, now)) (pager(newest, shown.next.clone())) };
         Page { title: "Quarantine".to_owned(), under: "/quarantine", live, rest, ..Page::default() }
     }))
@@ -42,7 +42,7 @@ pub(super) fn list(records: &[Quarantined], now: Timestamp) -> Markup {
     boxed(
         "Quarantine",
         &html! {
-            table {
+            table.cards {
                 caption { "Quarantine" small { "records that did not become rows, the newest first" } }
                 thead { tr {
                     th scope="col" { "Resource" } th scope="col" { "Came" } th scope="col" { "Reason" }
@@ -54,7 +54,7 @@ pub(super) fn list(records: &[Quarantined], now: Timestamp) -> Markup {
                         td { (when(record.fetched_at, now)) }
                         td.t { (cut(&record.reason)) }
                         td.t.w { code { (cut(&record.record)) } }
-                        td { @if let Some(url) = &record.url { (cut(url)) } }
+                        td.v { @if let Some(url) = &record.url { (request(url)) } }
                     } }
                     @if records.is_empty() { tr.none { td colspan="5" { "No record was set aside." } } }
                 }

@@ -97,7 +97,7 @@ fn live(shown: &Shown, now: Timestamp) -> Markup {
         @if shown.recent.len() == LINES {
             p { a href={ "/runs?resource=" (segment(&row.id)) } { "All its runs" } }
         }
-        @if !shown.failed_partitions.is_empty() { (failed("Partitions that could not be read", &shown.failed_partitions)) }
+        (failed("Partitions that could not be read", &shown.failed_partitions))
     }
 }
 
@@ -119,7 +119,7 @@ fn facts(shown: &Shown, now: Timestamp) -> Markup {
             div { dt { "Rows" } dd { (number(row.rows)) } }
             div { dt { "Set aside" } dd { (number(row.quarantined)) } }
             @if row.cursor.is_some() { div { dt { "Cursor" } dd { (cursor(row.cursor.as_ref())) } } }
-            @if let Some(pass) = row.pass {
+            @if let Some(pass) = row.pass && (pass.total > 1 || !pass.is_counted) {
                 div { dt { "Partitions read" } dd {
                     (number(pass.done)) " of " (number(pass.total)) @if !pass.is_counted { " or more" }
                 } }

@@ -9,7 +9,7 @@ use super::runs::took;
 use crate::destination::{FailedPartition, PageView, RunDetail};
 use crate::web::App;
 use crate::web::answer::{Format, Refusal};
-use crate::web::html::{Page, boxed, bytes, cut, number, outcome_class, resource_link, when};
+use crate::web::html::{Page, boxed, bytes, cut, number, outcome_class, request, resource_link, when};
 
 pub(in crate::web) async fn show(
     State(app): State<App>,
@@ -26,7 +26,7 @@ pub(in crate::web) async fn show(
             h1 { "Run " (detail.run.run_id) " of " (resource_link(&detail.run.source, &detail.run.resource)) }
             @if let Some(error) = &detail.run.error { p.say.bad { (error) } }
             (facts(detail, now))
-            @if !detail.failed_partitions.is_empty() { (failed("Partitions that it could not read", &detail.failed_partitions)) }
+            (failed("Partitions that it could not read", &detail.failed_partitions))
             (pages(&detail.pages, detail.run.pages, now))
         };
         Page {
@@ -65,8 +65,11 @@ fn facts(detail: &RunDetail, now: Timestamp) -> Markup {
     }
 }
 
-/// Partitions and why they failed.
+/// Partitions and why they failed. Where a resource has only one, the error of the run says all.
 pub(super) fn failed(caption: &str, partitions: &[FailedPartition]) -> Markup {
+    if partitions.iter().all(|failed| failed.partition.is_empty()) {
+        return Markup::default();
+    }
     boxed(
         "Partitions that failed",
         &html! {
@@ -85,13 +88,15 @@ pub(super) fn failed(caption: &str, partitions: &[FailedPartition]) -> Markup {
 }
 
 fn pages(pages: &[PageView], all: u64, now: Timestamp) -> Markup {
+    let has_partitions = pages.iter().any(|page| !page.partition.is_empty());
     boxed(
         "Pages",
         &html! {
             table {
                 caption { "Pages" small { (number(pages.len() as u64)) " of " (number(all)) ", the newest first" } }
                 thead { tr {
-                    th scope="col" { "Page" } th scope="col" { "Request" } th scope="col" { "Partition" }
+                    th scope="col" { "Page" } th scope="col" { "Request" }
+                    @if has_partitions { th scope="col" { "Partition" } }
                     th.n scope="col" { "Status" } th scope="col" { "Came" } th.n scope="col" { "ms" }
                     th.n scope="col" { "Attempts" } th.n scope="col" { "Size" } th.n scope="col" { "Received" }
                     th.n scope="col" { "New" } th.n scope="col" { "Changed" } th.n scope="col" { "Unchanged" }
@@ -100,8 +105,8 @@ fn pages(pages: &[PageView], all: u64, now: Timestamp) -> Markup {
                 tbody {
                     @for page in pages { tr {
                         th scope="row" { (page.page_id) }
-                        td { (cut(&page.url)) }
-                        td { code { (cut(&page.partition)) } }
+                        td.v { (request(&page.url)) }
+                        @if has_partitions { td { code { (cut(&page.partition)) } } }
                         td.n { (page.status) }
                         td { (when(page.fetched_at, now)) }
                         td.n { (number(page.duration_ms)) }

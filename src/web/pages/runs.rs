@@ -31,7 +31,7 @@ pub(in crate::web) async fn list(State(app): State<App>, format: Format, params:
         let now = Timestamp::now();
         let newest = before.map(|_: i64| params.first_page("/runs"));
         let live = html! {
-            h1 { "Runs" @if let Some(id) = &id { " of " (id) } }
+            h1.away[id.is_none()] { "Runs" @if let Some(id) = &id { " of " (id) } }
             (table(&shown.runs, true, now))
             (pager(newest, shown.next.clone()))
         };
@@ -77,14 +77,17 @@ fn row(run: &RunView, of_all: bool, now: Timestamp) -> Markup {
             td.n { (number(run.quarantined)) }
             td.n { (number(run.requests)) }
             td.n { (number(run.retries)) }
-            td.e {
-                @match &run.error {
-                    Some(error) => (cut(error)),
-                    None => (run.stop_reason.as_deref().unwrap_or_default()),
-                }
+            @match &run.error {
+                Some(error) => { td.e title=(cut(error)) { (cut(without_name(error, run))) } },
+                None => { td.e { (run.stop_reason.as_deref().unwrap_or_default()) } },
             }
         }
     }
+}
+
+/// The error of a run where it is clear which resource failed.
+fn without_name<'a>(error: &'a str, run: &RunView) -> &'a str {
+    error.strip_prefix(&format!("{}.{}: ", run.source, run.resource)).unwrap_or(error)
 }
 
 /// How long a run took, or has taken so far.

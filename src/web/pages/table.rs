@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::destination::{RowView, TableView};
 use crate::web::App;
 use crate::web::answer::{Format, Refusal};
-use crate::web::html::{Page, boxed, cut, number, resource_link, segment, when};
+use crate::web::html::{Page, boxed, cut, number, request, resource_link, segment, when};
 
 pub(in crate::web) async fn show(
     State(app): State<App>,
@@ -84,7 +84,7 @@ fn row_of(row: &RowView, now: Timestamp) -> Markup {
                 }
             }
             td { (when(row.fetched_at, now)) }
-            td { @if let Some(url) = &row.url { (cut(url)) } }
+            td.v { @if let Some(url) = &row.url { (request(url)) } }
         }
     }
 }
@@ -99,7 +99,7 @@ fn columns(table: &TableView) -> Markup {
                 tbody {
                     @for column in &table.columns { tr {
                         th scope="row" { (column.name) }
-                        td { (column.r#type) }
+                        td { (column.r#type.to_lowercase()) }
                         td.t { (column.source_key.as_deref().unwrap_or("–")) }
                     } }
                 }
