@@ -83,6 +83,11 @@ impl Jobs {
     /// Takes over another configuration. Jobs that are the same keep their times and their runs; runs of what has changed
     /// or is gone are stopped, and those that stay go on with the new configuration at once.
     pub(super) fn configure(&mut self, old: Option<&Config>, config: &Config, now: Now) {
+        // What was counted and asked for outlives a change of the times.
+        let counted = |job: &Job| job.resources.iter().map(|id| (id.clone(), job.coalesced)).collect::<Vec<_>>();
+        let counted: HashMap<ResourceId, u64> = self.jobs.iter().flat_map(counted).collect();
+        let wanted = self.jobs.iter().filter(|job| job.is_wanted).flat_map(|job| job.resources.iter().cloned());
+        let wanted: HashSet<ResourceId> = wanted.collect();
         let mut before: BTreeMap<Vec<ResourceId>, Job> =
             self.jobs.drain(..).map(|job| (job.resources.clone(), job)).collect();
         for (resources, schedule) in groups(config) {
@@ -92,6 +97,8 @@ impl Jobs {
             self.jobs.push(match same {
                 Some(job) => Job { reads, ..job },
                 None => Job {
+                    coalesced: resources.iter().filter_map(|id| counted.get(id).copied()).max().unwrap_or(0),
+                    is_wanted: resources.iter().any(|id| wanted.contains(id)),
                     resources,
                     reads,
                     schedule,
@@ -99,8 +106,6 @@ impl Jobs {
                     past: Past::default(),
                     due: Due::Never,
                     paused_at: None,
-                    coalesced: 0,
-                    is_wanted: false,
                     run: None,
                 },
             });

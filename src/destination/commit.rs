@@ -23,9 +23,6 @@ const QUARANTINED_MIN: u64 = 10;
 
 const LOOK_AT_THEM: &str = "look at them with `SELECT reason, record FROM _hw_quarantine ORDER BY quarantine_id DESC`";
 
-/// The WAL is moved into the file after about this many bytes of pages.
-const CHECKPOINT_BYTES: u64 = 32 << 20;
-
 /// What a commit gathers for one run.
 struct RunWork {
     run: Arc<Run>,
@@ -42,7 +39,6 @@ struct RunWork {
 }
 
 pub(super) fn commit(connection: &mut Connection, tables: &mut Tables, batch: Batch) -> Result<Committed, DbError> {
-    let bytes = batch.bytes;
     let mut committed = Committed::default();
     let transaction = sqlite::begin(connection)?;
     let mut page_id = sqlite::last_id(&transaction, "_hw_pages")?;
@@ -80,12 +76,6 @@ pub(super) fn commit(connection: &mut Connection, tables: &mut Tables, batch: Ba
     transaction.commit()?;
     // Dropped only now: the slots of the pages are free when their rows are stored.
     drop(batch);
-    if tables.written_since_checkpoint(bytes) >= CHECKPOINT_BYTES {
-        if !sqlite::checkpoint(connection, "PASSIVE")? {
-            tables.warn_of_wal(sqlite::wal_bytes(connection));
-        }
-        tables.checkpointed();
-    }
     Ok(committed)
 }
 

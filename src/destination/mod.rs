@@ -42,6 +42,7 @@ mod tables;
 mod upgrade;
 mod validators;
 mod view;
+mod wal;
 mod writer;
 
 pub use batch::{Batch, Committed, Counts, Delivery, Ending, Outcome, PartitionFailed, PassEnd};

@@ -40,6 +40,7 @@ mod schema;
 mod schema_contract;
 mod serve;
 mod shutdown;
+mod soak;
 mod standins;
 mod starts_over;
 mod status;
