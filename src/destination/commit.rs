@@ -253,10 +253,11 @@ fn end_pass(transaction: &Transaction<'_>, run: &Run, state: &str) -> Result<(),
 /// must not take the place of good rows.
 fn nothing_stored(transaction: &Transaction<'_>, run: &Run, counts: &Counts) -> Result<Option<String>, DbError> {
     let ResourceId { source, resource } = &run.target.id;
+    // No run of a pass is older than the one that began it: the history before is not looked through.
     let mut read = transaction
         .prepare_cached(
             "SELECT sum(inserted), sum(updated), sum(unchanged), sum(quarantined), sum(filtered) FROM _hw_runs
-             WHERE source = ?1 AND resource = ?2 AND pass_id = ?3",
+             WHERE source = ?1 AND resource = ?2 AND run_id >= ?3 AND pass_id = ?3",
         )?
         .query_row(params![&**source, &**resource, run.pass_id], |row| {
             let (inserted, updated, unchanged) = (row.get(0)?, row.get(1)?, row.get(2)?);

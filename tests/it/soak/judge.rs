@@ -134,10 +134,14 @@ pub(super) fn check_runs(
             // Where a reload stops a run, its last request may be answered when the next run has begun.
             let most = if Kind::of(*feed).is_one_by_one() { 1 } else { 2 };
             assert!(api.most(*feed) <= most, "r{feed} was asked {} times at once", api.most(*feed));
-            check_times(*feed, lines, shape, stopped);
         }
+        // A family rests together.
         if is_left_alone && !matches!(Kind::of(*feed), Kind::Parent | Kind::Child) {
+            check_times(*feed, lines, shape, stopped);
             check_rests(*feed, lines, stopped);
+            // Nobody had a reason to stop one before.
+            let cut = lines.iter().find(|line| line.outcome == "incomplete" && line.ended < stopped);
+            assert!(cut.is_none(), "r{feed} was cut short: {cut:?}");
             check_coalesced(*feed, lines, shape, scrape);
         }
     }
