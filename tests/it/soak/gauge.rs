@@ -15,7 +15,7 @@ impl Sample {
     pub(super) fn take(process: u32, database: &Path) -> Self {
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
         let number = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("the process has not ended");
             line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
         };
         let wal = std::fs::metadata(database.with_extension("db-wal"));
