@@ -6,8 +6,6 @@
 //! another binary than the one that was built with the test; see the figures with `--nocapture`.
 //! Only the long form judges memory and the WAL, and whether what failed comes back by itself: a rest is a minute.
 
-#![expect(clippy::print_stdout, reason = "the figures of the long form are what it is for")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::TcpStream;
@@ -239,8 +237,11 @@ impl Soak {
         let patience = if self.shape.is_long { 15 * PATIENCE } else { PATIENCE };
         let end = Instant::now() + patience;
         loop {
+            // A pass of its own, and no read in it that an earlier run had begun and that went on at its page.
             let sql = format!(
-                "SELECT resource FROM _hw_runs WHERE outcome = 'complete' AND pass_id = run_id AND started_at > '{then:.3}'"
+                "SELECT resource FROM _hw_runs r WHERE outcome = 'complete' AND pass_id = run_id AND started_at > '{then:.3}'
+                   AND NOT EXISTS (SELECT 1 FROM _hw_pages p JOIN _hw_pages q USING (read_id)
+                     WHERE p.run_id = r.run_id AND q.fetched_at <= '{then:.3}')"
             );
             let read: BTreeSet<String> = self.workspace.column(&sql).into_iter().collect();
             let open: Vec<usize> =

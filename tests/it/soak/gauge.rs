@@ -40,7 +40,7 @@ pub(super) struct Measure {
 /// Memory fills SQLite's page caches (16 MiB of the writer, 2 MiB of the status page) as the file grows. Connections to
 /// the API come and go with its faults. A WAL is as long as between two checkpoints.
 pub(super) const MEASURES: [Measure; 4] = [
-    Measure { name: "RSS, KiB", of: |sample| sample.rss_kib, slack: 16 << 10, short_slack: None },
+    Measure { name: "RSS, KiB", of: |sample| sample.rss_kib, slack: 8 << 10, short_slack: None },
     Measure { name: "file descriptors", of: |sample| sample.fds, slack: 12, short_slack: Some(40) },
     Measure { name: "threads", of: |sample| sample.threads, slack: 4, short_slack: Some(8) },
     Measure { name: "WAL, KiB", of: |sample| sample.wal_kib, slack: 16 << 10, short_slack: None },
