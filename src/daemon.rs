@@ -22,6 +22,7 @@ use crate::sync::{Pipeline, PlannedResource, ResourceReport, SyncReport};
 use crate::tasks::{Panicked, TaskGroup};
 
 mod asked;
+mod groups;
 mod jobs;
 mod reload;
 #[cfg(test)]

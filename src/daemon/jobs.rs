@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::groups::groups;
 use crate::board::{self, Running};
 use crate::config::Config;
 use crate::page::ResourceId;
@@ -58,6 +59,15 @@ pub(super) struct Job {
     run: Option<u64>,
 }
 
+/// What was counted of a resource and asked for, which outlives a change of its times and of its family.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    coalesced: u64,
+    begun: u64,
+    is_wanted: bool,
+    is_retried: bool,
+}
+
 /// When a job is due by itself.
 #[derive(Clone, Copy, Debug)]
 enum Due {
@@ -92,22 +102,17 @@ impl Jobs {
     /// Takes over another configuration. Jobs that are the same keep their times and their runs; runs of what has changed
     /// or is gone are stopped, and those that stay go on with the new configuration at once.
     pub(super) fn configure(&mut self, old: Option<&Config>, config: &Config, now: Now) {
+        let mut kept: HashMap<ResourceId, Kept> = HashMap::new();
+        for job in &self.jobs {
+            kept.extend(job.resources.iter().map(|id| (id.clone(), job.kept(id))));
+        }
         let mut before: BTreeMap<Vec<ResourceId>, Job> =
             self.jobs.drain(..).map(|job| (job.resources.clone(), job)).collect();
         for (resources, schedule) in groups(config) {
             let reads = plan::with_parents(config, &resources);
             self.jobs.push(match before.remove(&resources) {
                 Some(job) if job.schedule == schedule => Job { reads, ..job },
-                known => {
-                    let job = Job::new(resources, reads, schedule, now);
-                    match known {
-                        // What was asked for and counted is none of its times.
-                        Some(Job { coalesced, begun, is_wanted, retried, .. }) => {
-                            Job { coalesced, begun, is_wanted, retried, ..job }
-                        }
-                        None => job,
-                    }
-                }
+                _ => Job::new(resources, reads, schedule, now, &kept),
             });
         }
         for (number, run) in &self.runs {
@@ -280,20 +285,37 @@ impl Jobs {
 }
 
 impl Job {
-    fn new(resources: Vec<ResourceId>, reads: Vec<ResourceId>, schedule: Option<Schedule>, now: Now) -> Self {
+    fn new(
+        resources: Vec<ResourceId>,
+        reads: Vec<ResourceId>,
+        schedule: Option<Schedule>,
+        now: Now,
+        kept: &HashMap<ResourceId, Kept>,
+    ) -> Self {
+        let of = || resources.iter().filter_map(|id| Some((id, kept.get(id)?)));
         Self {
-            resources,
+            coalesced: of().map(|(_, kept)| kept.coalesced).max().unwrap_or(0),
+            begun: of().map(|(_, kept)| kept.begun).max().unwrap_or(0),
+            is_wanted: of().any(|(_, kept)| kept.is_wanted),
+            retried: of().filter(|(_, kept)| kept.is_retried).map(|(id, _)| id.clone()).collect(),
             reads,
             schedule,
             seen: now.wall,
             past: Past::default(),
             due: Due::Never,
             paused_at: None,
-            coalesced: 0,
-            begun: 0,
-            is_wanted: false,
-            retried: Vec::new(),
             run: None,
+            resources,
+        }
+    }
+
+    /// What stays of it for one of its resources.
+    fn kept(&self, id: &ResourceId) -> Kept {
+        Kept {
+            coalesced: self.coalesced,
+            begun: self.begun,
+            is_wanted: self.is_wanted,
+            is_retried: self.retried.contains(id),
         }
     }
 
@@ -364,24 +386,6 @@ impl Due {
             Self::At(at) | Self::In(_, at) => Some(at),
         }
     }
-}
-
-/// What is read together, in the order of the configuration, and when: members of one family with the same times.
-fn groups(config: &Config) -> Vec<(Vec<ResourceId>, Option<Schedule>)> {
-    let mut groups: Vec<(ResourceId, Vec<ResourceId>, Option<Schedule>)> = Vec::new();
-    for (source, options) in config.sources.iter().filter(|(_, options)| options.enabled) {
-        let first = groups.len();
-        for (name, resource) in &options.resources {
-            let id = ResourceId::new(source, name);
-            let root = ResourceOptions::ancestors(name, &options.resources).last().map_or(name.as_str(), |root| root);
-            let (root, schedule) = (ResourceId::new(source, root), options.schedule_of(resource));
-            match groups[first..].iter_mut().find(|(known, _, times)| *known == root && *times == schedule) {
-                Some((_, resources, _)) => resources.push(id),
-                None => groups.push((root, vec![id], schedule)),
-            }
-        }
-    }
-    groups.into_iter().map(|(_, resources, schedule)| (resources, schedule)).collect()
 }
 
 /// What a resource is read with.

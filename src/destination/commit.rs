@@ -23,9 +23,6 @@ const QUARANTINED_MIN: u64 = 10;
 
 const LOOK_AT_THEM: &str = "look at them with `SELECT reason, record FROM _hw_quarantine ORDER BY quarantine_id DESC`";
 
-/// The WAL is moved into the file after about this many bytes of pages.
-const CHECKPOINT_BYTES: u64 = 32 << 20;
-
 /// What a commit gathers for one run.
 struct RunWork {
     run: Arc<Run>,
@@ -42,7 +39,6 @@ struct RunWork {
 }
 
 pub(super) fn commit(connection: &mut Connection, tables: &mut Tables, batch: Batch) -> Result<Committed, DbError> {
-    let bytes = batch.bytes;
     let mut committed = Committed::default();
     let transaction = sqlite::begin(connection)?;
     let mut page_id = sqlite::last_id(&transaction, "_hw_pages")?;
@@ -80,12 +76,6 @@ pub(super) fn commit(connection: &mut Connection, tables: &mut Tables, batch: Ba
     transaction.commit()?;
     // Dropped only now: the slots of the pages are free when their rows are stored.
     drop(batch);
-    if tables.written_since_checkpoint(bytes) >= CHECKPOINT_BYTES {
-        if !sqlite::checkpoint(connection, "PASSIVE")? {
-            tables.warn_of_wal(sqlite::wal_bytes(connection));
-        }
-        tables.checkpointed();
-    }
     Ok(committed)
 }
 
@@ -269,10 +259,11 @@ fn end_pass(transaction: &Transaction<'_>, run: &Run, state: &str) -> Result<(),
 /// must not take the place of good rows.
 fn nothing_stored(transaction: &Transaction<'_>, run: &Run, counts: &Counts) -> Result<Option<String>, DbError> {
     let ResourceId { source, resource } = &run.target.id;
+    // No run of a pass is older than the one that began it: the history before is not looked through.
     let mut read = transaction
         .prepare_cached(
             "SELECT sum(inserted), sum(updated), sum(unchanged), sum(quarantined), sum(filtered) FROM _hw_runs
-             WHERE source = ?1 AND resource = ?2 AND pass_id = ?3",
+             WHERE source = ?1 AND resource = ?2 AND run_id >= ?3 AND pass_id = ?3",
         )?
         .query_row(params![&**source, &**resource, run.pass_id], |row| {
             let (inserted, updated, unchanged) = (row.get(0)?, row.get(1)?, row.get(2)?);

@@ -43,6 +43,7 @@ mod tables;
 mod upgrade;
 mod validators;
 mod view;
+mod wal;
 mod writer;
 
 pub use aside::{ReadSince, SetAsidePage};
@@ -161,14 +162,16 @@ impl Db {
 
 #[cfg(test)]
 mod tests {
-    use super::{Db, DestinationOptions, RunStart};
-    use crate::page::{ResourceId, RunKind, Target, WriteDisposition};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
-    #[tokio::test]
-    async fn a_run_that_nobody_ended_is_not_running_any_more_when_the_file_is_closed() {
-        let folder = tempfile::tempdir().unwrap();
-        let options = DestinationOptions { path: folder.path().join("x.db"), ..DestinationOptions::default() };
-        let db = Db::open(&options).await.unwrap();
+    use tokio_util::sync::CancellationToken;
+
+    use super::{Batch, Db, Delivery, DestinationOptions, Ending, Outcome, PassEnd, RunStart};
+    use crate::page::{ResourceId, Run, RunKind, StopReason, Target, WriteDisposition};
+
+    /// A run of `s.r`, which is appended.
+    fn start() -> RunStart {
         let target = Target {
             id: ResourceId::new("s", "r"),
             table: "s_r".to_owned(),
@@ -176,7 +179,7 @@ mod tests {
             disposition: WriteDisposition::Append,
             layout: Default::default(),
         };
-        let start = RunStart {
+        RunStart {
             kind: RunKind::Sync,
             target,
             identity: "{}".to_owned(),
@@ -187,7 +190,66 @@ mod tests {
             parent_keys: Default::default(),
             needs_all: false,
             resume_within: crate::units::Timespan::secs(0),
-        };
+        }
+    }
+
+    /// Steps of SQLite's machine that a run without a page takes, when there were so many runs before it. The last of
+    /// them made the table.
+    async fn steps_after(runs: u64) -> u64 {
+        let folder = tempfile::tempdir().unwrap();
+        let options = DestinationOptions { path: folder.path().join("x.db"), ..DestinationOptions::default() };
+        let db = Db::open(&options).await.unwrap();
+        db.begin_run(start()).await.unwrap();
+        let steps = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&steps);
+        let history = db.writer.call("make a history", move |connection, _| {
+            connection.execute_batch(&format!(
+                "WITH RECURSIVE n (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n <= {runs})
+                 INSERT INTO _hw_runs (run_id, kind, source, resource, pass_id, started_at, ended_at, outcome)
+                   SELECT n, 'sync', 's', 'r', n, '', '', 'complete' FROM n;
+                 CREATE TABLE s_r (id INTEGER, _page_id INTEGER NOT NULL);
+                 INSERT INTO _hw_columns VALUES ('s_r', 'id', 'id', 'integer', 1);
+                 INSERT INTO _hw_pages VALUES (1, {runs} + 1, 1, 's', 'r', '', '', '', 200, '', 0, 0, 1, 0, 0, 0, 0, 0, 0)"
+            ))?;
+            let count = move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+                false
+            };
+            connection.progress_handler(1, Some(count))?;
+            Ok(())
+        });
+        history.await.unwrap();
+        let begun = db.begin_run(start()).await.unwrap();
+        let run = Run::new(begun.run_id, begun.pass_id, Arc::new(start().target), CancellationToken::new());
+        let mut batch = Batch::default();
+        batch.push(Delivery::Ended(Ending {
+            run: Arc::new(run),
+            outcome: Outcome::Complete,
+            stop_reason: StopReason::NoNext,
+            error: None,
+            requests: 1,
+            retries: 0,
+            pass: PassEnd::Complete,
+        }));
+        let committed = db.commit(batch).await.unwrap();
+        assert!(committed.broken.is_empty() && committed.ended.len() == 1);
+        let steps = steps.load(Ordering::Relaxed);
+        db.close().await.unwrap();
+        steps
+    }
+
+    #[tokio::test]
+    async fn what_a_run_costs_does_not_grow_with_the_runs_before_it() {
+        let (few, many) = (steps_after(10).await, steps_after(5_000).await);
+        assert!(many < few + 100, "{few} steps after ten runs, {many} after five thousand");
+    }
+
+    #[tokio::test]
+    async fn a_run_that_nobody_ended_is_not_running_any_more_when_the_file_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = DestinationOptions { path: folder.path().join("x.db"), ..DestinationOptions::default() };
+        let db = Db::open(&options).await.unwrap();
+        let start = start();
         db.begin_run(start).await.unwrap();
         db.close().await.unwrap();
         let file = rusqlite::Connection::open(&options.path).unwrap();

@@ -91,6 +91,7 @@ CREATE TABLE IF NOT EXISTS _hw_minutes (
 CREATE INDEX IF NOT EXISTS _hw_runs_succeeded ON _hw_runs (source, resource, run_id)
   WHERE outcome = 'complete' AND kind IN ('sync', 'scheduled');
 CREATE INDEX IF NOT EXISTS _hw_runs_failed ON _hw_runs (run_id) WHERE outcome = 'failed';
+CREATE INDEX IF NOT EXISTS _hw_runs_running ON _hw_runs (run_id) WHERE outcome = 'running';
 CREATE INDEX IF NOT EXISTS _hw_pages_of_run ON _hw_pages (run_id);
 CREATE INDEX IF NOT EXISTS _hw_checkpoints_failed ON _hw_checkpoints (source, resource) WHERE error IS NOT NULL;
 DROP INDEX IF EXISTS _hw_runs_complete;

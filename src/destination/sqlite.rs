@@ -9,7 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use super::tables::Tables;
-use super::{DbError, DestinationOptions, Synchronous, upgrade};
+use super::{DbError, DestinationOptions, Synchronous, upgrade, wal};
 
 /// Marks a file as ours in the SQLite header: "hwtr".
 pub(super) const APPLICATION_ID: i64 = 0x6877_7472;
@@ -83,6 +83,8 @@ impl Writer {
             let mut tables = tables.lock().unwrap_or_else(PoisonError::into_inner);
             let result =
                 catch_unwind(AssertUnwindSafe(|| work(connection, &mut tables))).unwrap_or(Err(DbError::Panic(what)));
+            // A transaction writes, whatever it is for.
+            let result = result.and_then(|value| tables.wal.keep_short(connection).map(|()| value));
             if result.is_err() {
                 tables.forget();
                 if !connection.is_autocommit()
@@ -102,33 +104,13 @@ impl Writer {
     }
 
     pub(super) async fn close(self) -> Result<(), DbError> {
-        self.call("checkpoint", |connection, _| checkpoint(connection, "TRUNCATE").map(drop)).await?;
+        self.call("checkpoint", |connection, _| wal::checkpoint(connection, "TRUNCATE").map(drop)).await?;
         match tokio::time::timeout(CALL_TIMEOUT, self.connection.close()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(DbError::Closed),
             Err(_) => Err(DbError::Timeout("close")),
         }
     }
-}
-
-/// Moves what it can of the WAL into the file. Errors count: an automatic checkpoint would hide them.
-/// Returns whether all of it was moved.
-pub(super) fn checkpoint(connection: &Connection, mode: &str) -> Result<bool, DbError> {
-    let (busy, frames, moved): (i64, i64, i64) =
-        connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })?;
-    let all = busy == 0 && moved == frames;
-    if !all {
-        tracing::debug!(frames, moved, "a reader keeps the WAL from being moved into the file");
-    }
-    Ok(all)
-}
-
-/// Bytes of the file's WAL. Only looked at, never opened.
-pub(super) fn wal_bytes(connection: &Connection) -> u64 {
-    let path = connection.path().map(|path| format!("{path}-wal"));
-    path.and_then(|path| std::fs::metadata(path).ok()).map_or(0, |wal| wal.len())
 }
 
 /// Begins the only kind of transaction there is here: one that has the write lock from the start. A writer that
@@ -275,6 +257,20 @@ mod tests {
             db.close().await.unwrap();
         }
         assert!(rusqlite::version_number() >= SQLITE_VERSION_MIN, "{}", rusqlite::version());
+    }
+
+    #[tokio::test]
+    async fn whatever_writes_much_leaves_a_short_wal() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        let db = Db::open(&DestinationOptions { path, ..Default::default() }).await.unwrap();
+        let write = db.writer.call("write", |connection, _| {
+            Ok(connection.execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES (zeroblob(80 << 20))")?)
+        });
+        write.await.unwrap();
+        let waiting = db.writer.call("look", |connection, _| wal::checkpoint(connection, "NOOP"));
+        assert_eq!(waiting.await.unwrap(), 0);
+        db.close().await.unwrap();
     }
 
     #[tokio::test]

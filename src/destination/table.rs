@@ -167,9 +167,13 @@ fn hinted(connection: &Connection, place: &Place<'_>, mut column: Column) -> Res
 
 /// Whether the read whose page made the table, or a later one, is complete.
 fn was_read_to_the_end(connection: &Connection, place: &Place<'_>) -> Result<bool, DbError> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM _hw_runs WHERE source = ?2 AND resource = ?3 AND outcome = 'complete'
-               AND pass_id >= coalesce((SELECT r.pass_id FROM _hw_pages p JOIN _hw_runs r USING (run_id) WHERE p.page_id =
-                 (SELECT min(first_page_id) FROM _hw_columns WHERE \"table\" = ?1 OR \"column\" = ?1 AND type = 'table')), 0))";
+    // No run of a pass is older than the one that began it: the history before is not looked through.
+    let sql =
+        "WITH made (pass_id) AS (SELECT coalesce((SELECT r.pass_id FROM _hw_pages p JOIN _hw_runs r USING (run_id)
+                 WHERE p.page_id = (SELECT min(first_page_id) FROM _hw_columns
+                   WHERE \"table\" = ?1 OR \"column\" = ?1 AND type = 'table')), 0))
+               SELECT EXISTS (SELECT 1 FROM _hw_runs WHERE source = ?2 AND resource = ?3 AND outcome = 'complete'
+                 AND run_id >= (SELECT pass_id FROM made) AND pass_id >= (SELECT pass_id FROM made))";
     let id = &place.target.id;
     Ok(connection.query_row(sql, [&*place.name, &*id.source, &*id.resource], |row| row.get(0))?)
 }

@@ -13,6 +13,7 @@ use super::extend;
 use super::family;
 use super::place::{Place, staging_table};
 use super::table::{self, Table};
+use super::wal::Wal;
 use crate::page::{List, Rows, Target};
 
 /// Everything the writer knows about its tables.
@@ -21,33 +22,11 @@ pub(super) struct Tables {
     known: HashMap<String, Table>,
     /// What the row statements do.
     pub(super) changes: Changes,
-    bytes_since_checkpoint: u64,
-    warned_of_wal: bool,
+    /// Where what is written waits for the file.
+    pub(super) wal: Wal,
 }
 
-/// A WAL of this size is worth a warning.
-const WAL_BYTES_LARGE: u64 = 1 << 30;
-
 impl Tables {
-    /// Counts `bytes` more of pages, and says how many were stored since the WAL was last moved into the file.
-    pub(super) fn written_since_checkpoint(&mut self, bytes: u64) -> u64 {
-        self.bytes_since_checkpoint += bytes;
-        self.bytes_since_checkpoint
-    }
-
-    /// The WAL has been moved into the file.
-    pub(super) fn checkpointed(&mut self) {
-        self.bytes_since_checkpoint = 0;
-    }
-
-    /// Says once that a reader that never ends lets the WAL grow.
-    pub(super) fn warn_of_wal(&mut self, bytes: u64) {
-        if bytes > WAL_BYTES_LARGE && !self.warned_of_wal {
-            self.warned_of_wal = true;
-            tracing::warn!(bytes, "the WAL grows: another program has had a transaction open for long; end it");
-        }
-    }
-
     /// Forgets everything: the file may not hold what a failed transaction made.
     pub(super) fn forget(&mut self) {
         self.known.clear();

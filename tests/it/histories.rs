@@ -24,7 +24,7 @@ use model::{Model, Ran, Row};
 use shape::Shape;
 
 mod api;
-mod dice;
+pub(crate) mod dice;
 mod model;
 mod shape;
 

@@ -41,6 +41,7 @@ mod schema;
 mod schema_contract;
 mod serve;
 mod shutdown;
+mod soak;
 mod standins;
 mod starts_over;
 mod status;

@@ -263,6 +263,33 @@ fn what_is_asked_for_on_the_status_page_is_done_and_a_pause_outlives_a_restart()
     workspace.check_books();
 }
 
+#[test]
+fn a_change_of_the_times_takes_nothing_back_that_was_counted() {
+    // It takes longer than its interval.
+    let api = Api::start_slow(Duration::from_millis(1100), one_record);
+    let text = |every: &str| {
+        config(&format!("[sources.s.resources.r]\nevery = \"{every}\""))
+            .replace("listen = \"off\"", "listen = \"127.0.0.1:0\"\ntoken = \"${env:TOKEN}\"")
+    };
+    let workspace = Workspace::with_config(api.address, &text("1s"));
+    let (daemon, page) = with_page(&workspace);
+    let coalesced = || {
+        let metrics = ask(&page, "GET /metrics").1;
+        let line = metrics.lines().find(|line| line.starts_with("highwater_runs_coalesced_total{"));
+        line.map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+    };
+    while coalesced() == 0.0 {
+        std::thread::yield_now();
+    }
+    workspace.configure(api.address, &text("1h"));
+    daemon.signal(Signal::HUP);
+    while !ask(&page, "GET /resources/s.r.json").1.contains("every 1h") {
+        std::thread::yield_now();
+    }
+    assert!(coalesced() > 0.0);
+    stop(daemon);
+}
+
 /// What a service manager hears.
 struct Manager(UnixDatagram);
 

@@ -58,7 +58,12 @@ impl Workspace {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_highwater"));
+        self.command_of(env!("CARGO_BIN_EXE_highwater"), arguments)
+    }
+
+    /// The same of another binary than the one that was built with the tests.
+    pub(crate) fn command_of(&self, binary: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary);
         command.args(arguments).current_dir(self.folder.path()).env_clear().env("NO_COLOR", "1");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -357,6 +362,10 @@ impl Running {
                 return line;
             }
         }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.0.id()
     }
 
     pub(crate) fn signal(&self, number: rustix::process::Signal) {
