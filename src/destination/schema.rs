@@ -38,7 +38,6 @@ CREATE TABLE _hw_runs (
   unchanged INTEGER NOT NULL DEFAULT 0, filtered INTEGER NOT NULL DEFAULT 0, quarantined INTEGER NOT NULL DEFAULT 0,
   bytes INTEGER NOT NULL DEFAULT 0, error TEXT,
   CHECK (received = inserted + updated + unchanged + filtered + quarantined)) STRICT;
-CREATE INDEX _hw_runs_of_resource ON _hw_runs (source, resource, run_id);
 CREATE TABLE _hw_pages (
   page_id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, run_id INTEGER NOT NULL, read_id INTEGER NOT NULL,
   source TEXT NOT NULL, resource TEXT NOT NULL, partition TEXT NOT NULL, position TEXT NOT NULL,
@@ -73,6 +72,9 @@ CREATE TABLE IF NOT EXISTS _hw_paused (
 CREATE TABLE IF NOT EXISTS _hw_minutes (
   source TEXT NOT NULL, resource TEXT NOT NULL, minute INTEGER NOT NULL, records INTEGER NOT NULL,
   PRIMARY KEY (source, resource, minute)) STRICT, WITHOUT ROWID;
+DROP INDEX IF EXISTS _hw_runs_of_resource;
+CREATE INDEX IF NOT EXISTS _hw_runs_in_short
+  ON _hw_runs (source, resource, run_id, kind, outcome, started_at, ended_at, received);
 CREATE INDEX IF NOT EXISTS _hw_runs_complete ON _hw_runs (source, resource, run_id)
   WHERE outcome = 'complete' AND kind <> 'backfill';
 CREATE INDEX IF NOT EXISTS _hw_runs_failed ON _hw_runs (run_id) WHERE outcome = 'failed';

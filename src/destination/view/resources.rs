@@ -9,15 +9,15 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::super::due::{self, time};
-use super::super::{DbError, due::FAILURES_MAX};
-use super::runs::{self, RunView};
+use super::super::{DbError, due::FAILURES_MAX, minutes};
+use super::runs::{self, RecentRuns, RunView};
 use crate::page::ResourceId;
 
 /// Partitions that are looked at; of more, only so many are counted.
 const PARTITIONS_MAX: usize = 10_000;
 
 /// Records set aside that are counted.
-const QUARANTINED_MAX: usize = 1_000;
+const QUARANTINED_MAX: usize = 100;
 
 /// A resource, as the file has it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -38,7 +38,7 @@ pub struct ResourceView {
     pub last_success_at: Option<Timestamp>,
     /// Runs that failed since the last one that did not, backfills left out; at most 30.
     pub failures: u32,
-    /// Records set aside; at most 1,000, and then there are as many or more.
+    /// Records set aside; at most 100, and then there are as many or more.
     pub quarantined: u64,
     /// Where its cursor stands; none where it has none.
     pub cursor: Option<Cursor>,
@@ -106,6 +106,28 @@ fn lines(connection: &Connection) -> Result<Vec<Line>, DbError> {
         })
     })?;
     Ok(lines.collect::<Result<_, _>>()?)
+}
+
+/// What is shown of all resources together, of one state of the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Overview {
+    /// Every resource that was ever read into the file, in the order in which they came.
+    pub resources: Vec<ResourceView>,
+    /// The last runs of each, the newest of each last.
+    pub recent: Vec<RecentRuns>,
+    /// How many records were stored in each of the last minutes, the present one last; of those that have stored any.
+    pub per_minute: HashMap<ResourceId, Vec<u64>>,
+}
+
+/// All resources, as [`super::View::overview`] says.
+pub(super) fn overview(
+    connection: &Connection,
+    runs: usize,
+    minutes: usize,
+    now: Timestamp,
+) -> Result<Overview, DbError> {
+    let (resources, recent) = (all(connection)?, runs::recent(connection, runs)?);
+    Ok(Overview { resources, recent, per_minute: minutes::of_each(connection, now, minutes)? })
 }
 
 /// Every resource, as [`super::View::resources`] says.
