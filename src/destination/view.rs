@@ -40,6 +40,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Prepared statements kept: all there are.
 const STATEMENTS_MAX: usize = 64;
 
+/// Page cache in KiB: what hundreds of resources touch of the history when all of them are looked at.
+const CACHE_KIB: i64 = 8 << 10;
+
 /// Lines that one answer has at most, however many are asked for.
 const LINES_MAX: usize = 1_000;
 
@@ -81,6 +84,7 @@ impl View {
         let set_up = connection.call(move |connection| {
             connection.busy_timeout(BUSY_TIMEOUT)?;
             connection.pragma_update(None, "query_only", true)?;
+            connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
             connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);

@@ -139,40 +139,54 @@ pub(super) fn all(connection: &Connection) -> Result<Vec<ResourceView>, DbError>
 fn view(connection: &Connection, line: Line, paused: &HashMap<ResourceId, Timestamp>) -> Result<ResourceView, DbError> {
     let id = &line.id;
     let key = (&*id.source, &*id.resource);
-    let last_success_at: Option<String> = connection
-        .prepare_cached(
-            "SELECT ended_at FROM _hw_runs INDEXED BY _hw_runs_complete
-             WHERE source = ?1 AND resource = ?2 AND outcome = 'complete' AND kind <> 'backfill'
-             ORDER BY run_id DESC LIMIT 1",
-        )?
-        .query_row(key, |row| row.get(0))
-        .optional()?
-        .flatten();
     let quarantined = connection
         .prepare_cached(
             "SELECT count(*) FROM (SELECT 1 FROM _hw_quarantine WHERE source = ?1 AND resource = ?2 LIMIT ?3)",
         )?
         .query_row(params![key.0, key.1, QUARANTINED_MAX], |row| row.get(0))?;
-    let failures = due::past(connection, id)?.map_or(0, |past| past.failures.min(FAILURES_MAX));
     let (cursor, pass) = partitions(connection, &line)?;
     let last_run = runs::list(connection, Some(id), None, 1)?.pop();
+    let last_read = match &last_run {
+        Some(run) if run.kind != "backfill" => last_run.clone(),
+        _ => runs::last_read(connection, id)?,
+    };
+    // What the last read says by itself is not looked for: with hundreds of resources that would be most of the work.
+    let last_success_at = match &last_read {
+        Some(read) if read.outcome == "complete" => read.ended_at,
+        Some(_) => last_success(connection, id)?,
+        None => None,
+    };
+    let failures = match &last_read {
+        Some(read) if read.outcome == "failed" => due::past(connection, id)?.map_or(0, |past| past.failures),
+        _ => 0,
+    };
     Ok(ResourceView {
         source: id.source.to_string(),
         resource: id.resource.to_string(),
         rows: line.rows,
-        last_read: match &last_run {
-            Some(run) if run.kind != "backfill" => last_run.clone(),
-            _ => runs::last_read(connection, id)?,
-        },
+        last_read,
         last_run,
-        last_success_at: time(last_success_at),
-        failures,
+        last_success_at,
+        failures: failures.min(FAILURES_MAX),
         quarantined,
         cursor,
         pass: pass.filter(|_| line.is_open),
         paused_at: paused.get(id).copied(),
         table: line.table,
     })
+}
+
+/// When the last complete run of a resource ended that was no backfill.
+fn last_success(connection: &Connection, id: &ResourceId) -> Result<Option<Timestamp>, DbError> {
+    let ended: Option<Option<String>> = connection
+        .prepare_cached(
+            "SELECT ended_at FROM _hw_runs INDEXED BY _hw_runs_complete
+             WHERE source = ?1 AND resource = ?2 AND outcome = 'complete' AND kind <> 'backfill'
+             ORDER BY run_id DESC LIMIT 1",
+        )?
+        .query_row((&*id.source, &*id.resource), |row| row.get(0))
+        .optional()?;
+    Ok(time(ended.flatten()))
 }
 
 /// Where the cursor stands in the partitions of the live reads, and how far the last pass over them is.
