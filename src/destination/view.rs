@@ -26,7 +26,7 @@ mod tally;
 mod tests;
 
 pub use aside::Quarantined;
-pub use resources::{Cursor, Overview, PassView, ResourceView};
+pub use resources::{Cursor, Overview, PassView, QUARANTINED_MAX, ResourceView};
 pub use runs::{ErrorGroup, FailedPartition, PageView, RecentRuns, RunBar, RunDetail, RunView};
 pub use table::{ColumnView, RowView, TableView};
 pub use tally::{RunSums, Tally};

@@ -16,8 +16,8 @@ use crate::page::ResourceId;
 /// Partitions that are looked at; of more, only so many are counted.
 const PARTITIONS_MAX: usize = 10_000;
 
-/// Records set aside that are counted.
-const QUARANTINED_MAX: usize = 100;
+/// Records set aside that are counted; where there are so many, there may be more.
+pub const QUARANTINED_MAX: u64 = 100;
 
 /// A resource, as the file has it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
