@@ -11,7 +11,7 @@ use crate::page::ResourceId;
 use crate::progress::ResourceProgress;
 
 /// What a daemon is doing, at one moment. Counters of runs go on counting in it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Board {
     /// When the daemon started.
     pub started_at: Timestamp,
@@ -60,7 +60,7 @@ impl Board {
 }
 
 /// The configuration of a daemon.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadedConfig {
     /// The file.
     pub path: PathBuf,
@@ -73,7 +73,7 @@ pub struct LoadedConfig {
 }
 
 /// Resources that are read together, at the same times: one, or a parent and its children.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     /// The resources, parents first.
     pub resources: Vec<ResourceId>,
@@ -100,6 +100,16 @@ pub struct Running {
     pub since: Timestamp,
     /// Its resources and how far they are.
     pub progress: Vec<(ResourceId, Arc<ResourceProgress>)>,
+}
+
+impl PartialEq for Running {
+    /// Whether both are the same run, however far it is.
+    fn eq(&self, other: &Self) -> bool {
+        let same = |(a, b): (&(_, Arc<_>), &(_, Arc<_>))| a.0 == b.0 && Arc::ptr_eq(&a.1, &b.1);
+        self.since == other.since
+            && self.progress.len() == other.progress.len()
+            && self.progress.iter().zip(&other.progress).all(same)
+    }
 }
 
 /// What is left of a budget.
@@ -160,5 +170,29 @@ impl Door {
         let gone = || "the daemon is stopping".to_owned();
         self.requests.send(Request { action, answer }).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+
+    use super::Running;
+    use crate::page::ResourceId;
+    use crate::progress::ResourceProgress;
+
+    #[test]
+    fn a_run_is_the_same_however_far_it_is_and_another_one_is_not() {
+        let id = ResourceId::new("s", "r");
+        let progress = Arc::new(ResourceProgress::default());
+        let running = Running { since: Timestamp::UNIX_EPOCH, progress: vec![(id.clone(), Arc::clone(&progress))] };
+        let before = running.clone();
+        progress.pages_committed.add(1);
+        assert_eq!(running, before);
+        for progress in [vec![], vec![(id, Arc::default())], vec![(ResourceId::new("s", "x"), progress)]] {
+            assert_ne!(running, Running { progress, ..before.clone() });
+        }
     }
 }

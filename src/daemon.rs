@@ -313,7 +313,7 @@ impl Daemon {
         self.notify.ready();
     }
 
-    /// Publishes what it does.
+    /// Publishes what it does, where that is anything new.
     fn show(&mut self, is_stopping: bool) {
         let budgets = self.clients.budgets().map(|budget| {
             let left = budget.left();
@@ -342,7 +342,13 @@ impl Daemon {
             self.notify.status(&status);
             self.status = status;
         }
-        self.board.send_replace(Arc::new(board));
+        self.board.send_if_modified(|shown| {
+            let is_new = **shown != board;
+            if is_new {
+                *shown = Arc::new(board);
+            }
+            is_new
+        });
     }
 
     /// Stores what is left, and lets go of the clients.

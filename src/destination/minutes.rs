@@ -63,28 +63,36 @@ pub(super) fn last(
     Ok(minutes)
 }
 
-/// The same for each resource that has stored any.
+/// The same for each resource that has stored any; with no minutes to look at, that is none.
 pub(super) fn of_each(
     connection: &Connection,
     now: Timestamp,
     count: usize,
 ) -> Result<HashMap<ResourceId, Vec<u64>>, DbError> {
+    if count == 0 {
+        return Ok(HashMap::new());
+    }
+    // In the order of the primary key: the lines of a resource come together, and only the first of them makes its name.
     let mut statement = connection.prepare_cached(
-        "SELECT source, resource, minute, records FROM _hw_minutes WHERE minute > ?1 AND minute <= ?2",
+        "SELECT source, resource, minute, records FROM _hw_minutes WHERE minute > ?1 AND minute <= ?2
+         ORDER BY source, resource, minute",
     )?;
     let end = minute(now);
     let first = end.saturating_sub(i64::try_from(count).unwrap_or(i64::MAX));
     let mut rows = statement.query((first, end))?;
-    let mut each: HashMap<ResourceId, Vec<u64>> = HashMap::new();
+    let mut each: Vec<(ResourceId, Vec<u64>)> = Vec::new();
     while let Some(row) = rows.next()? {
-        let (source, resource): (String, String) = (row.get(0)?, row.get(1)?);
-        let id = ResourceId::new(&source, &resource);
+        let text = |column: usize| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
+        let (source, resource) = (text(0)?, text(1)?);
+        if each.last().is_none_or(|(id, _)| *id.source != *source || *id.resource != *resource) {
+            each.push((ResourceId::new(source, resource), vec![0; count]));
+        }
         let place = usize::try_from(row.get::<_, i64>(2)? - first - 1).unwrap_or(usize::MAX);
-        if let Some(minute) = each.entry(id).or_insert_with(|| vec![0; count]).get_mut(place) {
+        if let Some(minute) = each.last_mut().and_then(|(_, minutes)| minutes.get_mut(place)) {
             *minute = row.get(3)?;
         }
     }
-    Ok(each)
+    Ok(each.into_iter().collect())
 }
 
 #[cfg(test)]

@@ -190,20 +190,21 @@ fn refused(target: &Target, error: DbError) -> DbError {
 /// Moves the checkpoint of a read to where its last stored page leads. It keeps how it was before the run.
 pub(super) fn move_checkpoint(transaction: &Transaction<'_>, page: &Page, page_id: i64) -> Result<(), DbError> {
     let (id, read, checkpoint) = (&page.run.target.id, &page.read, &page.checkpoint);
-    touch(transaction, &page.run, &read.partition, Some(page_id))?;
     let complete = page.end.is_some_and(StopReason::is_complete);
     let state = if complete && !checkpoint.goes_on { "complete" } else { "reading" };
     transaction
-        .prepare_cached(
-            "UPDATE _hw_checkpoints SET state = ?4, position = ?5, request_fingerprint = ?6,
-               read_open = ?7, cursor = coalesce(?8, cursor), cursor_seen = ?9, bounds = ?10,
-               boundary_from = max(coalesce(?11, boundary_from), coalesce(boundary_from, ?11)), error = NULL, updated_at = ?12
+        .prepare_cached(&format!(
+            "UPDATE _hw_checkpoints SET {TOUCH}, state = ?6, position = ?7, request_fingerprint = ?8,
+               read_open = ?9, cursor = coalesce(?10, cursor), cursor_seen = ?11, bounds = ?12,
+               boundary_from = max(coalesce(?13, boundary_from), coalesce(boundary_from, ?13)), error = NULL, updated_at = ?14
              WHERE source = ?1 AND resource = ?2 AND partition = ?3",
-        )?
+        ))?
         .execute(params![
             &*id.source,
             &*id.resource,
             &*read.partition,
+            page.run.run_id,
+            page_id,
             state,
             checkpoint.position,
             checkpoint.request_fingerprint,
@@ -222,34 +223,32 @@ pub(super) fn move_checkpoint(transaction: &Transaction<'_>, page: &Page, page_i
     Ok(())
 }
 
-/// Says that a run has come to a partition, and notes how that was before. One that it has read and queued once more
-/// has the number of the run below zero: that it was there is known, and it comes again.
-fn touch(transaction: &Transaction<'_>, run: &Run, partition: &str, page_id: Option<i64>) -> Result<(), DbError> {
-    let id = &run.target.id;
-    transaction
-        .prepare_cached(
-            "UPDATE _hw_checkpoints SET run_id = ?4,
-               run_page_id = CASE WHEN run_id = -?4 THEN run_page_id ELSE ?5 END,
-               run_cursor = CASE WHEN run_id = -?4 THEN run_cursor ELSE cursor END,
-               run_boundary_from = CASE WHEN run_id = -?4 THEN run_boundary_from ELSE boundary_from END,
-               run_read_id = CASE WHEN run_id = -?4 THEN run_read_id WHEN read_open THEN read_id END
-             WHERE source = ?1 AND resource = ?2 AND partition = ?3 AND run_id IS NOT ?4",
-        )?
-        .execute(params![&*id.source, &*id.resource, partition, run.run_id, page_id])?;
-    Ok(())
-}
+/// Says that the run `?4` has come to a partition with its page `?5`, and notes how that was before the run. One that it
+/// has read and queued once more has the number of the run below zero: that it was there is known, and it comes again.
+const TOUCH: &str = "run_id = ?4,
+  run_page_id = CASE WHEN run_id IN (?4, -?4) THEN run_page_id ELSE ?5 END,
+  run_cursor = CASE WHEN run_id IN (?4, -?4) THEN run_cursor ELSE cursor END,
+  run_boundary_from = CASE WHEN run_id IN (?4, -?4) THEN run_boundary_from ELSE boundary_from END,
+  run_read_id = CASE WHEN run_id IN (?4, -?4) THEN run_read_id WHEN read_open THEN read_id END";
 
 /// Enters that a partition could not be read to its end.
 pub(super) fn fail(transaction: &Transaction<'_>, failed: &PartitionFailed) -> Result<(), DbError> {
     let id = &failed.run.target.id;
-    touch(transaction, &failed.run, &failed.partition, None)?;
     transaction
-        .prepare_cached(
-            "UPDATE _hw_checkpoints SET state = CASE WHEN ?4 THEN 'abandoned' ELSE state END,
-               position = CASE WHEN ?4 THEN NULL ELSE position END, error = ?5
+        .prepare_cached(&format!(
+            "UPDATE _hw_checkpoints SET {TOUCH}, state = CASE WHEN ?6 THEN 'abandoned' ELSE state END,
+               position = CASE WHEN ?6 THEN NULL ELSE position END, error = ?7
              WHERE source = ?1 AND resource = ?2 AND partition = ?3",
-        )?
-        .execute(params![&*id.source, &*id.resource, &*failed.partition, failed.abandon, failed.error])?;
+        ))?
+        .execute(params![
+            &*id.source,
+            &*id.resource,
+            &*failed.partition,
+            failed.run.run_id,
+            None::<i64>,
+            failed.abandon,
+            failed.error,
+        ])?;
     match &failed.unsorted {
         None => Ok(()),
         Some(began) => take_back_cursor(transaction, failed, began.as_deref()),

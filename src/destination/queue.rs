@@ -171,6 +171,10 @@ pub(super) fn put_behind(transaction: &Transaction<'_>, id: &ResourceId, partiti
 /// No position of it counts, and when it is complete, the partition is queued once more.
 pub(super) fn read_once_more(transaction: &Transaction<'_>, page: &Page) -> Result<(), DbError> {
     let (id, read) = (&page.run.target.id, &page.read);
+    if read.partition.is_empty() {
+        // The only one of its resource: no record of a parent leads to it.
+        return Ok(());
+    }
     let was_complete: Option<bool> = transaction
         .prepare_cached(
             "SELECT state = 'complete' FROM _hw_checkpoints

@@ -15,7 +15,6 @@ CREATE TABLE _hw_runs (
   unchanged INTEGER NOT NULL DEFAULT 0, filtered INTEGER NOT NULL DEFAULT 0, quarantined INTEGER NOT NULL DEFAULT 0,
   bytes INTEGER NOT NULL DEFAULT 0, error TEXT,
   CHECK (received = inserted + updated + unchanged + filtered + quarantined)) STRICT;
-CREATE INDEX _hw_runs_of_resource ON _hw_runs (source, resource, run_id);
 "
     };
 }
@@ -90,6 +89,9 @@ CREATE TABLE IF NOT EXISTS _hw_minutes (
   PRIMARY KEY (source, resource, minute)) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS _hw_runs_succeeded ON _hw_runs (source, resource, run_id)
   WHERE outcome = 'complete' AND kind IN ('sync', 'scheduled');
+DROP INDEX IF EXISTS _hw_runs_of_resource;
+CREATE INDEX IF NOT EXISTS _hw_runs_in_short
+  ON _hw_runs (source, resource, run_id, kind, outcome, started_at, ended_at, received);
 CREATE INDEX IF NOT EXISTS _hw_runs_failed ON _hw_runs (run_id) WHERE outcome = 'failed';
 CREATE INDEX IF NOT EXISTS _hw_runs_running ON _hw_runs (run_id) WHERE outcome = 'running';
 CREATE INDEX IF NOT EXISTS _hw_pages_of_run ON _hw_pages (run_id);

@@ -122,4 +122,18 @@ mod tests {
         bring_up(&old).unwrap();
         assert_eq!(indexes(&new), indexes(&old));
     }
+
+    #[test]
+    fn an_index_takes_the_place_of_the_one_that_it_begins_like() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(SCHEMA).unwrap();
+        connection.execute_batch("CREATE INDEX _hw_runs_of_resource ON _hw_runs (source, resource, run_id)").unwrap();
+        for _ in 0..2 {
+            bring_up(&connection).unwrap();
+            let sql =
+                "SELECT group_concat(name, ' ') FROM sqlite_schema WHERE name LIKE '\\_hw\\_runs\\_%' ESCAPE '\\'";
+            let indexes: String = connection.query_row(sql, [], |row| row.get(0)).unwrap();
+            assert_eq!(indexes, "_hw_runs_succeeded _hw_runs_in_short _hw_runs_failed _hw_runs_running");
+        }
+    }
 }

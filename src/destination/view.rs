@@ -26,7 +26,7 @@ mod tally;
 mod tests;
 
 pub use aside::Quarantined;
-pub use resources::{Cursor, PassView, ResourceView};
+pub use resources::{Cursor, Overview, PassView, QUARANTINED_MAX, ResourceView};
 pub use runs::{ErrorGroup, FailedPartition, PageView, RecentRuns, RunBar, RunDetail, RunView};
 pub use table::{ColumnView, RowView, TableView};
 pub use tally::{RunSums, Tally};
@@ -39,6 +39,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Prepared statements kept: all there are.
 const STATEMENTS_MAX: usize = 64;
+
+/// Page cache in KiB: what hundreds of resources touch of the history when all of them are looked at.
+const CACHE_KIB: i64 = 8 << 10;
 
 /// Lines that one answer has at most, however many are asked for.
 const LINES_MAX: usize = 1_000;
@@ -81,6 +84,7 @@ impl View {
         let set_up = connection.call(move |connection| {
             connection.busy_timeout(BUSY_TIMEOUT)?;
             connection.pragma_update(None, "query_only", true)?;
+            connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
             connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
@@ -124,13 +128,14 @@ impl View {
         self.call("look at runs", move |connection| runs::list(connection, id.as_ref(), before, limit)).await
     }
 
-    /// The last runs of every resource, the newest of each last.
+    /// Every resource with its last runs and minutes, at most so many of each, from one state of the file. The file
+    /// remembers two hours.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub async fn recent_runs(&self, per_resource: usize) -> Result<Vec<RecentRuns>, DbError> {
-        let limit = per_resource.min(LINES_MAX);
-        self.call("look at the last runs", move |connection| runs::recent(connection, limit)).await
+    pub async fn overview(&self, runs: usize, minutes: usize) -> Result<Overview, DbError> {
+        let (runs, minutes, now) = (runs.min(LINES_MAX), minutes.min(LINES_MAX), Timestamp::now());
+        self.call("look at everything", move |connection| resources::overview(connection, runs, minutes, now)).await
     }
 
     /// A run, its newest pages, and the partitions that it could not read.
@@ -185,15 +190,6 @@ impl View {
         let now = Timestamp::now();
         self.call("look at the last minutes", move |connection| minutes::last(connection, id.as_ref(), now, count))
             .await
-    }
-
-    /// The same for each resource that has stored any.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub async fn rows_per_minute_of_each(&self, minutes: usize) -> Result<HashMap<ResourceId, Vec<u64>>, DbError> {
-        let (now, count) = (Timestamp::now(), minutes.min(LINES_MAX));
-        self.call("look at the last minutes of each", move |connection| minutes::of_each(connection, now, count)).await
     }
 
     /// What became of the last runs of all resources in the file, as [`super::Db::pasts`] says it.

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::super::{count, thousands};
 use super::{Standing, State, Status};
+use crate::destination::QUARANTINED_MAX;
 
 /// What is wrong is said of so many resources in the first sentence.
 const TROUBLES_MAX: usize = 3;
@@ -135,7 +136,8 @@ fn notes(standing: &Standing) -> Vec<String> {
         notes.push(format!("cursor {range}"));
     }
     if known.quarantined > 0 {
-        notes.push(format!("{} set aside, see _hw_quarantine", count(known.quarantined, "record")));
+        let least = if known.quarantined < QUARANTINED_MAX { "" } else { "at least " };
+        notes.push(format!("{least}{} set aside, see _hw_quarantine", count(known.quarantined, "record")));
     }
     let error = known.last_read.as_ref().and_then(|run| run.error.as_ref());
     let own = format!("{}: ", standing.id);

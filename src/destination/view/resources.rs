@@ -9,15 +9,15 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::super::due::{self, time};
-use super::super::{DbError, due::FAILURES_MAX};
-use super::runs::{self, RunView};
+use super::super::{DbError, due::FAILURES_MAX, minutes};
+use super::runs::{self, RecentRuns, RunView};
 use crate::page::ResourceId;
 
 /// Partitions that are looked at; of more, only so many are counted.
 const PARTITIONS_MAX: usize = 10_000;
 
-/// Records set aside that are counted.
-const QUARANTINED_MAX: usize = 1_000;
+/// Records set aside that are counted; where there are so many, there may be more.
+pub const QUARANTINED_MAX: u64 = 100;
 
 /// A resource, as the file has it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,13 +32,13 @@ pub struct ResourceView {
     pub rows: u64,
     /// The last run, backfills included.
     pub last_run: Option<RunView>,
-    /// The last run that was no backfill.
+    /// The last run that was a read.
     pub last_read: Option<RunView>,
     /// When the last complete run ended, backfills left out.
     pub last_success_at: Option<Timestamp>,
     /// Runs that failed since the last one that did not, backfills left out; at most 30.
     pub failures: u32,
-    /// Records set aside; at most 1,000, and then there are as many or more.
+    /// Records set aside; at most 100, and then there are as many or more.
     pub quarantined: u64,
     /// Where its cursor stands; none where it has none.
     pub cursor: Option<Cursor>,
@@ -108,6 +108,28 @@ fn lines(connection: &Connection) -> Result<Vec<Line>, DbError> {
     Ok(lines.collect::<Result<_, _>>()?)
 }
 
+/// What is shown of all resources together, of one state of the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Overview {
+    /// Every resource that was ever read into the file, in the order in which they came.
+    pub resources: Vec<ResourceView>,
+    /// The last runs of each, the newest of each last.
+    pub recent: Vec<RecentRuns>,
+    /// How many records were stored in each of the last minutes, the present one last; of those that have stored any.
+    pub per_minute: HashMap<ResourceId, Vec<u64>>,
+}
+
+/// All resources, as [`super::View::overview`] says.
+pub(super) fn overview(
+    connection: &Connection,
+    runs: usize,
+    minutes: usize,
+    now: Timestamp,
+) -> Result<Overview, DbError> {
+    let (resources, recent) = (all(connection)?, runs::recent(connection, runs)?);
+    Ok(Overview { resources, recent, per_minute: minutes::of_each(connection, now, minutes)? })
+}
+
 /// Every resource, as [`super::View::resources`] says.
 pub(super) fn all(connection: &Connection) -> Result<Vec<ResourceView>, DbError> {
     let paused = due::paused(connection)?;
@@ -117,40 +139,54 @@ pub(super) fn all(connection: &Connection) -> Result<Vec<ResourceView>, DbError>
 fn view(connection: &Connection, line: Line, paused: &HashMap<ResourceId, Timestamp>) -> Result<ResourceView, DbError> {
     let id = &line.id;
     let key = (&*id.source, &*id.resource);
-    let last_success_at: Option<String> = connection
-        .prepare_cached(
-            "SELECT ended_at FROM _hw_runs INDEXED BY _hw_runs_succeeded
-             WHERE source = ?1 AND resource = ?2 AND outcome = 'complete' AND kind IN ('sync', 'scheduled')
-             ORDER BY run_id DESC LIMIT 1",
-        )?
-        .query_row(key, |row| row.get(0))
-        .optional()?
-        .flatten();
     let quarantined = connection
         .prepare_cached(
             "SELECT count(*) FROM (SELECT 1 FROM _hw_quarantine WHERE source = ?1 AND resource = ?2 AND retried_page_id IS NULL LIMIT ?3)",
         )?
         .query_row(params![key.0, key.1, QUARANTINED_MAX], |row| row.get(0))?;
-    let failures = due::past(connection, id)?.map_or(0, |past| past.failures.min(FAILURES_MAX));
     let (cursor, pass) = partitions(connection, &line)?;
     let last_run = runs::list(connection, Some(id), None, 1)?.pop();
+    let last_read = match &last_run {
+        Some(run) if run.kind != "backfill" && run.kind != "retry" => last_run.clone(),
+        _ => runs::last_read(connection, id)?,
+    };
+    // What the last read says by itself is not looked for: with hundreds of resources that would be most of the work.
+    let last_success_at = match &last_read {
+        Some(read) if read.outcome == "complete" => read.ended_at,
+        Some(_) => last_success(connection, id)?,
+        None => None,
+    };
+    let failures = match &last_read {
+        Some(read) if read.outcome == "failed" => due::past(connection, id)?.map_or(0, |past| past.failures),
+        _ => 0,
+    };
     Ok(ResourceView {
         source: id.source.to_string(),
         resource: id.resource.to_string(),
         rows: line.rows,
-        last_read: match &last_run {
-            Some(run) if run.kind != "backfill" && run.kind != "retry" => last_run.clone(),
-            _ => runs::last_read(connection, id)?,
-        },
+        last_read,
         last_run,
-        last_success_at: time(last_success_at),
-        failures,
+        last_success_at,
+        failures: failures.min(FAILURES_MAX),
         quarantined,
         cursor,
         pass: pass.filter(|_| line.is_open),
         paused_at: paused.get(id).copied(),
         table: line.table,
     })
+}
+
+/// When the last complete run of a resource ended that was a read.
+fn last_success(connection: &Connection, id: &ResourceId) -> Result<Option<Timestamp>, DbError> {
+    let ended: Option<Option<String>> = connection
+        .prepare_cached(
+            "SELECT ended_at FROM _hw_runs INDEXED BY _hw_runs_succeeded
+             WHERE source = ?1 AND resource = ?2 AND outcome = 'complete' AND kind IN ('sync', 'scheduled')
+             ORDER BY run_id DESC LIMIT 1",
+        )?
+        .query_row((&*id.source, &*id.resource), |row| row.get(0))
+        .optional()?;
+    Ok(time(ended.flatten()))
 }
 
 /// Where the cursor stands in the partitions of the live reads, and how far the last pass over them is.

@@ -144,12 +144,13 @@ pub struct RunBar {
     pub received: u64,
 }
 
+/// All of this is in an index: hundreds of resources have thousands of such lines, and those lie far apart in the table.
+pub(super) const RECENT: &str = "SELECT run_id, started_at, ended_at, outcome, received FROM _hw_runs
+  WHERE source = ?1 AND resource = ?2 ORDER BY run_id DESC LIMIT ?3";
+
 /// The last runs of every resource.
 pub(super) fn recent(connection: &Connection, limit: usize) -> Result<Vec<RecentRuns>, DbError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT run_id, started_at, ended_at, outcome, received FROM _hw_runs
-         WHERE source = ?1 AND resource = ?2 ORDER BY run_id DESC LIMIT ?3",
-    )?;
+    let mut statement = connection.prepare_cached(RECENT)?;
     let mut recent = Vec::new();
     for id in resources::ids(connection)? {
         let runs = statement.query_map(params![&*id.source, &*id.resource, limit], |row| {

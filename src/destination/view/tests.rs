@@ -1,11 +1,14 @@
 //! What a look at the file finds, beside a connection that writes.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use jiff::Timestamp;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use super::View;
+use super::{Tally, View, runs};
 use crate::destination::{Db, DbError, DestinationOptions};
 use crate::page::ResourceId;
 
@@ -83,7 +86,7 @@ async fn a_look_finds_everything_while_another_connection_is_in_the_middle_of_wr
     assert_eq!(ids(view.runs(None, None, 2).await.unwrap()), [4, 3]);
     assert_eq!(ids(view.runs(Some(&a), Some(3), 9).await.unwrap()), [2, 1]);
     assert!(view.runs(Some(&b), None, 9).await.unwrap().is_empty());
-    let recent = view.recent_runs(2).await.unwrap();
+    let recent = view.overview(2, 1).await.unwrap().recent;
     let recent: Vec<Vec<i64>> = recent.iter().map(|of| of.runs.iter().map(|run| run.run_id).collect()).collect();
     assert_eq!(recent, [vec![3, 4], vec![]]);
     let run = view.run(4).await.unwrap().unwrap();
@@ -151,4 +154,79 @@ async fn a_look_writes_nothing_and_lets_the_writer_do_its_work() {
     assert!(matches!(written, Err(DbError::ReadOnly(_))), "{written:?}");
     db.close().await.unwrap();
     assert_eq!(view.resources().await.unwrap().len(), 2, "without anybody who writes");
+}
+
+/// Three resources with so many runs together: every third failed, two pages and two records set aside for each.
+fn history(runs: u32) -> String {
+    format!(
+        "INSERT INTO _hw_resources (source, resource, \"table\", first_seen_at)
+           VALUES ('s', 'r0', 's_r0', ''), ('s', 'r1', 's_r1', ''), ('s', 'r2', 's_r2', '');
+         CREATE TEMP TABLE n AS WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2 * {runs})
+           SELECT i, 'r' || (i / 3 % 3) AS r FROM n;
+         INSERT INTO _hw_runs (run_id, kind, source, resource, pass_id, started_at, ended_at, outcome, error)
+           SELECT i, 'scheduled', 's', r, 1, '2024-01-01T00:00:00.000Z', '2024-01-01T00:00:00.000Z',
+             iif(i % 3 = 1, 'failed', 'complete'), 'HTTP 500' FROM n WHERE i <= {runs};
+         INSERT INTO _hw_pages (page_id, run_id, read_id, source, resource, partition, position, url, status, fetched_at,
+             duration_ms, bytes, attempts, received, inserted, updated, unchanged, filtered, quarantined)
+           SELECT i, (i + 1) / 2, 1, 's', r, '', '1', 'http://api/', 200, '', 3, 4, 1, 0, 0, 0, 0, 0, 0 FROM n;
+         INSERT INTO _hw_quarantine (page_id, source, resource, reason, record) SELECT i, 's', r, 'no key', '{{}}' FROM n;
+         CREATE TABLE s_r1 (id INTEGER PRIMARY KEY, _page_id INTEGER NOT NULL); INSERT INTO s_r1 SELECT i, i FROM n"
+    )
+}
+
+/// The steps that SQLite takes for each question about such a file.
+async fn steps(runs: u32) -> Vec<(&'static str, u64)> {
+    let (_folder, path) = file(&history(runs)).await;
+    let view = View::open(&path).await.unwrap();
+    let (count, counted) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let counter = Arc::clone(&count);
+    let step = move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+        false
+    };
+    view.call("count steps", |connection| Ok(connection.progress_handler(1, Some(step))?)).await.unwrap();
+    let took = || {
+        let now = count.load(Ordering::Relaxed);
+        now - counted.swap(now, Ordering::Relaxed)
+    };
+    let (id, middle) = (ResourceId::new("s", "r1"), Some(i64::from(runs / 2)));
+    let mut steps = Vec::new();
+    macro_rules! ask {
+        ($($question:expr),* $(,)?) => {$(
+            $question.await.unwrap();
+            steps.push((stringify!($question), took()));
+        )*};
+    }
+    ask![
+        view.overview(30, 60),
+        view.resources(),
+        view.runs(None, None, 50),
+        view.runs(Some(&id), middle, 50),
+        view.run(i64::from(runs / 2)),
+        view.table("s_r1"),
+        view.quarantine(None, middle, 50),
+        view.quarantine(Some(&id), middle, 50),
+        view.errors(50),
+        view.rows_per_minute(Some(&id), 60),
+        view.pasts(),
+        view.tally(&Tally::since(Timestamp::now())),
+    ];
+    steps
+}
+
+#[tokio::test]
+async fn no_question_costs_more_when_the_history_is_longer() {
+    let (short, long) = (steps(4_000).await, steps(16_000).await);
+    for ((question, short), (_, long)) in short.into_iter().zip(long) {
+        assert!(short > 0 && long <= short + short / 10, "{question}: {short} steps, then {long}");
+    }
+}
+
+#[tokio::test]
+async fn the_last_runs_of_all_resources_are_read_from_an_index_alone() {
+    let (_folder, path) = file("").await;
+    let connection = Connection::open(path).unwrap();
+    let sql = format!("EXPLAIN QUERY PLAN {}", runs::RECENT);
+    let plan: String = connection.query_row(&sql, ("s", "r", 30), |row| row.get(3)).unwrap();
+    assert!(plan.starts_with("SEARCH _hw_runs USING COVERING INDEX"), "{plan}");
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 use crate::board::{Board, BudgetView, Job};
-use crate::destination::{Counts, DbError, Outcome, RecentRuns, ResourceView, RunSums, Tally, View};
+use crate::destination::{Counts, DbError, Outcome, Overview, RecentRuns, ResourceView, RunSums, Tally, View};
 use crate::page::ResourceId;
 use crate::progress::Activity;
 use family::{Family, Labels};
@@ -41,7 +41,7 @@ impl Stored {
     /// # Errors
     /// When the file cannot be read.
     pub async fn of(view: &View) -> Result<Self, DbError> {
-        let (resources, recent) = (view.resources().await?, view.recent_runs(2).await?);
+        let Overview { resources, recent, .. } = view.overview(2, 0).await?;
         Ok(Self { resources, recent, sums: BTreeMap::new() })
     }
 }
@@ -203,7 +203,7 @@ fn of_stored(ids: &[&ResourceId], stored: &Stored) -> [Family; 4] {
     );
     let mut rows = Family::gauge("highwater_table_rows", "Rows of its table, as far as highwater wrote them.");
     let mut quarantined =
-        Family::gauge("highwater_quarantined_records", "Records that are set aside; counted up to 1,000.");
+        Family::gauge("highwater_quarantined_records", "Records that are set aside; counted up to 100.");
     let resources: HashMap<ResourceId, &ResourceView> = stored.resources.iter().map(|view| (view.id(), view)).collect();
     let recent: HashMap<ResourceId, &RecentRuns> =
         stored.recent.iter().map(|runs| (ResourceId::new(&runs.source, &runs.resource), runs)).collect();

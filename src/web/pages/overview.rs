@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 
 use crate::board::{Board, Job};
-use crate::destination::{Cursor, DbError, PassView, ResourceView, RunBar, View};
+use crate::destination::{Cursor, DbError, Overview, PassView, ResourceView, RunBar, View};
 use crate::page::ResourceId;
 use crate::web::App;
 use crate::web::answer::{Format, Params, Refusal};
@@ -97,11 +97,9 @@ pub(in crate::web) struct Known {
 impl Known {
     async fn of(view: &View, board: &Arc<Board>) -> Result<Self, DbError> {
         let at = Instant::now();
-        let resources = view.resources().await?.into_iter().map(|resource| (resource.id(), resource));
-        let recent = view.recent_runs(RUNS_SHOWN).await?.into_iter();
-        let recent = recent.map(|recent| (ResourceId::new(&recent.source, &recent.resource), recent.runs));
-        let minutes = view.rows_per_minute_of_each(MINUTES).await?;
-        let (resources, recent) = (resources.collect(), recent.collect());
+        let Overview { resources, recent, per_minute: minutes } = view.overview(RUNS_SHOWN, MINUTES).await?;
+        let resources = resources.into_iter().map(|resource| (resource.id(), resource)).collect();
+        let recent = recent.into_iter().map(|of| (ResourceId::new(&of.source, &of.resource), of.runs)).collect();
         Ok(Self { at, board: Arc::clone(board), resources, recent, minutes })
     }
 }

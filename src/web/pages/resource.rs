@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::overview::{Row, cursor, doing, next, one, rows_line, run_bars};
 use super::run::failed;
 use super::{quarantine, runs, table};
-use crate::destination::{DbError, FailedPartition, Quarantined, RunView};
+use crate::destination::{DbError, FailedPartition, QUARANTINED_MAX, Quarantined, RunView};
 use crate::page::ResourceId;
 use crate::web::App;
 use crate::web::answer::{Format, Params, Refusal};
@@ -117,7 +117,9 @@ fn facts(shown: &Shown, now: Timestamp) -> Markup {
             @if let Some(at) = row.paused_at { div { dt { "Paused" } dd { (time(at, now)) } } }
             div { dt { "Table" } dd { @match &row.table { Some(name) => (table::link(name)), None => "–" } } }
             div { dt { "Rows" } dd { (number(row.rows)) } }
-            div { dt { "Set aside" } dd { (number(row.quarantined)) } }
+            div { dt { "Set aside" } dd {
+                (number(row.quarantined)) @if row.quarantined >= QUARANTINED_MAX { " or more" }
+            } }
             @if row.cursor.is_some() { div { dt { "Cursor" } dd { (cursor(row.cursor.as_ref())) } } }
             @if let Some(pass) = row.pass && (pass.total > 1 || !pass.is_counted) {
                 div { dt { "Partitions read" } dd {
