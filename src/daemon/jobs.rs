@@ -250,8 +250,7 @@ impl Jobs {
             job.run = None;
             // What is due while records are tried again is run behind that.
             let schedule = job.schedule.as_ref().filter(|_| !ended.is_retry);
-            let missed = schedule.map_or(0, |schedule| schedule.missed(ended.since, now.wall));
-            job.coalesced += missed;
+            job.coalesced += schedule.map_or(0, |schedule| schedule.missed(ended.since, now.wall));
         }
         ended.reads
     }

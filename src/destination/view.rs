@@ -84,7 +84,6 @@ impl View {
         let set_up = connection.call(move |connection| {
             connection.busy_timeout(BUSY_TIMEOUT)?;
             connection.pragma_update(None, "query_only", true)?;
-            connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
             connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
@@ -94,6 +93,8 @@ impl View {
             if !upgrade::is_up(connection)? {
                 return Err(DbError::Older(name));
             }
+            // This reads the schema, so the file has to be known as ours.
+            connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
             Ok(connection.get_interrupt_handle())
         });
         let interrupt = timely("open", set_up).await.map_err(unreadable)?;

@@ -379,8 +379,7 @@ fn a_start_that_takes_long_asks_for_more_time() {
     workspace.sync(0);
     // A file of an earlier version, and somebody who is at it: it cannot be brought up to date yet.
     let db = rusqlite::Connection::open(workspace.path("highwater.db")).unwrap();
-    db.execute_batch("ALTER TABLE _hw_resources DROP COLUMN next_rows; ALTER TABLE _hw_resources DROP COLUMN rows")
-        .unwrap();
+    db.execute_batch("DROP INDEX _hw_quarantine_left").unwrap();
     db.execute_batch("BEGIN IMMEDIATE").unwrap();
     let manager = Manager::new(&workspace);
     let daemon = managed(&workspace, PATIENCE);

@@ -57,7 +57,7 @@ async fn a_file_that_cannot_be_looked_at_is_named_and_left_alone() {
     let other = folder.path().join("other.db");
     Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
     assert!(matches!(View::open(&other).await, Err(DbError::NotOurs { .. })));
-    let (_folder, old) = file("ALTER TABLE _hw_resources DROP COLUMN next_rows").await;
+    let (_folder, old) = file("DROP INDEX _hw_quarantine_left").await;
     assert!(matches!(View::open(&old).await, Err(DbError::Older(_))));
     let (_folder, newer) = file("UPDATE _hw_meta SET value = 99 WHERE key = 'schema_version'").await;
     assert!(matches!(View::open(&newer).await, Err(DbError::Newer { found: 99, .. })));
