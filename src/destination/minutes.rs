@@ -1,8 +1,6 @@
 //! `_hw_minutes`: how many records of each resource were stored in each of the last minutes. One line is touched with each
 //! commit, whatever the number of its pages, so that nobody has to add pages up.
 
-use std::collections::HashMap;
-
 use jiff::Timestamp;
 use rusqlite::{Connection, Transaction};
 
@@ -63,45 +61,13 @@ pub(super) fn last(
     Ok(minutes)
 }
 
-/// The same for each resource that has stored any; with no minutes to look at, that is none.
-pub(super) fn of_each(
-    connection: &Connection,
-    now: Timestamp,
-    count: usize,
-) -> Result<HashMap<ResourceId, Vec<u64>>, DbError> {
-    if count == 0 {
-        return Ok(HashMap::new());
-    }
-    // In the order of the primary key: the lines of a resource come together, and only the first of them makes its name.
-    let mut statement = connection.prepare_cached(
-        "SELECT source, resource, minute, records FROM _hw_minutes WHERE minute > ?1 AND minute <= ?2
-         ORDER BY source, resource, minute",
-    )?;
-    let end = minute(now);
-    let first = end.saturating_sub(i64::try_from(count).unwrap_or(i64::MAX));
-    let mut rows = statement.query((first, end))?;
-    let mut each: Vec<(ResourceId, Vec<u64>)> = Vec::new();
-    while let Some(row) = rows.next()? {
-        let text = |column: usize| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
-        let (source, resource) = (text(0)?, text(1)?);
-        if each.last().is_none_or(|(id, _)| *id.source != *source || *id.resource != *resource) {
-            each.push((ResourceId::new(source, resource), vec![0; count]));
-        }
-        let place = usize::try_from(row.get::<_, i64>(2)? - first - 1).unwrap_or(usize::MAX);
-        if let Some(minute) = each.last_mut().and_then(|(_, minutes)| minutes.get_mut(place)) {
-            *minute = row.get(3)?;
-        }
-    }
-    Ok(each.into_iter().collect())
-}
-
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
     use rusqlite::Connection;
 
     use super::super::schema::{ADDED, SCHEMA};
-    use super::{last, of_each};
+    use super::last;
     use crate::page::ResourceId;
 
     #[test]
@@ -120,9 +86,5 @@ mod tests {
         assert_eq!(of(Some(&ResourceId::new("s", "a"))), [2, 0, 0, 4]);
         assert_eq!(of(None), [2, 0, 0, 12]);
         assert_eq!(of(Some(&ResourceId::new("s", "c"))), [0; 4]);
-        let each = of_each(&connection, now, 4).unwrap();
-        assert_eq!(each.len(), 2);
-        assert_eq!(each[&ResourceId::new("s", "a")], [2, 0, 0, 4]);
-        assert_eq!(each[&ResourceId::new("s", "b")], [0, 0, 0, 8]);
     }
 }

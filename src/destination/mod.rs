@@ -55,7 +55,7 @@ pub use lock::{Holder, holder};
 pub use partitions::StoredPartition;
 pub use view::{
     ColumnView, Cursor, ErrorGroup, FailedPartition, Overview, PageView, PassView, QUARANTINED_MAX, Quarantined,
-    RecentRuns, ResourceView, RowView, RunBar, RunDetail, RunSums, RunView, TableView, Tally, View,
+    ResourceOverview, ResourceView, RowView, RunBar, RunDetail, RunSums, RunView, TableView, Tally, View,
 };
 
 /// `[destination]`: the file, and how safe a commit is.

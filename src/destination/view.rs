@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,6 +19,7 @@ use crate::page::ResourceId;
 use crate::schedule::Past;
 
 mod aside;
+mod overview;
 mod resources;
 mod runs;
 mod table;
@@ -26,8 +28,9 @@ mod tally;
 mod tests;
 
 pub use aside::Quarantined;
-pub use resources::{Cursor, Overview, PassView, QUARANTINED_MAX, ResourceView};
-pub use runs::{ErrorGroup, FailedPartition, PageView, RecentRuns, RunBar, RunDetail, RunView};
+pub use overview::{Overview, ResourceOverview};
+pub use resources::{Cursor, PassView, QUARANTINED_MAX, ResourceView};
+pub use runs::{ErrorGroup, FailedPartition, PageView, RunBar, RunDetail, RunView};
 pub use table::{ColumnView, RowView, TableView};
 pub use tally::{RunSums, Tally};
 
@@ -130,13 +133,14 @@ impl View {
     }
 
     /// Every resource with its last runs and minutes, at most so many of each, from one state of the file. The file
-    /// remembers two hours.
+    /// remembers two hours. What has not changed since the look `before` is taken from there.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub async fn overview(&self, runs: usize, minutes: usize) -> Result<Overview, DbError> {
-        let (runs, minutes, now) = (runs.min(LINES_MAX), minutes.min(LINES_MAX), Timestamp::now());
-        self.call("look at everything", move |connection| resources::overview(connection, runs, minutes, now)).await
+    pub async fn overview(&self, runs: usize, minutes: usize, before: &Arc<Overview>) -> Result<Overview, DbError> {
+        let shown = overview::Shown { runs: runs.min(LINES_MAX), minutes: minutes.min(LINES_MAX) };
+        let (before, now) = (Arc::clone(before), Timestamp::now());
+        self.call("look at everything", move |connection| overview::look(connection, shown, &before, now)).await
     }
 
     /// A run, its newest pages, and the partitions that it could not read.
@@ -199,7 +203,7 @@ impl View {
     /// When the file cannot be read.
     pub async fn pasts(&self) -> Result<HashMap<ResourceId, Past>, DbError> {
         self.call("look at pasts", |connection| {
-            let ids = resources::ids(connection)?;
+            let ids: Vec<ResourceId> = resources::lines(connection)?.into_iter().map(|line| line.id).collect();
             let pasts = ids.into_iter().map(|id| Ok(due::past(connection, &id)?.map(|past| (id, past))));
             pasts.filter_map(Result::transpose).collect()
         })

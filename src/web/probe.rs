@@ -32,7 +32,11 @@ pub(super) async fn readyz(State(app): State<App>) -> (StatusCode, &'static str)
 /// `/metrics`: for Prometheus, as OpenMetrics where it asks for that.
 pub(super) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Result<Response, Refusal> {
     let format = Format::accepted(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
-    let text = app.metrics.scrape(&app.board(), &app.view, format).await;
-    let text = text.map_err(|error| Refusal::unreadable(&error))?;
+    let board = app.board();
+    let text = async {
+        let known = app.kept.look(&app.view, &board).await?;
+        app.metrics.scrape(&board, &app.view, &known.overview, format).await
+    };
+    let text = text.await.map_err(|error| Refusal::unreadable(&error))?;
     Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
 }

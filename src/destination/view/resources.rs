@@ -1,7 +1,6 @@
 //! Each resource with what became of its last runs, where its cursor stands, and how far its pass is.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -9,8 +8,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::super::due::{self, time};
-use super::super::{DbError, due::FAILURES_MAX, minutes};
-use super::runs::{self, RecentRuns, RunView};
+use super::super::{DbError, due::FAILURES_MAX};
+use super::runs::{self, RunView};
 use crate::page::ResourceId;
 
 /// Partitions that are looked at; of more, only so many are counted.
@@ -77,20 +76,17 @@ pub struct PassView {
 }
 
 /// A line of `_hw_resources`.
-struct Line {
-    id: ResourceId,
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Line {
+    pub(super) id: ResourceId,
     table: String,
     rows: u64,
     pass_id: Option<i64>,
-    is_open: bool,
+    pub(super) is_open: bool,
 }
 
 /// Every resource in the file, in the order in which they came.
-pub(super) fn ids(connection: &Connection) -> Result<Vec<ResourceId>, DbError> {
-    Ok(lines(connection)?.into_iter().map(|line| line.id).collect())
-}
-
-fn lines(connection: &Connection) -> Result<Vec<Line>, DbError> {
+pub(super) fn lines(connection: &Connection) -> Result<Vec<Line>, DbError> {
     let mut statement = connection.prepare_cached(
         "SELECT source, resource, \"table\", rows, pass_id, coalesce(pass_state, '') = 'open' FROM _hw_resources
          ORDER BY rowid",
@@ -108,35 +104,28 @@ fn lines(connection: &Connection) -> Result<Vec<Line>, DbError> {
     Ok(lines.collect::<Result<_, _>>()?)
 }
 
-/// What is shown of all resources together, of one state of the file.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Overview {
-    /// Every resource that was ever read into the file, in the order in which they came.
-    pub resources: Vec<ResourceView>,
-    /// The last runs of each, the newest of each last.
-    pub recent: Vec<RecentRuns>,
-    /// How many records were stored in each of the last minutes, the present one last; of those that have stored any.
-    pub per_minute: HashMap<ResourceId, Vec<u64>>,
-}
-
-/// All resources, as [`super::View::overview`] says.
-pub(super) fn overview(
-    connection: &Connection,
-    runs: usize,
-    minutes: usize,
-    now: Timestamp,
-) -> Result<Overview, DbError> {
-    let (resources, recent) = (all(connection)?, runs::recent(connection, runs)?);
-    Ok(Overview { resources, recent, per_minute: minutes::of_each(connection, now, minutes)? })
-}
-
 /// Every resource, as [`super::View::resources`] says.
 pub(super) fn all(connection: &Connection) -> Result<Vec<ResourceView>, DbError> {
     let paused = due::paused(connection)?;
-    lines(connection)?.into_iter().map(|line| view(connection, line, &paused)).collect()
+    let view = |line: Line| {
+        let last_run = last_run(connection, &line.id)?;
+        view(connection, &line, last_run, paused.get(&line.id).copied())
+    };
+    lines(connection)?.into_iter().map(view).collect()
 }
 
-fn view(connection: &Connection, line: Line, paused: &HashMap<ResourceId, Timestamp>) -> Result<ResourceView, DbError> {
+/// The last run of a resource, whatever it was.
+pub(super) fn last_run(connection: &Connection, id: &ResourceId) -> Result<Option<RunView>, DbError> {
+    Ok(runs::list(connection, Some(id), None, 1)?.pop())
+}
+
+/// A resource whose last run is known.
+pub(super) fn view(
+    connection: &Connection,
+    line: &Line,
+    last_run: Option<RunView>,
+    paused_at: Option<Timestamp>,
+) -> Result<ResourceView, DbError> {
     let id = &line.id;
     let key = (&*id.source, &*id.resource);
     let quarantined = connection
@@ -144,8 +133,7 @@ fn view(connection: &Connection, line: Line, paused: &HashMap<ResourceId, Timest
             "SELECT count(*) FROM (SELECT 1 FROM _hw_quarantine WHERE source = ?1 AND resource = ?2 AND retried_page_id IS NULL LIMIT ?3)",
         )?
         .query_row(params![key.0, key.1, QUARANTINED_MAX], |row| row.get(0))?;
-    let (cursor, pass) = partitions(connection, &line)?;
-    let last_run = runs::list(connection, Some(id), None, 1)?.pop();
+    let (cursor, pass) = partitions(connection, line)?;
     let last_read = match &last_run {
         Some(run) if run.kind != "backfill" && run.kind != "retry" => last_run.clone(),
         _ => runs::last_read(connection, id)?,
@@ -171,8 +159,8 @@ fn view(connection: &Connection, line: Line, paused: &HashMap<ResourceId, Timest
         quarantined,
         cursor,
         pass: pass.filter(|_| line.is_open),
-        paused_at: paused.get(id).copied(),
-        table: line.table,
+        paused_at,
+        table: line.table.clone(),
     })
 }
 

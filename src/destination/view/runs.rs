@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::super::DbError;
 use super::super::due::time;
-use super::{cut, of_resource, resources};
+use super::{cut, of_resource};
 use crate::page::ResourceId;
 
 /// Pages that are shown of a run.
@@ -118,17 +118,6 @@ pub(super) fn last_read(connection: &Connection, id: &ResourceId) -> Result<Opti
     Ok(statement.query_row((&*id.source, &*id.resource), run_view).optional()?)
 }
 
-/// The last runs of a resource, the newest last.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct RecentRuns {
-    /// The source.
-    pub source: String,
-    /// The resource in it.
-    pub resource: String,
-    /// Its runs.
-    pub runs: Vec<RunBar>,
-}
-
 /// What there is to show of a run where many are shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RunBar {
@@ -148,25 +137,21 @@ pub struct RunBar {
 pub(super) const RECENT: &str = "SELECT run_id, started_at, ended_at, outcome, received FROM _hw_runs
   WHERE source = ?1 AND resource = ?2 ORDER BY run_id DESC LIMIT ?3";
 
-/// The last runs of every resource.
-pub(super) fn recent(connection: &Connection, limit: usize) -> Result<Vec<RecentRuns>, DbError> {
+/// The last runs of a resource, the newest last.
+pub(super) fn recent(connection: &Connection, id: &ResourceId, limit: usize) -> Result<Vec<RunBar>, DbError> {
     let mut statement = connection.prepare_cached(RECENT)?;
-    let mut recent = Vec::new();
-    for id in resources::ids(connection)? {
-        let runs = statement.query_map(params![&*id.source, &*id.resource, limit], |row| {
-            Ok(RunBar {
-                run_id: row.get(0)?,
-                started_at: time(row.get(1)?),
-                ended_at: time(row.get(2)?),
-                outcome: row.get(3)?,
-                received: row.get(4)?,
-            })
-        })?;
-        let mut runs = runs.collect::<Result<Vec<_>, _>>()?;
-        runs.reverse();
-        recent.push(RecentRuns { source: id.source.to_string(), resource: id.resource.to_string(), runs });
-    }
-    Ok(recent)
+    let runs = statement.query_map(params![&*id.source, &*id.resource, limit], |row| {
+        Ok(RunBar {
+            run_id: row.get(0)?,
+            started_at: time(row.get(1)?),
+            ended_at: time(row.get(2)?),
+            outcome: row.get(3)?,
+            received: row.get(4)?,
+        })
+    })?;
+    let mut runs = runs.collect::<Result<Vec<_>, _>>()?;
+    runs.reverse();
+    Ok(runs)
 }
 
 /// A run in full.

@@ -86,8 +86,9 @@ async fn a_look_finds_everything_while_another_connection_is_in_the_middle_of_wr
     assert_eq!(ids(view.runs(None, None, 2).await.unwrap()), [4, 3]);
     assert_eq!(ids(view.runs(Some(&a), Some(3), 9).await.unwrap()), [2, 1]);
     assert!(view.runs(Some(&b), None, 9).await.unwrap().is_empty());
-    let recent = view.overview(2, 1).await.unwrap().recent;
-    let recent: Vec<Vec<i64>> = recent.iter().map(|of| of.runs.iter().map(|run| run.run_id).collect()).collect();
+    let overview = view.overview(2, 1, &Arc::default()).await.unwrap();
+    let recent = |of: &Arc<super::ResourceOverview>| of.recent.iter().map(|run| run.run_id).collect();
+    let recent: Vec<Vec<i64>> = overview.resources.iter().map(recent).collect();
     assert_eq!(recent, [vec![3, 4], vec![]]);
     let run = view.run(4).await.unwrap().unwrap();
     assert_eq!(run.pages.iter().map(|page| page.page_id).collect::<Vec<_>>(), [6, 5]);
@@ -97,6 +98,46 @@ async fn a_look_finds_everything_while_another_connection_is_in_the_middle_of_wr
     assert_eq!((errors.len(), errors[0].count, errors[0].last_run_id), (1, 2, 4));
     assert!(errors[0].first_at < errors[0].last_at);
     assert_eq!(view.pasts().await.unwrap()[&a].failures, 2);
+}
+
+#[tokio::test]
+async fn a_look_that_goes_on_from_the_one_before_sees_what_a_new_one_sees() {
+    let (_folder, path) = file(RESOURCES).await;
+    let writing = Connection::open(&path).unwrap();
+    let minute = Timestamp::now().as_second() / 60;
+    let view = View::open(&path).await.unwrap();
+    let mut before: Arc<super::Overview> = Arc::default();
+    for change in [
+        "",
+        "UPDATE _hw_resources SET pass_state = 'complete' WHERE resource = 'a'",
+        "",
+        "INSERT INTO _hw_paused VALUES ('s', 'b', '2024-01-05T00:00:00.000Z')",
+        "INSERT INTO _hw_runs (kind, source, resource, pass_id, started_at, outcome)
+           VALUES ('sync', 's', 'b', 5, '2024-01-06T00:00:00.000Z', 'running')",
+        "UPDATE _hw_runs SET received = 3, inserted = 3 WHERE run_id = 5;
+         UPDATE _hw_resources SET rows = 3 WHERE resource = 'b'; INSERT INTO _hw_minutes VALUES ('s', 'b', MINUTE, 3)",
+        "UPDATE _hw_runs SET outcome = 'complete', ended_at = '2024-01-06T00:01:00.000Z' WHERE run_id = 5;
+         INSERT INTO _hw_quarantine (page_id, source, resource, reason, record) VALUES (9, 's', 'b', '', '')",
+        "UPDATE _hw_runs SET requests = 7 WHERE run_id = 5",
+        "DELETE FROM _hw_resources WHERE resource = 'a'",
+    ] {
+        writing.execute_batch(&change.replace("MINUTE", &minute.to_string())).unwrap();
+        let on = view.overview(2, 3, &before).await.unwrap();
+        let new = view.overview(2, 3, &Arc::default()).await.unwrap();
+        let shown = |overview: &super::Overview| -> Vec<_> {
+            let of = |of: &Arc<super::ResourceOverview>| json!([of.view, of.recent, of.per_minute]);
+            overview.resources.iter().map(of).collect()
+        };
+        // A minute may have passed between the two.
+        assert!(shown(&on) == shown(&new) || Timestamp::now().as_second() / 60 > minute, "{change}");
+        if change.is_empty() && !before.resources.is_empty() {
+            assert!(Arc::ptr_eq(&on.resources[0], &before.resources[0]), "what has not changed is not looked for");
+        }
+        before = Arc::new(on);
+    }
+    let later = super::overview::later(&before.resources[0], 2).per_minute.clone();
+    assert_eq!(later, [before.resources[0].per_minute[2], 0, 0]);
+    assert_eq!(super::overview::later(&before.resources[0], 7).per_minute, [0; 3]);
 }
 
 #[tokio::test]
@@ -198,7 +239,7 @@ async fn steps(runs: u32) -> Vec<(&'static str, u64)> {
         )*};
     }
     ask![
-        view.overview(30, 60),
+        view.overview(30, 60, &Arc::default()),
         view.resources(),
         view.runs(None, None, 50),
         view.runs(Some(&id), middle, 50),

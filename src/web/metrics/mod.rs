@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 use crate::board::{Board, BudgetView, Job};
-use crate::destination::{Counts, DbError, Outcome, Overview, RecentRuns, ResourceView, RunSums, Tally, View};
+use crate::destination::{Counts, DbError, Outcome, Overview, ResourceOverview, RunSums, Tally, View};
 use crate::page::ResourceId;
 use crate::progress::Activity;
 use family::{Family, Labels};
@@ -27,10 +28,8 @@ const OUTCOMES: [Outcome; 3] = [Outcome::Complete, Outcome::Incomplete, Outcome:
 /// What the file knows, for [`encode`].
 #[derive(Clone, Debug)]
 pub struct Stored {
-    /// The resources.
-    pub resources: Vec<ResourceView>,
-    /// The last two runs of each.
-    pub recent: Vec<RecentRuns>,
+    /// The resources, with at least the last two runs of each.
+    pub resources: Vec<Arc<ResourceOverview>>,
     /// What its runs have brought since the daemon started.
     pub sums: BTreeMap<ResourceId, RunSums>,
 }
@@ -41,8 +40,8 @@ impl Stored {
     /// # Errors
     /// When the file cannot be read.
     pub async fn of(view: &View) -> Result<Self, DbError> {
-        let Overview { resources, recent, .. } = view.overview(2, 0).await?;
-        Ok(Self { resources, recent, sums: BTreeMap::new() })
+        let overview = view.overview(2, 0, &Arc::default()).await?;
+        Ok(Self { resources: overview.resources, sums: BTreeMap::new() })
     }
 }
 
@@ -63,14 +62,20 @@ impl Metrics {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub async fn scrape(&self, board: &Board, view: &View, format: Format) -> Result<String, DbError> {
-        let stored = {
+    pub async fn scrape(
+        &self,
+        board: &Board,
+        view: &View,
+        overview: &Overview,
+        format: Format,
+    ) -> Result<String, DbError> {
+        let sums = {
             // One at a time: nothing is added up twice.
             let mut tally = self.tally.lock().await;
             *tally = view.tally(&tally).await?;
-            Stored { sums: tally.sums(), ..Stored::of(view).await? }
+            tally.sums()
         };
-        Ok(encode(board, &stored, format))
+        Ok(encode(board, &Stored { resources: overview.resources.clone(), sums }, format))
     }
 }
 
@@ -204,17 +209,15 @@ fn of_stored(ids: &[&ResourceId], stored: &Stored) -> [Family; 4] {
     let mut rows = Family::gauge("highwater_table_rows", "Rows of its table, as far as highwater wrote them.");
     let mut quarantined =
         Family::gauge("highwater_quarantined_records", "Records that are set aside; counted up to 100.");
-    let resources: HashMap<ResourceId, &ResourceView> = stored.resources.iter().map(|view| (view.id(), view)).collect();
-    let recent: HashMap<ResourceId, &RecentRuns> =
-        stored.recent.iter().map(|runs| (ResourceId::new(&runs.source, &runs.resource), runs)).collect();
+    let resources: HashMap<ResourceId, &ResourceOverview> =
+        stored.resources.iter().map(|known| (known.view.id(), &**known)).collect();
     for &id in ids {
-        if let Some(view) = resources.get(id) {
-            view.last_success_at.iter().for_each(|&at| success.add(labels(id), seconds(at)));
-            rows.add(labels(id), number(view.rows));
-            quarantined.add(labels(id), number(view.quarantined));
-        }
-        let runs = recent.get(id).into_iter().flat_map(|recent| recent.runs.iter().rev());
-        if let Some((began, ended)) = runs.filter_map(|run| run.started_at.zip(run.ended_at)).next() {
+        let Some(ResourceOverview { view, recent, .. }) = resources.get(id) else { continue };
+        view.last_success_at.iter().for_each(|&at| success.add(labels(id), seconds(at)));
+        rows.add(labels(id), number(view.rows));
+        quarantined.add(labels(id), number(view.quarantined));
+        let mut runs = recent.iter().rev().filter_map(|run| run.started_at.zip(run.ended_at));
+        if let Some((began, ended)) = runs.next() {
             // A clock that was set back in between is no negative time.
             duration.add(labels(id), ended.duration_since(began).as_secs_f64().max(0.0));
         }

@@ -85,7 +85,7 @@ fn of_report(report: &SyncReport) -> [Family; 4] {
 fn of_failures(ids: &[&ResourceId], stored: &Stored) -> Family {
     // The same words as those of a daemon: the files of both may be read by one collector.
     let mut failures = super::consecutive_failures();
-    for view in stored.resources.iter().filter(|view| ids.contains(&&view.id())) {
+    for view in stored.resources.iter().map(|known| &known.view).filter(|view| ids.contains(&&view.id())) {
         failures.add(labels(&view.id()), f64::from(view.failures));
     }
     failures

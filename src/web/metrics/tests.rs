@@ -9,7 +9,9 @@ use jiff::Timestamp;
 
 use super::{Format, LastRun, Metrics, Stored, encode, of_run};
 use crate::board::{Board, BudgetView, Job, LoadedConfig, Running};
-use crate::destination::{Counts, Db, DestinationOptions, Outcome, RecentRuns, ResourceView, RunBar, RunSums, View};
+use crate::destination::{
+    Counts, Db, DestinationOptions, Outcome, ResourceOverview, ResourceView, RunBar, RunSums, View,
+};
 use crate::exit::Exit;
 use crate::page::{ResourceId, StopReason};
 use crate::progress::{Activity, ResourceProgress};
@@ -93,14 +95,14 @@ fn stored() -> Stored {
     let ended = [(("backfill", "complete"), 1), (("scheduled", "failed"), 6)];
     let ended = ended.map(|((kind, outcome), runs)| ((kind.to_owned(), outcome.to_owned()), runs)).into();
     let sums = RunSums { ended, counts, pages: 2, requests: 9, retries: 7, bytes: 12_345 };
+    let of = |view, recent| Arc::new(ResourceOverview { view, recent, per_minute: Vec::new() });
     Stored {
-        resources: vec![view("orders", 1234, Some(at(130))), view("returns", 0, None), view("removed", 9, Some(at(0)))],
-        // The last run has not ended: what is known is how long the one before took.
-        recent: vec![RecentRuns {
-            source: "shop".to_owned(),
-            resource: "orders".to_owned(),
-            runs: vec![bar(1, Some(at(130))), bar(2, None)],
-        }],
+        resources: vec![
+            // The last run has not ended: what is known is how long the one before took.
+            of(view("orders", 1234, Some(at(130))), vec![bar(1, Some(at(130))), bar(2, None)]),
+            of(view("returns", 0, None), Vec::new()),
+            of(view("removed", 9, Some(at(0))), Vec::new()),
+        ],
         sums: [(ResourceId::new("shop", "orders"), sums)].into(),
     }
 }
@@ -234,7 +236,8 @@ async fn a_scrape_says_what_the_file_knows() {
     let view = View::open(&options.path).await.unwrap();
     let metrics = Metrics::since(at(0));
     for _ in 0..2 {
-        let text = metrics.scrape(&board(&options.path), &view, Format::Plain).await.unwrap();
+        let overview = view.overview(2, 0, &Arc::default()).await.unwrap();
+        let text = metrics.scrape(&board(&options.path), &view, &overview, Format::Plain).await.unwrap();
         let labels = "source=\"shop\",resource=\"orders\"";
         for line in [
             format!("highwater_table_rows{{{labels}}} 8.0\n"),

@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 
 use crate::board::{Board, Job};
-use crate::destination::{Cursor, DbError, Overview, PassView, ResourceView, RunBar, View};
+use crate::destination::{Cursor, DbError, Overview, PassView, ResourceOverview, RunBar, View};
 use crate::page::ResourceId;
 use crate::web::App;
 use crate::web::answer::{Format, Params, Refusal};
@@ -89,19 +89,8 @@ struct Budget {
 pub(in crate::web) struct Known {
     at: Instant,
     board: Arc<Board>,
-    resources: HashMap<ResourceId, ResourceView>,
-    recent: HashMap<ResourceId, Vec<RunBar>>,
-    minutes: HashMap<ResourceId, Vec<u64>>,
-}
-
-impl Known {
-    async fn of(view: &View, board: &Arc<Board>) -> Result<Self, DbError> {
-        let at = Instant::now();
-        let Overview { resources, recent, per_minute: minutes } = view.overview(RUNS_SHOWN, MINUTES).await?;
-        let resources = resources.into_iter().map(|resource| (resource.id(), resource)).collect();
-        let recent = recent.into_iter().map(|of| (ResourceId::new(&of.source, &of.resource), of.runs)).collect();
-        Ok(Self { at, board: Arc::clone(board), resources, recent, minutes })
-    }
+    pub(in crate::web) overview: Arc<Overview>,
+    resources: HashMap<ResourceId, Arc<ResourceOverview>>,
 }
 
 /// What the file says, kept for a moment, so that many windows cost no more than one. It is asked again as soon as the
@@ -111,7 +100,7 @@ pub(in crate::web) struct Kept(Mutex<Option<Arc<Known>>>);
 
 impl Kept {
     /// What is known while the daemon shows this board.
-    async fn look(&self, view: &View, board: &Arc<Board>) -> Result<Arc<Known>, DbError> {
+    pub(in crate::web) async fn look(&self, view: &View, board: &Arc<Board>) -> Result<Arc<Known>, DbError> {
         let mut kept = self.0.lock().await;
         if let Some(known) = &*kept
             && known.at.elapsed() < KEPT_FOR
@@ -119,7 +108,10 @@ impl Kept {
         {
             return Ok(Arc::clone(known));
         }
-        let known = Arc::new(Known::of(view, board).await?);
+        let (at, before) = (Instant::now(), kept.as_ref().map(|known| Arc::clone(&known.overview)).unwrap_or_default());
+        let overview = Arc::new(view.overview(RUNS_SHOWN, MINUTES, &before).await?);
+        let resources = overview.resources.iter().map(|known| (known.view.id(), Arc::clone(known))).collect();
+        let known = Arc::new(Known { at, board: Arc::clone(board), overview, resources });
         *kept = Some(Arc::clone(&known));
         Ok(known)
     }
@@ -154,8 +146,9 @@ pub(in crate::web) async fn show(
 
 /// One resource.
 fn row(job: Option<&Job>, id: &ResourceId, known: &Known, now: Timestamp) -> Row {
-    let stored = known.resources.get(id);
-    let runs = known.recent.get(id).cloned().unwrap_or_default();
+    let known = known.resources.get(id);
+    let stored = known.map(|known| &known.view);
+    let runs = known.map(|known| known.recent.clone()).unwrap_or_default();
     let ended = runs.iter().rev().find(|run| run.outcome != "running").map(|run| run.outcome.as_str());
     Row {
         id: id.to_string(),
@@ -164,7 +157,7 @@ fn row(job: Option<&Job>, id: &ResourceId, known: &Known, now: Timestamp) -> Row
         last_success_at: stored.and_then(|stored| stored.last_success_at),
         failures: job.map_or_else(|| stored.map_or(0, |stored| stored.failures), |job| job.failures),
         runs,
-        records_per_minute: known.minutes.get(id).cloned().unwrap_or_default(),
+        records_per_minute: known.map(|known| known.per_minute.clone()).unwrap_or_default(),
         table: stored.map(|stored| stored.table.clone()),
         rows: stored.map_or(0, |stored| stored.rows),
         quarantined: stored.map_or(0, |stored| stored.quarantined),
