@@ -9,12 +9,12 @@ use futures::future::{BoxFuture, Fuse, FusedFuture};
 use jiff::Timestamp;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::board::{Board, BudgetView, Door, LoadedConfig, Request};
 use crate::config::{Config, Loaded};
-use crate::destination::{Db, DbError};
+use crate::destination::{Db, DbError, Outcome};
 use crate::notify::Notify;
 use crate::page::{ResourceId, RunKind};
 use crate::plan::{self, Clients, PlanError};
@@ -22,12 +22,16 @@ use crate::sync::{Pipeline, PlannedResource, ResourceReport, SyncReport};
 use crate::tasks::{Panicked, TaskGroup};
 
 mod asked;
+mod clock;
 mod jobs;
+mod known;
 mod reload;
 #[cfg(test)]
 mod tests;
 
-use jobs::{Jobs, Now};
+use clock::Now;
+use jobs::Jobs;
+pub use known::next_starts;
 pub use reload::Source;
 
 /// How often the daemon looks around: at its file, and what it shows.
@@ -66,8 +70,8 @@ pub struct Daemon {
     status: String,
     /// Ends everything.
     stop: CancellationToken,
-    /// The file cannot be written any more.
-    db_error: Option<DbError>,
+    /// The file cannot be written any more, and until when the runs are waited for.
+    db_error: Option<(DbError, Instant)>,
 }
 
 impl Daemon {
@@ -144,6 +148,7 @@ impl Daemon {
         let mut ping: Fuse<BoxFuture<'static, Result<(), DbError>>> = Fuse::terminated();
         let mut is_stopping = false;
         while !is_stopping || self.jobs.running() > 0 {
+            let given_up = self.db_error.as_ref().map(|(_, until)| *until);
             let now = Now::read();
             self.jobs.look(now);
             let more = !is_stopping && self.begin_ready(now).await;
@@ -174,29 +179,11 @@ impl Daemon {
                     }
                     Err(error) => self.give_up(error),
                 },
+                () = sleep_until(given_up.unwrap_or_else(Instant::now)), if given_up.is_some() => break,
                 () = sleep(if more { Duration::ZERO } else { self.jobs.wait(now) }), if !is_stopping => {}
             }
         }
         self.close().await
-    }
-
-    /// Learns what became of earlier runs of these resources and their relatives, or of all.
-    async fn learn(&mut self, ids: Option<&[ResourceId]>) -> Result<(), DbError> {
-        let related = self.jobs.related(ids);
-        let mut pasts = self.db.pasts(related.clone()).await?;
-        let paused = self.db.paused().await?;
-        let budgets = self.db.budgets().await?;
-        for id in related {
-            let past = pasts.entry(id.clone()).or_default();
-            let Some(source) = self.config.sources.get(&*id.source) else { continue };
-            let name = source.client.budget_name(&id.source);
-            let budget = budgets.iter().find(|budget| budget.budget == name);
-            past.not_before = budget
-                .filter(|budget| budget.not_before_ms > 0)
-                .and_then(|budget| Timestamp::from_millisecond(budget.not_before_ms).ok());
-        }
-        self.jobs.learn(&pasts, &paused, Now::read());
-        Ok(())
     }
 
     /// Begins what is due, as far as nothing of it is being read; says whether there is more of it.
@@ -242,7 +229,16 @@ impl Daemon {
                 }
                 Err(error) => {
                     tracing::error!(%error, "cannot begin a run");
-                    self.jobs.could_not_begin(number, now);
+                    let (ids, kind) = match retried {
+                        Some(id) => (vec![id.clone()], RunKind::Retry),
+                        None => (job.resources.clone(), kind),
+                    };
+                    self.jobs.could_not_begin(number);
+                    let failures = ids.iter().map(|id| (id.clone(), kind, error.to_string())).collect();
+                    if let Err(error) = self.enter(failures, &ids).await {
+                        self.give_up(error);
+                        return false;
+                    }
                 }
             }
         }
@@ -251,7 +247,7 @@ impl Daemon {
 
     async fn end_run(&mut self, run: u64, result: Result<SyncReport, Panicked>) {
         let read = self.jobs.end(run, Now::read());
-        match result {
+        let failures = match result {
             Ok(report) => {
                 report.resources.iter().for_each(log);
                 match report.db_error {
@@ -259,10 +255,16 @@ impl Daemon {
                     Some(DbError::Busy) => tracing::error!("another program held the database for too long"),
                     Some(error) => return self.give_up(error),
                 }
+                let failed = |report: &ResourceReport| report.outcome == Outcome::Failed && !report.is_entered;
+                let failed = report.resources.into_iter().filter(failed);
+                failed.map(|report| (report.id, report.kind, report.error.unwrap_or_default())).collect()
             }
-            Err(panic) => tracing::error!(%panic, "a run ended in a panic"),
-        }
-        if let Err(error) = self.learn(Some(&read)).await {
+            Err(panic) => {
+                tracing::error!(%panic, "a run ended in a panic");
+                read.iter().map(|id| (id.clone(), RunKind::Scheduled, panic.to_string())).collect()
+            }
+        };
+        if let Err(error) = self.enter(failures, &read).await {
             return self.give_up(error);
         }
         self.retire().await;
@@ -282,7 +284,7 @@ impl Daemon {
     /// Ends, because the file cannot be read or written any more.
     fn give_up(&mut self, error: DbError) {
         tracing::error!(%error, "the database fails: the daemon ends");
-        self.db_error.get_or_insert(error);
+        self.db_error.get_or_insert((error, Instant::now() + *self.config.pipeline.shutdown_grace));
         self.stop.cancel();
     }
 
@@ -346,17 +348,23 @@ impl Daemon {
 
     /// Stores what is left, and lets go of the clients.
     async fn close(self) -> Result<(), DbError> {
+        if let Some((error, until)) = self.db_error {
+            let left = async { (self.pipeline.end().await, self.clients.close().await) };
+            if timeout_at(until, left).await.is_err() {
+                tracing::warn!("still not done after shutdown_grace: leaving at once; what is committed is kept");
+            }
+            return Err(error);
+        }
         let ended = self.pipeline.end().await;
         if let Err(error) = self.clients.close().await {
             tracing::error!(%error, "store the new refresh token");
         }
-        let result = self.db_error.map_or(ended, Err);
-        if result.is_ok()
+        if ended.is_ok()
             && let Err(error) = self.clients.close_budgets().await
         {
             tracing::warn!(%error, "store what is left of the budgets");
         }
-        result
+        ended
     }
 }
 

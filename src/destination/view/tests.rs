@@ -93,7 +93,7 @@ async fn a_look_finds_everything_while_another_connection_is_in_the_middle_of_wr
     let errors = view.errors(9).await.unwrap();
     assert_eq!((errors.len(), errors[0].count, errors[0].last_run_id), (1, 2, 4));
     assert!(errors[0].first_at < errors[0].last_at);
-    assert_eq!(view.pasts().await.unwrap()[&a].failures, 2);
+    assert_eq!(view.pasts(vec![a.clone()]).await.unwrap()[&a].failures, 2);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use super::{Format, LastRun, Metrics, Stored, encode, of_run};
 use crate::board::{Board, BudgetView, Job, LoadedConfig, Running};
 use crate::destination::{Counts, Db, DestinationOptions, Outcome, RecentRuns, ResourceView, RunBar, RunSums, View};
 use crate::exit::Exit;
-use crate::page::{ResourceId, StopReason};
+use crate::page::{ResourceId, RunKind, StopReason};
 use crate::progress::{Activity, ResourceProgress};
 use crate::sync::{ResourceReport, SyncReport};
 
@@ -119,6 +119,8 @@ fn report() -> SyncReport {
         started_over: None,
         error: None,
         exit,
+        kind: RunKind::Sync,
+        is_entered: true,
     };
     SyncReport {
         resources: vec![resource("orders", None), resource("returns", Some(Exit::Unavailable))],
