@@ -43,6 +43,10 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 /// While it drains, the service manager is asked for so much more time, again and again.
 const EXTEND_BY: Duration = Duration::from_secs(15);
 
+/// Where it is a signal that stops it, whoever waits for the signal gives up so long before it does by itself, as it has
+/// to where the file has failed.
+const CUT_BEFORE: Duration = Duration::from_secs(1);
+
 /// Jobs that begin before the daemon looks around again: a thousand can be due at once, and planning one asks the file.
 const BEGIN_AT_ONCE: usize = 8;
 
@@ -70,8 +74,8 @@ pub struct Daemon {
     status: String,
     /// Ends everything.
     stop: CancellationToken,
-    /// The file cannot be written any more, and until when the runs are waited for.
-    db_error: Option<(DbError, Instant)>,
+    /// The file cannot be written any more.
+    db_error: Option<DbError>,
 }
 
 impl Daemon {
@@ -146,9 +150,8 @@ impl Daemon {
         let mut pings = interval(self.notify.watchdog_interval().unwrap_or(PING_EVERY).min(PING_EVERY));
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ping: Fuse<BoxFuture<'static, Result<(), DbError>>> = Fuse::terminated();
-        let mut is_stopping = false;
+        let (mut is_stopping, mut until) = (false, Instant::now());
         while !is_stopping || self.jobs.running() > 0 {
-            let given_up = self.db_error.as_ref().map(|(_, until)| *until);
             let now = Now::read();
             self.jobs.look(now);
             let more = !is_stopping && self.begin_ready(now).await;
@@ -156,6 +159,7 @@ impl Daemon {
             tokio::select! {
                 () = self.stop.cancelled(), if !is_stopping => {
                     is_stopping = true;
+                    until = Instant::now() + *self.config.pipeline.shutdown_grace + CUT_BEFORE;
                     self.notify.stopping();
                 }
                 Some((run, result)) = self.runs.next() => self.end_run(run, result).await,
@@ -179,11 +183,11 @@ impl Daemon {
                     }
                     Err(error) => self.give_up(error),
                 },
-                () = sleep_until(given_up.unwrap_or_else(Instant::now)), if given_up.is_some() => break,
+                () = sleep_until(until), if is_stopping => break,
                 () = sleep(if more { Duration::ZERO } else { self.jobs.wait(now) }), if !is_stopping => {}
             }
         }
-        self.close().await
+        self.close(until).await
     }
 
     /// Begins what is due, as far as nothing of it is being read; says whether there is more of it.
@@ -284,7 +288,7 @@ impl Daemon {
     /// Ends, because the file cannot be read or written any more.
     fn give_up(&mut self, error: DbError) {
         tracing::error!(%error, "the database fails: the daemon ends");
-        self.db_error.get_or_insert((error, Instant::now() + *self.config.pipeline.shutdown_grace));
+        self.db_error.get_or_insert(error);
         self.stop.cancel();
     }
 
@@ -346,25 +350,24 @@ impl Daemon {
         self.board.send_replace(Arc::new(board));
     }
 
-    /// Stores what is left, and lets go of the clients.
-    async fn close(self) -> Result<(), DbError> {
-        if let Some((error, until)) = self.db_error {
-            let left = async { (self.pipeline.end().await, self.clients.close().await) };
-            if timeout_at(until, left).await.is_err() {
-                tracing::warn!("still not done after shutdown_grace: leaving at once; what is committed is kept");
+    /// Stores what is left, and lets go of the clients. What does not end in time is left alone.
+    async fn close(self, until: Instant) -> Result<(), DbError> {
+        let (pipeline, clients, db_error) = (self.pipeline, self.clients, self.db_error);
+        let ends = async {
+            let ended = pipeline.end().await;
+            if let Err(error) = clients.close().await {
+                tracing::error!(%error, "store the new refresh token");
             }
-            return Err(error);
-        }
-        let ended = self.pipeline.end().await;
-        if let Err(error) = self.clients.close().await {
-            tracing::error!(%error, "store the new refresh token");
-        }
-        if ended.is_ok()
-            && let Err(error) = self.clients.close_budgets().await
+            ended
+        };
+        let ended = timeout_at(until, ends).await.unwrap_or(Err(DbError::Timeout("close")));
+        let result = db_error.map_or(ended, Err);
+        if result.is_ok()
+            && let Err(error) = clients.close_budgets().await
         {
             tracing::warn!(%error, "store what is left of the budgets");
         }
-        ended
+        result
     }
 }
 
