@@ -295,7 +295,10 @@ mod tests {
         // On a clock that jumps to the end of every wait.
         tokio::time::pause();
         let (called, opened) = tokio::join!(
-            writer.call("never", |_, _| Ok(std::thread::park_timeout(Duration::from_millis(50)))),
+            writer.call("never", |_, _| {
+                std::thread::park_timeout(Duration::from_millis(50));
+                Ok(())
+            }),
             Writer::open(&options)
         );
         assert!(matches!(called, Err(DbError::Timeout("never"))), "{called:?}");
