@@ -12,12 +12,14 @@ use crate::config::{self, Env, Loaded};
 use crate::destination::DbError;
 use crate::exit::Exit;
 use crate::sync::exit_of_db;
+use lines::Lines;
 use log::LogFormat;
 
 mod backfill;
 mod check;
 mod demo;
 mod journal;
+mod lines;
 mod log;
 mod metrics_file;
 mod practice;
@@ -167,14 +169,27 @@ pub fn run(cli: &Cli) -> ExitCode {
             && !cli.command.wants_json()
             && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
     };
-    log::start(&cli.options, &console);
+    // The work of a daemon waits for nobody who reads its words; a verb that is run once is as patient as its terminal.
+    let lines = match &cli.command {
+        Command::Serve(_) => match Lines::start(io::stderr()) {
+            Ok(lines) => Some(lines),
+            Err(error) => return finish(Err(Failure::new(Exit::Storage, format!("start a thread: {error}"))), None),
+        },
+        _ => None,
+    };
+    log::start(&cli.options, &console, lines.as_ref().map(Lines::writer));
+    if lines.is_some() {
+        log::panics();
+    }
     // Once per process, before the first client. A second provider could only be this one again.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("the TLS provider was installed before");
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return finish(Err(Failure::new(Exit::Storage, format!("start the runtime: {error}")))),
+        Err(error) => {
+            return finish(Err(Failure::new(Exit::Storage, format!("start the runtime: {error}"))), lines.as_ref());
+        }
     };
     let ended = runtime.block_on(dispatch(cli, &console));
     // Tasks that are still there were cut off; waiting for them could take as long as what they wait for.
@@ -182,7 +197,7 @@ pub fn run(cli: &Cli) -> ExitCode {
     if let (Err(failure), true) = (&ended, cli.command.wants_json()) {
         print(&format!("{:#}\n", failure.as_json()));
     }
-    finish(ended)
+    finish(ended, lines.as_ref())
 }
 
 async fn dispatch(cli: &Cli, console: &Console) -> Verb {
@@ -204,12 +219,15 @@ async fn dispatch(cli: &Cli, console: &Console) -> Verb {
     }
 }
 
-fn finish(ended: Verb) -> ExitCode {
+fn finish(ended: Verb, lines: Option<&Lines>) -> ExitCode {
     match ended {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(exit)) => ExitCode::from(exit.code()),
         Err(failure) => {
-            complain(&failure.text);
+            match lines {
+                Some(lines) => lines.put(&format!("{}\n", failure.text)),
+                None => complain(&failure.text),
+            }
             ExitCode::from(failure.exit.code())
         }
     }

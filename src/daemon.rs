@@ -9,12 +9,12 @@ use futures::future::{BoxFuture, Fuse, FusedFuture};
 use jiff::Timestamp;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::board::{Board, BudgetView, Door, LoadedConfig, Request};
 use crate::config::{Config, Loaded};
-use crate::destination::{Db, DbError};
+use crate::destination::{Db, DbError, Outcome};
 use crate::notify::Notify;
 use crate::page::{ResourceId, RunKind};
 use crate::plan::{self, Clients, PlanError};
@@ -22,13 +22,17 @@ use crate::sync::{Pipeline, PlannedResource, ResourceReport, SyncReport};
 use crate::tasks::{Panicked, TaskGroup};
 
 mod asked;
+mod clock;
 mod groups;
 mod jobs;
+mod known;
 mod reload;
 #[cfg(test)]
 mod tests;
 
-use jobs::{Jobs, Now};
+use clock::Now;
+use jobs::Jobs;
+pub use known::next_starts;
 pub use reload::Source;
 
 /// How often the daemon looks around: at its file, and what it shows.
@@ -39,6 +43,10 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 
 /// While it drains, the service manager is asked for so much more time, again and again.
 const EXTEND_BY: Duration = Duration::from_secs(15);
+
+/// Where it is a signal that stops it, whoever waits for the signal gives up so long before it does by itself, as it has
+/// to where the file has failed.
+const CUT_BEFORE: Duration = Duration::from_secs(1);
 
 /// Jobs that begin before the daemon looks around again: a thousand can be due at once, and planning one asks the file.
 const BEGIN_AT_ONCE: usize = 8;
@@ -143,7 +151,7 @@ impl Daemon {
         let mut pings = interval(self.notify.watchdog_interval().unwrap_or(PING_EVERY).min(PING_EVERY));
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ping: Fuse<BoxFuture<'static, Result<(), DbError>>> = Fuse::terminated();
-        let mut is_stopping = false;
+        let (mut is_stopping, mut until) = (false, Instant::now());
         while !is_stopping || self.jobs.running() > 0 {
             let now = Now::read();
             self.jobs.look(now);
@@ -152,6 +160,7 @@ impl Daemon {
             tokio::select! {
                 () = self.stop.cancelled(), if !is_stopping => {
                     is_stopping = true;
+                    until = Instant::now() + *self.config.pipeline.shutdown_grace + CUT_BEFORE;
                     self.notify.stopping();
                 }
                 Some((run, result)) = self.runs.next() => self.end_run(run, result).await,
@@ -175,29 +184,11 @@ impl Daemon {
                     }
                     Err(error) => self.give_up(error),
                 },
+                () = sleep_until(until), if is_stopping => break,
                 () = sleep(if more { Duration::ZERO } else { self.jobs.wait(now) }), if !is_stopping => {}
             }
         }
-        self.close().await
-    }
-
-    /// Learns what became of earlier runs of these resources and their relatives, or of all.
-    async fn learn(&mut self, ids: Option<&[ResourceId]>) -> Result<(), DbError> {
-        let related = self.jobs.related(ids);
-        let mut pasts = self.db.pasts(related.clone()).await?;
-        let paused = self.db.paused().await?;
-        let budgets = self.db.budgets().await?;
-        for id in related {
-            let past = pasts.entry(id.clone()).or_default();
-            let Some(source) = self.config.sources.get(&*id.source) else { continue };
-            let name = source.client.budget_name(&id.source);
-            let budget = budgets.iter().find(|budget| budget.budget == name);
-            past.not_before = budget
-                .filter(|budget| budget.not_before_ms > 0)
-                .and_then(|budget| Timestamp::from_millisecond(budget.not_before_ms).ok());
-        }
-        self.jobs.learn(&pasts, &paused, Now::read());
-        Ok(())
+        self.close(until).await
     }
 
     /// Begins what is due, as far as nothing of it is being read; says whether there is more of it.
@@ -243,7 +234,16 @@ impl Daemon {
                 }
                 Err(error) => {
                     tracing::error!(%error, "cannot begin a run");
-                    self.jobs.could_not_begin(number, now);
+                    let (ids, kind) = match retried {
+                        Some(id) => (vec![id.clone()], RunKind::Retry),
+                        None => (job.resources.clone(), kind),
+                    };
+                    self.jobs.could_not_begin(number);
+                    let failures = ids.iter().map(|id| (id.clone(), kind, error.to_string())).collect();
+                    if let Err(error) = self.enter(failures, &ids).await {
+                        self.give_up(error);
+                        return false;
+                    }
                 }
             }
         }
@@ -252,7 +252,7 @@ impl Daemon {
 
     async fn end_run(&mut self, run: u64, result: Result<SyncReport, Panicked>) {
         let read = self.jobs.end(run, Now::read());
-        match result {
+        let failures = match result {
             Ok(report) => {
                 report.resources.iter().for_each(log);
                 match report.db_error {
@@ -260,10 +260,16 @@ impl Daemon {
                     Some(DbError::Busy) => tracing::error!("another program held the database for too long"),
                     Some(error) => return self.give_up(error),
                 }
+                let failed = |report: &ResourceReport| report.outcome == Outcome::Failed && !report.is_entered;
+                let failed = report.resources.into_iter().filter(failed);
+                failed.map(|report| (report.id, report.kind, report.error.unwrap_or_default())).collect()
             }
-            Err(panic) => tracing::error!(%panic, "a run ended in a panic"),
-        }
-        if let Err(error) = self.learn(Some(&read)).await {
+            Err(panic) => {
+                tracing::error!(%panic, "a run ended in a panic");
+                read.iter().map(|id| (id.clone(), RunKind::Scheduled, panic.to_string())).collect()
+            }
+        };
+        if let Err(error) = self.enter(failures, &read).await {
             return self.give_up(error);
         }
         self.retire().await;
@@ -351,15 +357,20 @@ impl Daemon {
         });
     }
 
-    /// Stores what is left, and lets go of the clients.
-    async fn close(self) -> Result<(), DbError> {
-        let ended = self.pipeline.end().await;
-        if let Err(error) = self.clients.close().await {
-            tracing::error!(%error, "store the new refresh token");
-        }
-        let result = self.db_error.map_or(ended, Err);
+    /// Stores what is left, and lets go of the clients. What does not end in time is left alone.
+    async fn close(self, until: Instant) -> Result<(), DbError> {
+        let (pipeline, clients, db_error) = (self.pipeline, self.clients, self.db_error);
+        let ends = async {
+            let ended = pipeline.end().await;
+            if let Err(error) = clients.close().await {
+                tracing::error!(%error, "store the new refresh token");
+            }
+            ended
+        };
+        let ended = timeout_at(until, ends).await.unwrap_or(Err(DbError::Timeout("close")));
+        let result = db_error.map_or(ended, Err);
         if result.is_ok()
-            && let Err(error) = self.clients.close_budgets().await
+            && let Err(error) = clients.close_budgets().await
         {
             tracing::warn!(%error, "store what is left of the budgets");
         }

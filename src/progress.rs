@@ -10,6 +10,9 @@ use jiff::Timestamp;
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
+/// Lines of this process's log that were lost, because nobody read them.
+pub static LOG_LINES_LOST: Counter = Counter(AtomicU64::new(0));
+
 impl Counter {
     /// Adds `n`.
     pub fn add(&self, n: u64) {

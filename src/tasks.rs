@@ -42,6 +42,14 @@ impl<K, T: Send + 'static> TaskGroup<K, T> {
     }
 }
 
+/// Does work on a thread of its own that ends with the process, because it waits for what may never come.
+///
+/// # Errors
+/// When the system has no thread left.
+pub fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
+
 /// Does work that keeps its thread busy for long. The other tasks of a runtime with several threads go on meanwhile.
 pub fn busy<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {

@@ -1,5 +1,6 @@
 //! Where log lines go and which ones are written: standard error, as text or JSON, or systemd's journal.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
 
 use clap::ValueEnum;
@@ -7,11 +8,13 @@ use indicatif::MultiProgress;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry};
 
 use super::journal::Journal;
+use super::lines::LineWriter;
 use super::{Console, Options};
 
 /// How log lines look.
@@ -25,8 +28,8 @@ pub(super) enum LogFormat {
     Json,
 }
 
-/// Sets up logging, once per process.
-pub(super) fn start(options: &Options, console: &Console) {
+/// Sets up logging, once per process. A daemon has a queue for its `lines`.
+pub(super) fn start(options: &Options, console: &Console, lines: Option<LineWriter>) {
     let level = match (options.quiet, options.verbose) {
         (true, _) => "error",
         (false, 0) => "warn",
@@ -41,10 +44,9 @@ pub(super) fn start(options: &Options, console: &Console) {
     if let Some(journal) = journal {
         return Registry::default().with(filter).with(filter_fn(may_be_logged)).with(journal).init();
     }
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(console.colour)
-        .with_writer(AboveBars(console.bars.clone()));
+    let above_bars = || AboveBars(console.bars.clone());
+    let writer = lines.map_or_else(|| BoxMakeWriter::new(above_bars()), BoxMakeWriter::new);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(console.colour).with_writer(writer);
     if options.log_format == LogFormat::Json {
         builder.json().flatten_event(true).finish().with(filter_fn(may_be_logged)).init();
     } else {
@@ -62,6 +64,17 @@ fn may_be_logged(event: &Metadata<'_>) -> bool {
 
 fn is_discreet(target: &str, level: Level) -> bool {
     level <= Level::WARN || !OUTSPOKEN.contains(&target.split("::").next().unwrap_or_default())
+}
+
+/// Writes a panic as a log line: the default would write it to standard error, and wait there.
+pub(super) fn panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let backtrace = Backtrace::capture();
+        match backtrace.status() {
+            BacktraceStatus::Captured => tracing::error!("{panic}\n{backtrace}"),
+            _ => tracing::error!("{panic}"),
+        }
+    }));
 }
 
 /// Log lines go above the progress, and a closed standard error is no reason to stop.

@@ -13,10 +13,10 @@ use tokio::time::sleep;
 
 use super::{Console, Failure, Options, Verb, load_to_look, print};
 use crate::config::Config;
+use crate::daemon::next_starts;
 use crate::destination::{DbError, ErrorGroup, Holder, ResourceView, View, holder};
 use crate::exit::Exit;
 use crate::page::ResourceId;
-use crate::schedule::{Past, Schedule};
 use crate::supervisor::Signals;
 
 mod text;
@@ -74,11 +74,14 @@ struct Standing {
     state: State,
     /// When it is read by itself.
     schedule: Option<String>,
-    /// When next, without the delay of `jitter`; in the past where it is due.
+    /// When next, if a daemon runs; in the past where it is due.
     next: Option<Timestamp>,
     is_overdue: bool,
     /// What the file knows; nothing of one that was never read.
     known: Option<ResourceView>,
+    /// Why not even its first run could begin.
+    #[serde(skip)]
+    refused: Option<String>,
 }
 
 /// What became of the last run of a resource.
@@ -145,23 +148,33 @@ fn exit(status: &Status<'_>) -> Option<Exit> {
 /// Looks at the file.
 async fn look(config: &Config) -> Result<Status<'_>, Failure> {
     let path = &*config.destination.path;
-    let (known, pasts, errors, is_missing) = match View::open(path).await {
-        Ok(view) => (view.resources().await?, view.pasts().await?, view.errors(ERRORS_MAX).await?, false),
-        Err(DbError::NotThere(_)) => (Vec::new(), HashMap::new(), Vec::new(), true),
+    let enabled = config.sources.iter().filter(|(_, options)| options.enabled);
+    let all = enabled.flat_map(|(source, options)| options.resources.iter().map(move |known| (source, options, known)));
+    let all: Vec<_> = all
+        .map(|(source, options, (name, resource))| (ResourceId::new(source, name), options.schedule_of(resource)))
+        .collect();
+    let (known, mut next, errors, is_missing) = match View::open(path).await {
+        Ok(view) => {
+            let known = view.resources().await?;
+            let paused = known.iter().filter_map(|view| Some((view.id(), view.paused_at?))).collect();
+            let pasts = view.pasts(all.iter().map(|(id, _)| id.clone()).collect()).await?;
+            let next = next_starts(config, pasts, &paused, &view.budgets().await?);
+            (known, next, view.errors(ERRORS_MAX).await?, false)
+        }
+        Err(DbError::NotThere(_)) => {
+            (Vec::new(), next_starts(config, HashMap::new(), &HashMap::new(), &[]), Vec::new(), true)
+        }
         Err(error) => return Err(error.into()),
     };
     let (writer, at) = (holder(path)?, Timestamp::now());
     let mut known: HashMap<ResourceId, ResourceView> = known.into_iter().map(|view| (view.id(), view)).collect();
-    let mut resources = Vec::new();
-    for (source, options) in config.sources.iter().filter(|(_, options)| options.enabled) {
-        for (name, resource) in &options.resources {
-            let id = ResourceId::new(source, name);
-            let past = pasts.get(&id).copied().unwrap_or_default();
-            let schedule = options.schedule_of(resource);
-            let known = known.remove(&id);
-            resources.push(standing(id, known, schedule, &past, writer, at));
-        }
-    }
+    let standings = all.into_iter().map(|(id, schedule)| {
+        let (known, next) = (known.remove(&id), next.remove(&id));
+        let refused = errors.iter().find(|group| group.source == *id.source && group.resource == *id.resource);
+        let refused = refused.filter(|_| known.is_none()).map(|group| group.error.clone());
+        standing(id, (known, refused), schedule.map(|schedule| schedule.to_string()), next, writer, at)
+    });
+    let resources: Vec<Standing> = standings.collect();
     let is_well = resources.iter().all(|standing| text::trouble(standing).is_none());
     let mut status = Status {
         version: 1,
@@ -182,22 +195,22 @@ async fn look(config: &Config) -> Result<Status<'_>, Failure> {
 
 fn standing(
     id: ResourceId,
-    known: Option<ResourceView>,
-    schedule: Option<Schedule>,
-    past: &Past,
+    (known, refused): (Option<ResourceView>, Option<String>),
+    schedule: Option<String>,
+    next: Option<Timestamp>,
     writer: Option<Holder>,
     at: Timestamp,
 ) -> Standing {
-    let state = known.as_ref().map_or(State::NeverRun, |known| state(known, writer.is_some()));
-    let is_paused = known.as_ref().is_some_and(|known| known.paused_at.is_some());
-    let next = schedule.as_ref().filter(|_| !is_paused && state != State::Running).map(|schedule| {
-        let punctual = Schedule { jitter: Duration::ZERO, ..schedule.clone() };
-        punctual.next(&past.until(at), at, 0)
-    });
+    let state = match &known {
+        Some(known) => state(known, writer.is_some()),
+        None if refused.is_some() => State::Failed,
+        None => State::NeverRun,
+    };
+    let next = next.filter(|_| state != State::Running);
     let is_due = next.is_some_and(|next| at.duration_since(next) > OVERDUE_AFTER);
     // A process that runs knows better when their APIs want to be asked again.
     let is_overdue = is_due && writer.is_none();
-    Standing { id, state, schedule: schedule.map(|schedule| schedule.to_string()), next, is_overdue, known }
+    Standing { id, state, schedule, next, is_overdue, known, refused }
 }
 
 /// What became of the last run. One that nobody is at any more was cut short.

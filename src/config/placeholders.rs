@@ -16,6 +16,9 @@ use crate::template::{SegmentKind, Slot};
 /// Headers that carry credentials: their values are never written in the file.
 const CREDENTIAL_HEADERS: [&str; 4] = ["authorization", "proxy-authorization", "cookie", "x-api-key"];
 
+/// In the place of what is not known to somebody who sends nothing. It passes for any secret.
+const UNKNOWN: &str = "neither-known-nor-sent";
+
 /// Fills in all placeholders that the schema allows, and reports all that cannot be filled in.
 pub(super) fn fill(tree: &mut Node, env: &Env, findings: &mut Findings) {
     let mut filler = Filler { env, findings, secret_variables: BTreeSet::new() };
@@ -135,7 +138,9 @@ impl Filler<'_> {
         let is_sent = matches!(usage, Use::Secret { .. } | Use::Template { .. });
         let is_outside = ["env:", "file:", "cred:"].iter().any(|kind| slot.starts_with(kind));
         match self.find(slot, usage, path) {
-            Err(_) if is_sent && is_outside && self.env.sends_nothing() => Ok((SegmentKind::Secret, "none".to_owned())),
+            Err(_) if is_sent && is_outside && self.env.sends_nothing() => {
+                Ok((SegmentKind::Secret, UNKNOWN.to_owned()))
+            }
             found => found,
         }
     }

@@ -5,8 +5,9 @@ use crate::page::ResourceId;
 use crate::schedule::Schedule;
 use crate::source::ResourceOptions;
 
-/// What is read together, in the order of the configuration, and when: members of one family with the same times.
-pub(super) fn groups(config: &Config) -> Vec<(Vec<ResourceId>, Option<Schedule>)> {
+/// What is read together, in the order of the configuration, and when: members of one family, behind the name of their
+/// root, with the same times.
+pub(super) fn groups(config: &Config) -> Vec<(ResourceId, Vec<ResourceId>, Option<Schedule>)> {
     let mut groups: Vec<(ResourceId, Vec<ResourceId>, Option<Schedule>)> = Vec::new();
     for (source, options) in config.sources.iter().filter(|(_, options)| options.enabled) {
         let first = groups.len();
@@ -20,5 +21,5 @@ pub(super) fn groups(config: &Config) -> Vec<(Vec<ResourceId>, Option<Schedule>)
             }
         }
     }
-    groups.into_iter().map(|(_, resources, schedule)| (resources, schedule)).collect()
+    groups
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::clock::Now;
 use super::groups::groups;
 use crate::board::{self, Running};
 use crate::config::Config;
@@ -23,22 +23,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(20);
 /// It was set where it went so much further, or less far, than the time that has passed.
 const SET_BY: SignedDuration = SignedDuration::from_secs(5);
 
-/// The clock on the wall and the one that only goes on, at one moment.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Now {
-    pub(super) wall: Timestamp,
-    pub(super) steady: Instant,
-}
-
-impl Now {
-    pub(super) fn read() -> Self {
-        Self { wall: Timestamp::now(), steady: Instant::now() }
-    }
-}
-
 /// Resources that are read together at the same times: one, or members of one family.
 #[derive(Debug)]
 pub(super) struct Job {
+    /// The resource that all of them are below, or are.
+    root: ResourceId,
     /// What it is for.
     pub(super) resources: Vec<ResourceId>,
     /// What its runs read: those above the resources, too.
@@ -75,7 +64,7 @@ enum Due {
     /// By the clock on the wall.
     At(Timestamp),
     /// When so much time has passed, whatever becomes of that clock; it would show this then.
-    In(Instant, Timestamp),
+    In(Duration, Timestamp),
 }
 
 /// A run that is under way.
@@ -99,20 +88,26 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    /// Takes over another configuration. Jobs that are the same keep their times and their runs; runs of what has changed
-    /// or is gone are stopped, and those that stay go on with the new configuration at once.
+    /// Takes over another configuration. Jobs with the same times keep them and their runs, even where members of the
+    /// family have come or gone; runs of what has changed or is gone are stopped, and those that stay go on with the new
+    /// configuration at once.
     pub(super) fn configure(&mut self, old: Option<&Config>, config: &Config, now: Now) {
         let mut kept: HashMap<ResourceId, Kept> = HashMap::new();
         for job in &self.jobs {
             kept.extend(job.resources.iter().map(|id| (id.clone(), job.kept(id))));
         }
-        let mut before: BTreeMap<Vec<ResourceId>, Job> =
-            self.jobs.drain(..).map(|job| (job.resources.clone(), job)).collect();
-        for (resources, schedule) in groups(config) {
+        let mut before: BTreeMap<ResourceId, Vec<Job>> = BTreeMap::new();
+        self.jobs.drain(..).for_each(|job| before.entry(job.root.clone()).or_default().push(job));
+        for (root, resources, schedule) in groups(config) {
             let reads = plan::with_parents(config, &resources);
-            self.jobs.push(match before.remove(&resources) {
-                Some(job) if job.schedule == schedule => Job { reads, ..job },
-                _ => Job::new(resources, reads, schedule, now, &kept),
+            let family = before.entry(root.clone()).or_default();
+            let is_same = |job: &Job| job.schedule == schedule && job.resources.iter().any(|id| resources.contains(id));
+            self.jobs.push(match family.iter().position(is_same).map(|at| family.remove(at)) {
+                Some(mut job) => {
+                    job.retried.retain(|id| resources.contains(id));
+                    Job { resources, reads, ..job }
+                }
+                None => Job::new(root, resources, reads, schedule, now, &kept),
             });
         }
         for (number, run) in &self.runs {
@@ -151,8 +146,8 @@ impl Jobs {
     /// what does not are moved along.
     pub(super) fn look(&mut self, now: Now) {
         let was_set = self.looked.replace(now).is_some_and(|then| {
-            let passed =
-                SignedDuration::try_from(now.steady.duration_since(then.steady)).unwrap_or(SignedDuration::MAX);
+            let passed = now.steady.saturating_sub(then.steady);
+            let passed = SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX);
             (now.wall.duration_since(then.wall) - passed).abs() > SET_BY
         });
         for job in self.jobs.iter_mut().filter(|_| was_set) {
@@ -160,7 +155,7 @@ impl Jobs {
                 Due::Never => {}
                 Due::At(_) => job.reckon(now),
                 Due::In(at, _) if at <= now.steady => {}
-                Due::In(at, _) => job.due = Due::within(at.duration_since(now.steady), now),
+                Due::In(at, _) => job.due = Due::within(at.saturating_sub(now.steady), now),
             }
         }
     }
@@ -193,7 +188,7 @@ impl Jobs {
             let wait = match job.due {
                 Due::Never => return None,
                 Due::At(at) => at.duration_since(now.wall).max(SignedDuration::ZERO).unsigned_abs(),
-                Due::In(at, _) => at.saturating_duration_since(now.steady),
+                Due::In(at, _) => at.saturating_sub(now.steady),
             };
             // What is due and has not begun waits for the end of a run.
             (!wait.is_zero()).then_some(wait)
@@ -233,14 +228,11 @@ impl Jobs {
         self.last_run
     }
 
-    /// Enters that a run could not begin: it is tried again after a rest, like any other that fails.
-    pub(super) fn could_not_begin(&mut self, number: usize, now: Now) {
+    /// A run could not begin: it is not asked for any more.
+    pub(super) fn could_not_begin(&mut self, number: usize) {
         let job = &mut self.jobs[number];
         job.retried.clear();
         job.is_wanted = false;
-        job.past.failures += 1;
-        (job.past.started, job.past.ended) = (job.past.started.or(Some(now.wall)), Some(now.wall));
-        job.reckon(now);
     }
 
     /// Enters that a run has ended, and returns what it read.
@@ -285,6 +277,7 @@ impl Jobs {
 
 impl Job {
     fn new(
+        root: ResourceId,
         resources: Vec<ResourceId>,
         reads: Vec<ResourceId>,
         schedule: Option<Schedule>,
@@ -293,6 +286,7 @@ impl Job {
     ) -> Self {
         let of = || resources.iter().filter_map(|id| Some((id, kept.get(id)?)));
         Self {
+            root,
             coalesced: of().map(|(_, kept)| kept.coalesced).max().unwrap_or(0),
             begun: of().map(|(_, kept)| kept.begun).max().unwrap_or(0),
             is_wanted: of().any(|(_, kept)| kept.is_wanted),

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Daemon, Now, Source};
 use crate::config::{Env, load_text};
-use crate::destination::{Db, DestinationOptions};
+use crate::destination::{Db, DbError, DestinationOptions};
 use crate::notify::Notify;
 use crate::page::ResourceId;
 
@@ -35,5 +35,25 @@ async fn x05_a_run_that_panics_ends_neither_the_daemon_nor_anything_else_that_it
     let (ended, ()) = tokio::join!(daemon.run(&mut hangups), watch);
     ended.unwrap();
     let runs = db.pasts(vec![ResourceId::new("s", "broken"), ResourceId::new("s", "other")]).await.unwrap();
-    assert_eq!(runs.len(), 2, "the one that panicked has run again");
+    assert_eq!(runs.len(), 2, "the one that panicked has failed");
+}
+
+#[tokio::test]
+async fn after_a_failure_of_the_file_what_does_not_end_is_not_waited_for_for_ever() {
+    let text = "[pipeline]\nshutdown_grace = \"100ms\"\n[sources.s.client]\nbase_url = \"http://127.0.0.1:1/\"\n\
+                [sources.s.resources.stuck]\n";
+    let loaded = load_text("config.toml", text, &Env::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let options = DestinationOptions { path: folder.path().join("x.db"), ..Default::default() };
+    let db = Arc::new(Db::open(&options).await.unwrap());
+    let stop = CancellationToken::new();
+    let source = Source::new("config.toml".into(), Env::default(), false);
+    let mut daemon = Daemon::new(source, loaded, db, Notify::from_env(), &stop).await.unwrap();
+    let run = daemon.jobs.begin(0, false, stop.child_token(), Vec::new(), Now::read());
+    daemon.runs.spawn(run, std::future::pending());
+    daemon.give_up(DbError::Full);
+    let mut hangups = signal(SignalKind::hangup()).unwrap();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(60), daemon.run(&mut hangups)).await;
+    assert!(matches!(ended, Ok(Err(DbError::Full))), "{ended:?}");
+    assert!(!stop.is_cancelled());
 }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 use super::history::now_text;
 use super::runs::ENDED_BEFORE_ITS_RUN;
 use super::{Db, DbError, lock, sqlite};
-use crate::page::{ResourceId, StopReason};
+use crate::page::{ResourceId, RunKind, StopReason};
 use crate::schedule::Past;
 
 /// Failures in a row are counted up to this many: the rest after them has long stopped growing.
@@ -71,6 +71,39 @@ impl Db {
                     }
                 }
                 Ok(pasts)
+            })
+            .await
+    }
+
+    /// Enters failures, each with the kind of the run and what went wrong: of runs that could not be entered when they
+    /// began, or that nobody has ended. So they count as any other that failed, on the page and after a restart.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub async fn enter_failures(&self, failures: Vec<(ResourceId, RunKind, String)>) -> Result<(), DbError> {
+        self.writer
+            .call("enter failures", move |connection, _| {
+                let transaction = sqlite::begin(connection)?;
+                let (now, reason) = (now_text(), StopReason::Error.as_str());
+                for (id, kind, error) in &failures {
+                    let key = (&*id.source, &*id.resource);
+                    let ended = transaction.execute(
+                        "UPDATE _hw_runs SET outcome = 'failed', stop_reason = ?3, error = ?4, ended_at = ?5
+                         WHERE source = ?1 AND resource = ?2 AND outcome = 'running'",
+                        params![key.0, key.1, reason, error, now],
+                    )?;
+                    if ended > 0 {
+                        continue;
+                    }
+                    // Of no pass that anything belongs to.
+                    let run_id = sqlite::last_id(&transaction, "_hw_runs")? + 1;
+                    transaction.execute(
+                        "INSERT INTO _hw_runs (run_id, kind, source, resource, pass_id, started_at, ended_at, outcome,
+                           stop_reason, error) VALUES (?1, ?2, ?3, ?4, ?1, ?5, ?5, 'failed', ?6, ?7)",
+                        params![run_id, kind.as_str(), key.0, key.1, now, reason, error],
+                    )?;
+                }
+                Ok(transaction.commit()?)
             })
             .await
     }

@@ -70,6 +70,15 @@ pub struct StoredBudget {
     pub not_before_ms: i64,
 }
 
+/// The budgets as they were stored.
+pub(super) fn budgets(connection: &Connection) -> Result<Vec<StoredBudget>, DbError> {
+    let mut statement = connection.prepare("SELECT budget, tat_ms, not_before_ms FROM _hw_budgets")?;
+    let rows = statement.query_map([], |row| {
+        Ok(StoredBudget { budget: row.get(0)?, tat_ms: row.get(1)?, not_before_ms: row.get(2)? })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 impl Db {
     /// Whether the last pass over the resource is complete.
     ///
@@ -124,15 +133,7 @@ impl Db {
     /// # Errors
     /// When the file cannot be read.
     pub async fn budgets(&self) -> Result<Vec<StoredBudget>, DbError> {
-        self.writer
-            .call("read budgets", |connection, _| {
-                let mut statement = connection.prepare("SELECT budget, tat_ms, not_before_ms FROM _hw_budgets")?;
-                let rows = statement.query_map([], |row| {
-                    Ok(StoredBudget { budget: row.get(0)?, tat_ms: row.get(1)?, not_before_ms: row.get(2)? })
-                })?;
-                Ok(rows.collect::<Result<_, _>>()?)
-            })
-            .await
+        self.writer.call("read budgets", |connection, _| budgets(connection)).await
     }
 
     /// Stores a budget.

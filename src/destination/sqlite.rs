@@ -45,7 +45,8 @@ impl Writer {
         let connection = tokio_rusqlite::Connection::open_with_flags(&options.path, flags).await?;
         let writer = Self { connection, tables: Arc::default() };
         let options = options.clone();
-        let opened = writer.call("open", move |connection, tables| {
+        // However long it takes to recover the file or to bring it up to this version: whoever asked for it may stop it.
+        let opened = writer.call_however_long("open", move |connection, tables| {
             connection.busy_timeout(*options.busy_timeout)?;
             // Until the file is known to be ours, not even its WAL is moved into it.
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -70,10 +71,20 @@ impl Writer {
         }
     }
 
-    /// Runs `work` on the writer's thread. A panic in it, or an error, leaves no transaction open.
+    /// Runs `work` on the writer's thread, as long as a healthy disk could need. A panic in it, or an error, leaves no
+    /// transaction open.
     ///
     /// Dropping the returned future does not stop `work`: it runs to its end, and may commit.
     pub(super) async fn call<R: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&mut Connection, &mut Tables) -> Result<R, DbError> + Send + 'static,
+    ) -> Result<R, DbError> {
+        let call = self.call_however_long(what, work);
+        tokio::time::timeout(CALL_TIMEOUT, call).await.unwrap_or(Err(DbError::Timeout(what)))
+    }
+
+    async fn call_however_long<R: Send + 'static>(
         &self,
         what: &'static str,
         work: impl FnOnce(&mut Connection, &mut Tables) -> Result<R, DbError> + Send + 'static,
@@ -95,11 +106,10 @@ impl Writer {
             }
             result
         });
-        match tokio::time::timeout(CALL_TIMEOUT, call).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(tokio_rusqlite::Error::Error(error))) => Err(error),
-            Ok(Err(_)) => Err(DbError::Closed),
-            Err(_) => Err(DbError::Timeout(what)),
+        match call.await {
+            Ok(value) => Ok(value),
+            Err(tokio_rusqlite::Error::Error(error)) => Err(error),
+            Err(_) => Err(DbError::Closed),
         }
     }
 
@@ -271,6 +281,24 @@ mod tests {
         let waiting = db.writer.call("look", |connection, _| wal::checkpoint(connection, "NOOP"));
         assert_eq!(waiting.await.unwrap(), 0);
         db.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_is_opened_however_long_that_takes() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = DestinationOptions { path: folder.path().join("x.db"), ..Default::default() };
+        let writer = Writer::open(&options).await.unwrap();
+        // On a clock that jumps to the end of every wait.
+        tokio::time::pause();
+        let (called, opened) = tokio::join!(
+            writer.call("never", |_, _| {
+                std::thread::park_timeout(Duration::from_millis(50));
+                Ok(())
+            }),
+            Writer::open(&options)
+        );
+        assert!(matches!(called, Err(DbError::Timeout("never"))), "{called:?}");
+        opened.unwrap();
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, InterruptHandle, OpenFlags};
 
 use super::sqlite::{Found, recognise};
-use super::{DbError, due, minutes, upgrade};
+use super::{DbError, StoredBudget, due, history, minutes, upgrade};
 use crate::page::ResourceId;
 use crate::schedule::Past;
 
@@ -201,13 +201,20 @@ impl View {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub async fn pasts(&self) -> Result<HashMap<ResourceId, Past>, DbError> {
-        self.call("look at pasts", |connection| {
-            let ids: Vec<ResourceId> = resources::lines(connection)?.into_iter().map(|line| line.id).collect();
+    pub async fn pasts(&self, ids: Vec<ResourceId>) -> Result<HashMap<ResourceId, Past>, DbError> {
+        self.call("look at pasts", move |connection| {
             let pasts = ids.into_iter().map(|id| Ok(due::past(connection, &id)?.map(|past| (id, past))));
             pasts.filter_map(Result::transpose).collect()
         })
         .await
+    }
+
+    /// The budgets as they were stored.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn budgets(&self) -> Result<Vec<StoredBudget>, DbError> {
+        self.call("look at budgets", history::budgets).await
     }
 
     /// Answers a question from one state of the file. One that takes too long is broken off.

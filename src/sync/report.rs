@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Live, PlannedResource};
 use crate::destination::{Counts, DbError, Outcome};
 use crate::exit::Exit;
-use crate::page::{ResourceId, Run, StopReason};
+use crate::page::{ResourceId, Run, RunKind, StopReason};
 use crate::rest::error::{ErrorKind, RequestError};
 use crate::source::{SourceError, SourceErrorKind, WalkError};
 use crate::tasks::Panicked;
@@ -48,6 +48,10 @@ pub struct ResourceReport {
     pub error: Option<String>,
     /// What the exit code says of it; `None` when it is complete.
     pub exit: Option<Exit>,
+    /// What asked for it.
+    pub kind: RunKind,
+    /// It has a run in `_hw_runs`, which has been ended there.
+    pub is_entered: bool,
 }
 
 impl SyncReport {
@@ -228,6 +232,8 @@ pub(super) fn report(
         started_over: end.started_over,
         error: end.error,
         exit: end.exit,
+        kind: planned.kind,
+        is_entered: end.run.is_some(),
     }
 }
 

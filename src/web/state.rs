@@ -49,6 +49,8 @@ impl State {
             _ if job.is_some_and(|job| is_late(job, now)) => Self::Late,
             Some("incomplete") => Self::Incomplete,
             Some(_) => Self::Complete,
+            // None of its runs could begin, or none of a parent brought what it is read for.
+            None if job.is_some_and(|job| job.failures > 0) => Self::Failed,
             None => Self::Unread,
         }
     }
@@ -219,6 +221,7 @@ mod tests {
         let late = Job { next: due(-61), ..job() };
         for (job, outcome, state) in [
             (job(), None, State::Unread),
+            (Job { failures: 1, ..job() }, None, State::Failed),
             (job(), Some("complete"), State::Complete),
             (job(), Some("incomplete"), State::Incomplete),
             (job(), Some("failed"), State::Failed),

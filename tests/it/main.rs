@@ -21,6 +21,7 @@ mod histories;
 mod incremental;
 mod incremental_append;
 mod incremental_errors;
+mod log;
 mod memory;
 mod metrics_file;
 mod nesting;

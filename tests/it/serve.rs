@@ -290,6 +290,125 @@ fn a_change_of_the_times_takes_nothing_back_that_was_counted() {
     stop(daemon);
 }
 
+/// Waits until so many runs of a resource have ended without all that there is.
+fn has_failed(workspace: &Workspace, resource: &str, times: i64) {
+    let started = std::time::Instant::now();
+    let sql =
+        format!("SELECT count(*) FROM _hw_runs WHERE resource = '{resource}' AND outcome IN ('failed', 'incomplete')");
+    while workspace.value::<i64>(&sql) < times {
+        assert!(started.elapsed() < PATIENCE, "no run of {resource} has failed {times} times");
+        std::thread::yield_now();
+    }
+}
+
+/// The runs of a resource are so old that it is due, as far as that goes by them.
+fn let_time_pass(workspace: &Workspace, resource: &str) {
+    let db = rusqlite::Connection::open(workspace.path("highwater.db")).unwrap();
+    db.busy_timeout(PATIENCE).unwrap();
+    let sql = "UPDATE _hw_runs SET started_at = '2020-01-01T00:00:00.000Z', ended_at = '2020-01-01T00:00:00.000Z'
+               WHERE resource = ?1";
+    db.execute(sql, [resource]).unwrap();
+}
+
+#[test]
+fn a_run_that_cannot_begin_is_seen_as_failed_and_rests_longer_each_time() {
+    let api = Api::start(one_record);
+    let text = "[web]\nlisten = \"127.0.0.1:0\"\ntoken = \"${env:TOKEN}\"\n[sources.s.client]\nbase_url = \"BASE\"\n\
+                [sources.s.resources.good]\nevery = \"1s\"\n[sources.t.client]\nbase_url = \"https://127.0.0.1:9/\"\n\
+                [sources.t.resources.bad]\nevery = \"1s\"\n";
+    let workspace = Workspace::with_config(api.address, text);
+    let begin = || {
+        let mut command = workspace.command(&["serve", "-v"]);
+        // Nothing there to check a server against.
+        command.env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent").env("TOKEN", TOKEN);
+        let mut daemon = Running::start(command);
+        let line = daemon.wait_for("the status page is on ");
+        (daemon, line.rsplit(' ').next().unwrap().to_owned())
+    };
+    let (daemon, page) = begin();
+    has_failed(&workspace, "bad", 1);
+    let complete = "SELECT count(*) FROM _hw_runs WHERE resource = 'good' AND outcome = 'complete'";
+    while workspace.value::<i64>(complete) < 3 {
+        std::thread::yield_now();
+    }
+    assert_eq!(workspace.value::<i64>("SELECT count(*) FROM _hw_runs WHERE resource = 'bad'"), 1, "it rests");
+    let overview: serde_json::Value = serde_json::from_str(&ask(&page, "GET /index.json").1).unwrap();
+    assert_eq!(overview["sentence"], "1 of 2 resources needs a look: t.bad (failed).", "{overview:#}");
+    let metrics = ask(&page, "GET /metrics").1;
+    assert!(metrics.contains("highwater_resource_consecutive_failures{source=\"t\",resource=\"bad\"} 1"), "{metrics}");
+    assert!(ask(&page, "GET /resources/t.bad").1.contains("ca-certificates"));
+    stop(daemon);
+    let status = workspace.run(&["status"]);
+    assert!(status.stdout.contains("t.bad") && status.stdout.contains("ca-certificates"), "{status:#?}");
+    // Neither a restart nor what else ends makes it forget.
+    let_time_pass(&workspace, "bad");
+    let (daemon, page) = begin();
+    has_failed(&workspace, "bad", 2);
+    let metrics = || ask(&page, "GET /metrics").1;
+    let twice = "highwater_resource_consecutive_failures{source=\"t\",resource=\"bad\"} 2";
+    while !metrics().contains(twice) {
+        std::thread::yield_now();
+    }
+    stop(daemon);
+    assert_eq!(workspace.value::<i64>("SELECT count(*) FROM _hw_runs WHERE resource = 'bad'"), 2);
+    workspace.check_books();
+}
+
+#[test]
+fn a_run_that_the_file_refuses_is_seen_as_failed_and_rests() {
+    let api = Api::start(one_record);
+    let refused = "[sources.s.resources.refused]\nevery = \"1s\"\n";
+    let workspace = Workspace::with_config(api.address, &config(refused));
+    workspace.sync(0);
+    let text = config(&format!("{refused}table = \"another\"\n[sources.s.resources.good]\nevery = \"1s\""));
+    workspace.configure(api.address, &text);
+    let_time_pass(&workspace, "refused");
+    let daemon = serve(&workspace);
+    let before = api.seen().len();
+    api.wait_for(before + 3);
+    let finished = stop(daemon);
+    let runs: Vec<String> =
+        workspace.column("SELECT outcome || ' ' || coalesce(error, '') FROM _hw_runs WHERE resource = 'refused'");
+    assert_eq!(runs.len(), 2, "{runs:?}");
+    assert!(runs[1].starts_with("failed s.refused: its table changed from s_refused to another"), "{runs:?}");
+    assert_eq!(finished.stderr.matches("its table changed").count(), 1, "{finished:#?}");
+    workspace.check_books();
+}
+
+#[test]
+fn status_says_when_the_daemon_reads_next_and_what_an_api_asked_for_holds_over_a_restart() {
+    let api = Api::start(|request, number| match request.path() {
+        "/asked" => respond(429, &[("retry-after", "3600")], ""),
+        _ => one_record(request, number),
+    });
+    let text = config("[sources.s.resources.asked]\nevery = \"1s\"")
+        .replace("listen = \"off\"", "listen = \"127.0.0.1:0\"\ntoken = \"${env:TOKEN}\"")
+        .replace("max_attempts = 1", "max_attempts = 1, max_retry_after = \"1s\"")
+        + "[sources.t]\njitter = \"1h\"\n[sources.t.client]\nbase_url = \"BASE\"\n\
+           paginator = { type = \"single_page\" }\n[sources.t.resources.r]\nevery = \"1h\"\n";
+    let workspace = Workspace::with_config(api.address, &text);
+    let mut command = workspace.command(&["sync", "t"]);
+    command.env("TOKEN", TOKEN);
+    assert_eq!(Running::start(command).finish().code, Some(0));
+    let (daemon, page) = with_page(&workspace);
+    has_failed(&workspace, "asked", 1);
+    let overview: serde_json::Value = serde_json::from_str(&ask(&page, "GET /index.json").1).unwrap();
+    stop(daemon);
+    let status = || serde_json::from_str::<serde_json::Value>(&workspace.run(&["status", "--json"]).stdout).unwrap();
+    let (before, shown) = (status(), &overview["resources"][1]);
+    assert_eq!((&before["resources"][1]["next"], shown["next_at"].is_string()), (&shown["next_at"], true));
+    // Its own rest is over, but not what its API has asked for.
+    let_time_pass(&workspace, "asked");
+    let (mut daemon, _) = with_page(&workspace);
+    daemon.signal(Signal::HUP);
+    daemon.wait_for("took over the configuration");
+    stop(daemon);
+    assert_eq!(api.seen().iter().filter(|seen| seen.path() == "/asked").count(), 1);
+    let not_before: i64 = workspace.value("SELECT max(not_before_ms) FROM _hw_budgets");
+    let next: jiff::Timestamp = status()["resources"][0]["next"].as_str().unwrap().parse().unwrap();
+    assert_eq!(next.as_millisecond(), not_before);
+}
+
 /// What a service manager hears.
 struct Manager(UnixDatagram);
 

@@ -121,7 +121,9 @@ fn next(standing: &Standing, at: Timestamp) -> String {
 
 /// What else there is to say of a resource, a line each.
 fn notes(standing: &Standing) -> Vec<String> {
-    let Some(known) = &standing.known else { return Vec::new() };
+    let own = format!("{}: ", standing.id);
+    let said = |error: &String| plain(error.strip_prefix(&own).unwrap_or(error));
+    let Some(known) = &standing.known else { return standing.refused.iter().map(said).collect() };
     let mut notes = Vec::new();
     if let (State::Running, Some(run)) = (standing.state, &known.last_run) {
         notes.push(format!("so far {}, {}", count(run.pages, "page"), count(run.received, "record")));
@@ -140,9 +142,7 @@ fn notes(standing: &Standing) -> Vec<String> {
         notes.push(format!("{least}{} set aside, see _hw_quarantine", count(known.quarantined, "record")));
     }
     let error = known.last_read.as_ref().and_then(|run| run.error.as_ref());
-    let own = format!("{}: ", standing.id);
-    let error = error.filter(|_| standing.state != State::Running);
-    notes.extend(error.map(|error| plain(error.strip_prefix(&own).unwrap_or(error))));
+    notes.extend(error.filter(|_| standing.state != State::Running).map(said));
     notes
 }
 

@@ -2,7 +2,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Jobs, LOOK_EVERY, Now};
@@ -16,7 +15,7 @@ struct Clock(Now);
 impl Clock {
     /// 2024-01-01 at noon.
     fn new() -> Self {
-        Self(Now { wall: "2024-01-01T12:00:00Z".parse().unwrap(), steady: Instant::now() })
+        Self(Now { wall: "2024-01-01T12:00:00Z".parse().unwrap(), steady: Duration::from_secs(1_000) })
     }
 
     /// So many seconds pass.
@@ -150,8 +149,10 @@ fn what_fails_rests_longer_each_time_and_runs_at_once_when_asked_for() {
     assert_eq!(jobs.show()[0].failures, 2);
     assert_eq!(ready(&jobs, clock.pass(119)), [""; 0]);
     assert_eq!(ready(&jobs, clock.pass(1)), ["r"]);
-    // One that could not begin has failed as well, although the file says nothing of it.
-    jobs.could_not_begin(0, clock.0);
+    // One that could not begin has failed as well.
+    jobs.of(&id("r")).unwrap().is_wanted = true;
+    jobs.could_not_begin(0);
+    learn(&mut jobs, &[("r", failed(clock.0.wall, 3))], &[], clock.0);
     assert_eq!((jobs.show()[0].failures, ready(&jobs, clock.pass(239))), (3, vec![]));
     jobs.of(&id("r")).unwrap().is_wanted = true;
     assert_eq!(ready(&jobs, clock.0), ["r"]);
@@ -218,6 +219,46 @@ fn a_reload_stops_what_has_changed_or_is_gone_and_leaves_the_rest_alone() {
     let cut = Past { was_cut: true, ..ran(began) };
     learn(&mut jobs, &[("same", ran(clock.0.wall)), ("changed", cut), ("timed", cut)], &[], clock.0);
     assert_eq!(ready(&jobs, clock.0), ["changed", "timed"]);
+}
+
+#[test]
+fn a_member_that_joins_or_leaves_a_family_stops_nothing_that_it_is_not_in() {
+    let mut clock = Clock::new();
+    let parent = ("parent", "every = \"10s\"");
+    let child = ("child", "every = \"10s\"\npath = \"${resources.parent.id}\"");
+    let (alone, family) = (config(&[parent]), config(&[parent, child]));
+    let mut jobs = jobs(&alone, &[], clock.0);
+    let [(run, stop)] = &begin(&mut jobs, clock.0)[..] else { panic!("one run") };
+    jobs.configure(Some(&alone), &family, clock.pass(35));
+    assert!(!stop.is_cancelled());
+    learn(&mut jobs, &[("parent", ran(clock.0.wall))], &[], clock.0);
+    assert_eq!(ready(&jobs, clock.0), [""; 0], "its parent is being read");
+    jobs.end(*run, clock.0);
+    assert_eq!((jobs.show()[0].coalesced, ready(&jobs, clock.0)), (3, vec!["parent".to_owned()]));
+    jobs.of(&id("child")).unwrap().retried = vec![id("child"), id("parent")];
+    let [(_, stop)] = &begin(&mut jobs, clock.0)[..] else { panic!("one run") };
+    // What reads one that is gone cannot go on, and nothing of it is asked for any more.
+    jobs.configure(Some(&family), &alone, clock.0);
+    assert!(stop.is_cancelled());
+    assert_eq!((jobs.show()[0].coalesced, jobs.job(0).retried.clone()), (3, vec![id("parent")]));
+}
+
+#[test]
+fn x07_a_machine_that_has_slept_makes_up_for_one_run() {
+    let mut clock = Clock::new();
+    let config = config(&[("every", "every = \"1h\""), ("cron", "schedule = \"0 * * * *\"")]);
+    let past = ran(clock.0.wall);
+    let mut jobs = jobs(&config, &[("every", past), ("cron", past)], clock.0);
+    jobs.look(clock.pass(8 * 3_600));
+    assert_eq!(ready(&jobs, clock.0), ["every", "cron"]);
+    let woken = ran(clock.0.wall);
+    for (run, _) in begin(&mut jobs, clock.0) {
+        jobs.end(run, clock.0);
+    }
+    learn(&mut jobs, &[("every", woken), ("cron", woken)], &[], clock.0);
+    assert_eq!(ready(&jobs, clock.0), [""; 0]);
+    assert_eq!(ready(&jobs, clock.pass(3_599)), [""; 0]);
+    assert_eq!(ready(&jobs, clock.pass(1)), ["every", "cron"]);
 }
 
 #[test]

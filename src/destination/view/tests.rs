@@ -97,7 +97,7 @@ async fn a_look_finds_everything_while_another_connection_is_in_the_middle_of_wr
     let errors = view.errors(9).await.unwrap();
     assert_eq!((errors.len(), errors[0].count, errors[0].last_run_id), (1, 2, 4));
     assert!(errors[0].first_at < errors[0].last_at);
-    assert_eq!(view.pasts().await.unwrap()[&a].failures, 2);
+    assert_eq!(view.pasts(vec![a.clone()]).await.unwrap()[&a].failures, 2);
 }
 
 #[tokio::test]
@@ -249,7 +249,7 @@ async fn steps(runs: u32) -> Vec<(&'static str, u64)> {
         view.quarantine(Some(&id), middle, 50),
         view.errors(50),
         view.rows_per_minute(Some(&id), 60),
-        view.pasts(),
+        view.pasts(vec![id.clone()]),
         view.tally(&Tally::since(Timestamp::now())),
     ];
     steps

@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 use crate::board::{Board, BudgetView, Job};
 use crate::destination::{Counts, DbError, Outcome, Overview, ResourceOverview, RunSums, Tally, View};
 use crate::page::ResourceId;
-use crate::progress::Activity;
+use crate::progress::{Activity, LOG_LINES_LOST};
 use family::{Family, Labels};
 
 mod family;
@@ -86,6 +86,8 @@ pub fn encode(board: &Board, stored: &Stored, format: Format) -> String {
         Family::info("highwater_build_info", "The program.", vec![("version", env!("CARGO_PKG_VERSION").to_owned())]),
         Family::gauge("process_start_time_seconds", "When the daemon started.")
             .with(Vec::new(), seconds(board.started_at)),
+        Family::counter("highwater_log_lines_dropped_total", "Log lines that were lost because nobody read them.")
+            .with(Vec::new(), number(LOG_LINES_LOST.get())),
     ];
     families.extend(of_config(board));
     families.extend(of_files(&board.database));

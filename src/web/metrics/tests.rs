@@ -13,7 +13,7 @@ use crate::destination::{
     Counts, Db, DestinationOptions, Outcome, ResourceOverview, ResourceView, RunBar, RunSums, View,
 };
 use crate::exit::Exit;
-use crate::page::{ResourceId, StopReason};
+use crate::page::{ResourceId, RunKind, StopReason};
 use crate::progress::{Activity, ResourceProgress};
 use crate::sync::{ResourceReport, SyncReport};
 
@@ -122,6 +122,8 @@ fn report() -> SyncReport {
         started_over: None,
         error: None,
         exit,
+        kind: RunKind::Sync,
+        is_entered: true,
     };
     SyncReport {
         resources: vec![resource("orders", None), resource("returns", Some(Exit::Unavailable))],
