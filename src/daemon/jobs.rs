@@ -90,8 +90,9 @@ pub(super) struct Jobs {
 impl Jobs {
     /// Takes over another configuration. Jobs with the same times keep them and their runs, even where members of the
     /// family have come or gone; runs of what has changed or is gone are stopped, and those that stay go on with the new
-    /// configuration at once.
+    /// configuration at once. So does what was failing with the old one.
     pub(super) fn configure(&mut self, old: Option<&Config>, config: &Config, now: Now) {
+        let is_same = |id: &ResourceId| old.is_none_or(|old| options_of(old, id) == options_of(config, id));
         let mut kept: HashMap<ResourceId, Kept> = HashMap::new();
         for job in &self.jobs {
             kept.extend(job.resources.iter().map(|id| (id.clone(), job.kept(id))));
@@ -101,10 +102,11 @@ impl Jobs {
         for (root, resources, schedule) in groups(config) {
             let reads = plan::with_parents(config, &resources);
             let family = before.entry(root.clone()).or_default();
-            let is_same = |job: &Job| job.schedule == schedule && job.resources.iter().any(|id| resources.contains(id));
-            self.jobs.push(match family.iter().position(is_same).map(|at| family.remove(at)) {
+            let is_it = |job: &Job| job.schedule == schedule && job.resources.iter().any(|id| resources.contains(id));
+            self.jobs.push(match family.iter().position(is_it).map(|at| family.remove(at)) {
                 Some(mut job) => {
                     job.retried.retain(|id| resources.contains(id));
+                    job.is_wanted |= job.rests() && !reads.iter().all(is_same);
                     Job { resources, reads, ..job }
                 }
                 None => Job::new(root, resources, reads, schedule, now, &kept),
@@ -112,7 +114,6 @@ impl Jobs {
         }
         for (number, run) in &self.runs {
             let is_kept = self.jobs.iter().any(|job| job.run == Some(*number));
-            let is_same = |id: &ResourceId| old.is_none_or(|old| options_of(old, id) == options_of(config, id));
             if !is_kept || !run.reads.iter().all(is_same) {
                 run.stop.cancel();
             }
@@ -314,6 +315,11 @@ impl Job {
 
     pub(super) fn is_running(&self) -> bool {
         self.run.is_some()
+    }
+
+    /// Whether it would run by itself if it had not failed.
+    fn rests(&self) -> bool {
+        self.past.failures > 0 && self.schedule.is_some() && self.paused_at.is_none()
     }
 
     fn is_due(&self, now: Now) -> bool {

@@ -222,6 +222,33 @@ fn a_reload_stops_what_has_changed_or_is_gone_and_leaves_the_rest_alone() {
 }
 
 #[test]
+fn what_fails_is_tried_at_once_when_its_configuration_changes() {
+    let clock = Clock::new();
+    let before = config(&[
+        ("bad", "every = \"1h\""),
+        ("same", "every = \"1h\""),
+        ("good", "every = \"1h\""),
+        ("asked", ""),
+        ("paused", "every = \"1h\""),
+    ]);
+    let failing = failed(clock.ago(30), 1);
+    let pasts =
+        [("bad", failing), ("same", failing), ("good", ran(clock.ago(30))), ("asked", failing), ("paused", failing)];
+    let mut jobs = jobs(&before, &pasts, clock.0);
+    learn(&mut jobs, &pasts, &["paused"], clock.0);
+    assert_eq!(ready(&jobs, clock.0), [""; 0]);
+    let after = config(&[
+        ("bad", "every = \"1h\"\npath = \"x\""),
+        ("same", "every = \"1h\""),
+        ("good", "every = \"1h\"\npath = \"x\""),
+        ("asked", "path = \"x\""),
+        ("paused", "every = \"1h\"\npath = \"x\""),
+    ]);
+    jobs.configure(Some(&before), &after, clock.0);
+    assert_eq!(ready(&jobs, clock.0), ["bad"]);
+}
+
+#[test]
 fn a_member_that_joins_or_leaves_a_family_stops_nothing_that_it_is_not_in() {
     let mut clock = Clock::new();
     let parent = ("parent", "every = \"10s\"");
