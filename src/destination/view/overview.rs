@@ -21,6 +21,8 @@ pub struct Overview {
     /// The last minute of all that are counted.
     minute: i64,
     shown: Shown,
+    /// The last run of all when it was looked.
+    last_run_id: i64,
 }
 
 /// What is shown of a resource among others.
@@ -51,13 +53,31 @@ pub(super) fn look(
     now: Timestamp,
 ) -> Result<Overview, DbError> {
     let (paused, lines, minute) = (due::paused(connection)?, resources::lines(connection)?, minutes::minute(now));
-    let is_same = before.shown == shown && before.minute <= minute;
-    let known: HashMap<&ResourceId, (&Line, &Arc<ResourceOverview>)> =
-        before.lines.iter().zip(&before.resources).filter(|_| is_same).map(|known| (&known.0.id, known)).collect();
-    let mut overview = Overview { resources: Vec::with_capacity(lines.len()), lines: Vec::new(), minute, shown };
+    let last_run_id = runs::newest(connection)?;
+    let is_like_it = before.shown == shown && before.minute <= minute && before.last_run_id <= last_run_id;
+    let begun = if is_like_it { runs::begun_behind(connection, before.last_run_id)? } else { None };
+    let known: HashMap<&ResourceId, (&Line, &Arc<ResourceOverview>)> = match &begun {
+        None => HashMap::new(),
+        Some(begun) => {
+            let known = before.lines.iter().zip(&before.resources).map(|known| (&known.0.id, known));
+            known.filter(|(id, _)| !begun.contains(id)).collect()
+        }
+    };
+    let mut overview =
+        Overview { resources: Vec::with_capacity(lines.len()), lines: Vec::new(), minute, last_run_id, shown };
     for line in &lines {
-        let (last_run, paused_at) = (resources::last_run(connection, &line.id)?, paused.get(&line.id).copied());
-        overview.resources.push(match known.get(&line.id) {
+        let before_it = known.get(&line.id);
+        // The line of a known run may have changed all the same: it was under way, or its last requests were not counted.
+        let run = match before_it.and_then(|(_, known)| known.view.last_run.as_ref()) {
+            Some(run) => runs::one(connection, run.run_id)?,
+            None => None,
+        };
+        let last_run = match run {
+            Some(run) => Some(run),
+            None => resources::last_run(connection, &line.id)?,
+        };
+        let paused_at = paused.get(&line.id).copied();
+        overview.resources.push(match before_it {
             Some((before_line, known))
                 if *before_line == line
                     && known.view.paused_at == paused_at

@@ -1,5 +1,7 @@
 //! Runs: lists of them, one in full, and what failed in them.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
@@ -8,6 +10,9 @@ use super::super::DbError;
 use super::super::due::time;
 use super::{cut, of_resource};
 use crate::page::ResourceId;
+
+/// Runs that are looked at to see what has changed; where there are more, everything is looked at.
+const BEHIND_MAX: usize = 1_000;
 
 /// Pages that are shown of a run.
 const PAGES_SHOWN: usize = 50;
@@ -106,6 +111,32 @@ pub(super) fn list(
     let mut statement = connection.prepare_cached(&sql)?;
     let runs = statement.query_map(params![source, resource, before.unwrap_or(i64::MAX), limit], run_view)?;
     Ok(runs.collect::<Result<_, _>>()?)
+}
+
+/// A run by its number.
+pub(super) fn one(connection: &Connection, run_id: i64) -> Result<Option<RunView>, DbError> {
+    let sql = format!("SELECT {RUN} FROM _hw_runs WHERE run_id = ?1");
+    Ok(connection.prepare_cached(&sql)?.query_row([run_id], run_view).optional()?)
+}
+
+/// The number of the last run of all.
+pub(super) fn newest(connection: &Connection) -> Result<i64, DbError> {
+    let sql = "SELECT coalesce(max(run_id), 0) FROM _hw_runs";
+    Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+}
+
+/// The resources that have begun a run behind this one; none where those are too many to be looked at.
+pub(super) fn begun_behind(connection: &Connection, run_id: i64) -> Result<Option<HashSet<ResourceId>>, DbError> {
+    let mut statement =
+        connection.prepare_cached("SELECT source, resource FROM _hw_runs WHERE run_id > ?1 LIMIT ?2")?;
+    let mut rows = statement.query(params![run_id, BEHIND_MAX])?;
+    let (mut ids, mut runs) = (HashSet::new(), 0);
+    while let Some(row) = rows.next()? {
+        let text = |column: usize| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
+        ids.insert(ResourceId::new(text(0)?, text(1)?));
+        runs += 1;
+    }
+    Ok(Some(ids).filter(|_| runs < BEHIND_MAX))
 }
 
 /// The last run of a resource that was no backfill.
@@ -209,9 +240,7 @@ pub struct FailedPartition {
 
 /// A run in full.
 pub(super) fn detail(connection: &Connection, run_id: i64) -> Result<Option<RunDetail>, DbError> {
-    let sql = format!("SELECT {RUN} FROM _hw_runs WHERE run_id = ?1");
-    let run = connection.prepare_cached(&sql)?.query_row([run_id], run_view).optional()?;
-    let Some(run) = run else { return Ok(None) };
+    let Some(run) = one(connection, run_id)? else { return Ok(None) };
     let mut statement = connection.prepare_cached(
         "SELECT page_id, partition, url, status, fetched_at, duration_ms, bytes, attempts, received, inserted, updated,
            unchanged, filtered, quarantined

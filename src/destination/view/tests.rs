@@ -119,6 +119,9 @@ async fn a_look_that_goes_on_from_the_one_before_sees_what_a_new_one_sees() {
         "UPDATE _hw_runs SET outcome = 'complete', ended_at = '2024-01-06T00:01:00.000Z' WHERE run_id = 5;
          INSERT INTO _hw_quarantine (page_id, source, resource, reason, record) VALUES (9, 's', 'b', '', '')",
         "UPDATE _hw_runs SET requests = 7 WHERE run_id = 5",
+        "INSERT INTO _hw_runs (kind, source, resource, pass_id, started_at, outcome)
+           VALUES ('sync', 's', 'a', 6, '2024-01-07T00:00:00.000Z', 'failed')",
+        "DELETE FROM _hw_runs WHERE run_id = 6",
         "DELETE FROM _hw_resources WHERE resource = 'a'",
     ] {
         writing.execute_batch(&change.replace("MINUTE", &minute.to_string())).unwrap();
