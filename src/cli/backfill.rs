@@ -3,9 +3,8 @@
 use clap::Args;
 
 use super::metrics_file::MetricsFile;
-use super::sync::{failure, say, select};
-use super::{Console, Failure, Options, Verb, load, print, watch};
-use crate::exit::Exit;
+use super::sync::{failure, say, select_one};
+use super::{Console, Options, Verb, load, print, watch};
 use crate::plan::Wanted;
 use crate::plan::backfill::Range;
 use crate::source::incremental::{Stride, stride};
@@ -62,11 +61,7 @@ fn length(text: &str) -> Result<Length, String> {
 pub(super) async fn run(args: &BackfillArgs, options: &Options, console: &Console) -> Verb {
     let loaded = load(options, console)?;
     let config = &loaded.config;
-    let ids = select(config, std::slice::from_ref(&args.resource))?;
-    let [id] = ids.as_slice() else {
-        let text = format!("`{}` is a source with several resources; name one of them", args.resource);
-        return Err(Failure::new(Exit::Usage, text));
-    };
+    let id = select_one(config, &args.resource)?;
     let range = Range {
         from: args.from.clone(),
         to: args.to.clone(),
@@ -77,7 +72,7 @@ pub(super) async fn run(args: &BackfillArgs, options: &Options, console: &Consol
     let wanted = Wanted::Backfill(id.clone(), range);
     let ended = supervisor::run_sync(config, &wanted, |planned| watch::watch(planned, console.clone())).await;
     let ended = ended.map_err(failure);
-    let unwritten = args.metrics.write(&ids, ended.as_ref(), config).await;
+    let unwritten = args.metrics.write(std::slice::from_ref(&id), ended.as_ref(), config).await;
     let report = ended?;
     if report.resources.is_empty() && report.db_error.is_none() && !args.json {
         if !console.quiet {

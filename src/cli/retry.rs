@@ -2,9 +2,8 @@
 
 use clap::Args;
 
-use super::sync::{failure, say, select};
-use super::{Console, Failure, Options, Verb, load, watch};
-use crate::exit::Exit;
+use super::sync::{failure, say, select_one};
+use super::{Console, Options, Verb, load, watch};
 use crate::plan::Wanted;
 use crate::supervisor;
 
@@ -27,11 +26,7 @@ pub(super) struct RetryArgs {
 pub(super) async fn run(args: &RetryArgs, options: &Options, console: &Console) -> Verb {
     let loaded = load(options, console)?;
     let config = &loaded.config;
-    let ids = select(config, std::slice::from_ref(&args.resource))?;
-    let [id] = ids.as_slice() else {
-        let text = format!("`{}` is a source with several resources; name one of them", args.resource);
-        return Err(Failure::new(Exit::Usage, text));
-    };
+    let id = select_one(config, &args.resource)?;
     let wanted = Wanted::Retry(id.clone());
     let report = supervisor::run_sync(config, &wanted, |planned| watch::watch(planned, console.clone())).await;
     let report = report.map_err(failure)?;

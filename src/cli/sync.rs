@@ -78,6 +78,17 @@ pub(super) fn select(config: &Config, selection: &[String]) -> Result<Vec<Resour
     plan::select(config, selection).map_err(|error| failure(error.into()))
 }
 
+/// The one resource that the command line names.
+pub(super) fn select_one(config: &Config, name: &str) -> Result<ResourceId, Failure> {
+    match <[ResourceId; 1]>::try_from(select(config, &[name.to_owned()])?) {
+        Ok([id]) => Ok(id),
+        Err(_) => {
+            let text = format!("`{name}` is a source with several resources; name one of them");
+            Err(Failure::new(Exit::Usage, text))
+        }
+    }
+}
+
 /// An error that kept the run from beginning or ending, with its exit code.
 pub(super) fn failure(error: RunError) -> Failure {
     let exit = match &error {
