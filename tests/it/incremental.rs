@@ -103,7 +103,7 @@ fn asked(api: &Api, from: usize, param: &str) -> Vec<Option<String>> {
 const KEYED: &str = "primary_key = \"id\"";
 
 #[test]
-fn the_next_read_starts_where_the_last_one_ended_and_equal_values_come_once() {
+fn i01_i08_i09_the_next_read_starts_where_the_last_one_ended_and_equal_values_come_once() {
     for order in ["asc", "desc", ""] {
         for more in [KEYED, "", "write_disposition = \"append\"\nprimary_key = \"id\""] {
             let events = Events::new(order);
@@ -129,7 +129,7 @@ fn the_next_read_starts_where_the_last_one_ended_and_equal_values_come_once() {
 }
 
 #[test]
-fn late_records_within_the_lag_are_taken_and_nothing_is_doubled() {
+fn i03_late_records_within_the_lag_are_taken_and_nothing_is_doubled() {
     for more in [KEYED, ""] {
         let events = Events::new("asc");
         events.add_minutes(0..30);
@@ -156,7 +156,7 @@ fn late_records_within_the_lag_are_taken_and_nothing_is_doubled() {
 }
 
 #[test]
-fn a_read_that_fails_moves_its_cursor_only_as_far_as_rows_are_stored() {
+fn i02_a_read_that_fails_moves_its_cursor_only_as_far_as_rows_are_stored() {
     for (order, after_failure) in [("asc", Some(time(19))), ("", None), ("desc", None)] {
         for more in [KEYED, ""] {
             let events = Events::new(if order.is_empty() { "asc" } else { order });
@@ -190,7 +190,7 @@ fn a_read_that_fails_moves_its_cursor_only_as_far_as_rows_are_stored() {
 }
 
 #[test]
-fn an_order_that_is_not_as_configured_fails_the_read() {
+fn i02_an_order_that_is_not_as_configured_fails_the_read() {
     let events = Events::new("");
     for minute in [3, 5, 4] {
         events.add(&format!("m{minute}"), json!(time(minute)));
@@ -378,7 +378,7 @@ fn numbers_and_seconds_are_cursors_too() {
 }
 
 #[test]
-fn records_without_a_cursor_are_treated_as_configured() {
+fn i05_records_without_a_cursor_are_treated_as_configured() {
     for (option, code, rows) in
         [("", 65, 0), ("on_cursor_value_missing = \"include\"", 0, 3), ("on_cursor_value_missing = \"exclude\"", 0, 2)]
     {
