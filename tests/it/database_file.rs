@@ -497,7 +497,7 @@ fn a_sync_that_has_nothing_to_do_leaves_the_file_as_it_was() {
     assert!(bytes(&workspace) == before);
 }
 
-fn is_installed(tool: &str) -> bool {
+pub(crate) fn is_installed(tool: &str) -> bool {
     Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 

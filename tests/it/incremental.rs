@@ -129,6 +129,56 @@ fn i01_i08_i09_the_next_read_starts_where_the_last_one_ended_and_equal_values_co
 }
 
 #[test]
+fn p15_more_records_of_one_moment_than_fit_on_a_page_are_all_taken_interrupted_or_not() {
+    let append = "write_disposition = \"append\"\nprimary_key = \"id\"";
+    for (order, more) in [("asc", KEYED), ("asc", ""), ("desc", append), ("", "")] {
+        let events = Events::new(order);
+        events.add_minutes(0..5);
+        (0..35).for_each(|n| events.add(&format!("same{n}"), json!(time(5))));
+        events.add_minutes(6..12);
+        let api = events.api();
+        let row_order = if order.is_empty() { String::new() } else { format!("row_order = \"{order}\"") };
+        let workspace = Workspace::with_config(api.address, &config(&row_order, more));
+        // It breaks off twice within the records of that moment.
+        for page in [3, 4] {
+            events.break_from(Some(page));
+            workspace.sync(69);
+            workspace.check_books();
+        }
+        events.break_from(None);
+        workspace.sync(0);
+        assert_eq!(ids(&workspace), events.ids(), "{order} {more}");
+        // So it is where that moment is the last one, and more of it come.
+        (0..25).for_each(|n| events.add(&format!("last{n}"), json!(time(11))));
+        for _ in 0..2 {
+            workspace.sync(0);
+            assert_eq!(ids(&workspace), events.ids(), "{order} {more}");
+        }
+        workspace.check_books();
+    }
+}
+
+#[test]
+fn i10_an_api_that_ignores_the_filter_neither_doubles_nor_loses_a_row() {
+    let append = "write_disposition = \"append\"\nprimary_key = \"id\"";
+    for (order, more) in [("asc", KEYED), ("asc", ""), ("desc", append), ("", "")] {
+        let events = Events::new(order);
+        events.add_minutes(0..25);
+        let api = events.api();
+        let row_order = if order.is_empty() { String::new() } else { format!("row_order = \"{order}\"") };
+        let text = config(&row_order, more).replace("since =", "ignored =");
+        let workspace = Workspace::with_config(api.address, &text);
+        workspace.sync(0);
+        events.add_minutes(25..40);
+        for _ in 0..2 {
+            workspace.sync(0);
+            assert_eq!(ids(&workspace), events.ids(), "{order} {more}");
+        }
+        workspace.check_books();
+    }
+}
+
+#[test]
 fn i03_late_records_within_the_lag_are_taken_and_nothing_is_doubled() {
     for more in [KEYED, ""] {
         let events = Events::new("asc");

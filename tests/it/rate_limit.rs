@@ -20,7 +20,7 @@ const ONE: &str = "paginator = { type = \"single_page\" }";
 const JITTER: Duration = Duration::from_millis(60);
 
 /// No window of `per` holds more than `requests`.
-fn assert_rate(times: &[Instant], requests: usize, per: Duration) {
+pub(crate) fn assert_rate(times: &[Instant], requests: usize, per: Duration) {
     for window in times.windows(requests + 1) {
         let span = window[requests] - window[0];
         assert!(span + JITTER >= per, "{} requests within {span:?}", requests + 1);

@@ -1,19 +1,16 @@
 //! What is tried again, what is not, and what a run says where no other try helps.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::response::Response;
 use flate2::{Compression, write::GzEncoder};
 use futures::StreamExt;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Runtime;
 
+use crate::faults::server::{FaultServer, Then, raw};
 use crate::pagination::{config, ids, up_to};
 use crate::support::{Api, Seen, Workspace, finish, json as answer, numbered, records, respond};
 
@@ -128,7 +125,7 @@ fn one_failing_resource_leaves_the_others_alone() {
 }
 
 #[test]
-fn h02_retry_after_is_waited_for_by_the_servers_clock() {
+fn h02_h03_retry_after_is_waited_for_by_the_servers_clock() {
     let date = "Sun, 01 Mar 2026 12:00:00 GMT";
     for (name, value) in [("seconds", "1"), ("date", "Sun, 01 Mar 2026 12:00:01 GMT"), ("epoch", "1772366401")] {
         let api = Api::start(move |_, n| match n {
@@ -181,50 +178,6 @@ fn waits_that_the_server_asked_for_are_not_counted_as_tries() {
     assert!(gaps(&api).iter().all(|gap| *gap >= Duration::from_millis(50)), "{:?}", gaps(&api));
 }
 
-/// A server that says byte for byte what a test wants, once per connection, and closes it.
-struct Raw {
-    address: SocketAddr,
-    heads: Arc<Mutex<Vec<String>>>,
-    _runtime: Runtime,
-}
-
-impl Raw {
-    /// Answers the n-th connection with the n-th bytes, and those after the last with the last.
-    fn start(replies: Vec<Vec<u8>>) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let address = listener.local_addr().unwrap();
-        let heads: Arc<Mutex<Vec<String>>> = Arc::default();
-        let log = Arc::clone(&heads);
-        runtime.spawn(async move {
-            loop {
-                let (mut socket, _) = listener.accept().await.unwrap();
-                let head = read_head(&mut socket).await;
-                let turn = {
-                    let mut log = log.lock().unwrap();
-                    log.push(head);
-                    log.len() - 1
-                };
-                socket.write_all(&replies[turn.min(replies.len() - 1)]).await.unwrap();
-                socket.shutdown().await.unwrap();
-            }
-        });
-        Self { address, heads, _runtime: runtime }
-    }
-}
-
-async fn read_head(socket: &mut TcpStream) -> String {
-    let mut bytes = Vec::new();
-    while !bytes.ends_with(b"\r\n\r\n") {
-        bytes.push(socket.read_u8().await.unwrap());
-    }
-    String::from_utf8(bytes).unwrap()
-}
-
-fn raw(headers: &str, body: &[u8]) -> Vec<u8> {
-    [format!("HTTP/1.1 200 OK\r\n{headers}\r\n").as_bytes(), body].concat()
-}
-
 fn gzip(text: &str) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(text.as_bytes()).unwrap();
@@ -257,7 +210,7 @@ fn b01_to_b05_a_body_that_did_not_come_whole_is_asked_for_again() {
         ("no gzip", zip(body.as_bytes())),
         ("no HTTP", b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()),
     ] {
-        let server = Raw::start(vec![reply, whole.clone()]);
+        let server = FaultServer::start(vec![(reply, Then::Close), (whole.clone(), Then::Close)]);
         let workspace = Workspace::with_config(server.address, &config("", ONE));
         let report = workspace.sync(0);
         assert_eq!(report["resources"][0]["requests"], 2, "{name}");
@@ -267,13 +220,13 @@ fn b01_to_b05_a_body_that_did_not_come_whole_is_asked_for_again() {
 
 #[test]
 fn damaged_compression_is_asked_for_without_compression() {
-    let server = Raw::start(vec![
-        raw("Content-Encoding: gzip\r\nContent-Length: 5\r\n", b"no gz"),
-        raw("Content-Length: 10\r\n", br#"[{"id":0}]"#),
+    let server = FaultServer::start(vec![
+        (raw("Content-Encoding: gzip\r\nContent-Length: 5\r\n", b"no gz"), Then::Close),
+        (raw("Content-Length: 10\r\n", br#"[{"id":0}]"#), Then::Close),
     ]);
     let workspace = Workspace::with_config(server.address, &config("", ONE));
     workspace.sync(0);
-    let heads = server.heads.lock().unwrap().clone();
+    let heads: Vec<String> = server.heard().into_iter().map(|(_, head)| head).collect();
     assert!(heads[0].contains("accept-encoding: gzip"), "{}", heads[0]);
     assert!(heads[1].contains("accept-encoding: identity"), "{}", heads[1]);
 }

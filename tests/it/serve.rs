@@ -127,10 +127,15 @@ fn x04_c10_a_reload_adds_takes_away_and_changes_without_touching_the_others() {
     is_read(&workspace, "new");
     closed.store(false, Ordering::SeqCst);
     is_read(&workspace, "slow");
-    // A broken one changes nothing.
-    workspace.write("config.toml", "[sources.s.client]\nbase_url = 7\n");
-    daemon.signal(Signal::HUP);
-    daemon.wait_for("the configuration is broken and changes nothing");
+    // A broken one changes nothing, nor does one of which only the first half is written.
+    for broken in [
+        "[sources.s.client]\nbase_url = 7\n",
+        &after[..after.len() - "2 }\n[sources.s.resources.new]\nevery = \"1h\"\n".len()],
+    ] {
+        workspace.write("config.toml", broken);
+        daemon.signal(Signal::HUP);
+        daemon.wait_for("the configuration is broken and changes nothing");
+    }
     workspace.configure(api.address, &format!("{after}[sources.s.resources.newer]\nevery = \"1h\"\n"));
     daemon.signal(Signal::HUP);
     is_read(&workspace, "newer");
