@@ -159,6 +159,34 @@ fn p15_more_records_of_one_moment_than_fit_on_a_page_are_all_taken_interrupted_o
 }
 
 #[test]
+fn i04_with_windows_a_record_from_the_future_waits_for_its_time_and_hides_nothing() {
+    let append = "write_disposition = \"append\"\nprimary_key = \"id\"";
+    for (order, more) in [("asc", KEYED), ("asc", append), ("", KEYED)] {
+        let events = Events::new(order);
+        events.add_minutes(0..25);
+        let api = events.api();
+        let mut keys = "initial_value = \"2024-01-01T00:00:00Z\", step = \"100y\"".to_owned();
+        if !order.is_empty() {
+            keys += &format!(", row_order = \"{order}\"");
+        }
+        // This API does not look at the end of a window.
+        let params = "${incremental.start_value}\", ignored = \"${incremental.end_value}";
+        let text = config(&keys, more).replace("${incremental.start_value}", params);
+        let workspace = Workspace::with_config(api.address, &text);
+        let now = events.ids();
+        events.add("future", json!("2999-01-01T00:00:00Z"));
+        let report = workspace.sync(0);
+        assert_eq!((ids(&workspace), cursor(&workspace)), (now, Some(format!("\"{}\"", time(24)))), "{order}");
+        assert_eq!(report["resources"][0]["records"]["filtered"], 1, "{order}");
+        events.add_minutes(25..40);
+        workspace.sync(0);
+        let but_one: Vec<String> = events.ids().into_iter().filter(|id| id != "future").collect();
+        assert_eq!(ids(&workspace), but_one, "{order} {more}");
+        workspace.check_books();
+    }
+}
+
+#[test]
 fn i10_an_api_that_ignores_the_filter_neither_doubles_nor_loses_a_row() {
     let append = "write_disposition = \"append\"\nprimary_key = \"id\"";
     for (order, more) in [("asc", KEYED), ("asc", ""), ("desc", append), ("", "")] {

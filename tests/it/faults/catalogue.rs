@@ -291,8 +291,8 @@ const INCREMENTAL: [Fault; 10] = [
     Fault(
         "i04",
         "A record from the future",
-        "Moves the cursor there, so that what comes before it is not asked for",
-        NotYet("a cursor is not held back by the clock; `lag` does not help, and `reset` does"),
+        "Takes the cursor there; where `step` is set it waits for its time instead, and hides nothing",
+        Tests,
     ),
     Fault("i05", "Records without a cursor", "Fail the read, or are taken, or left out, as configured", Tests),
     Fault(

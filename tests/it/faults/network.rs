@@ -1,6 +1,6 @@
 //! Connections that vanish, names that lead nowhere, and what the environment says about proxies.
 
-use serde_json::Value;
+use serde_json::json;
 
 use super::server::{FaultServer, Then, whole};
 use crate::pagination::{config, ids, up_to};
@@ -10,7 +10,7 @@ const BY_PAGE: &str = "data_selector = \"data\"\npaginator = { type = \"page_num
 
 #[test]
 fn n04_a_reset_after_any_number_of_bytes_loses_and_doubles_no_row() {
-    let page = |first: u64| whole(&serde_json::json!({"data": records(first..first + 2), "pages": 2}).to_string());
+    let page = |first: u64| whole(&json!({"data": records(first..first + 2), "pages": 2}).to_string());
     let (first, second) = (page(0), page(2));
     for then in [Then::Reset, Then::Close] {
         // Every cut that means something else: in the status line, in the headers, in the body, before its last byte.
@@ -33,7 +33,7 @@ fn n04_a_reset_after_any_number_of_bytes_loses_and_doubles_no_row() {
 
 #[test]
 fn n07_a_kept_connection_whose_other_end_has_vanished_is_left_for_a_new_one() {
-    let page = |first: u64| whole(&serde_json::json!({"data": records(first..first + 2), "pages": 2}).to_string());
+    let page = |first: u64| whole(&json!({"data": records(first..first + 2), "pages": 2}).to_string());
     for client in ["timeout = \"200ms\"", "read_timeout = \"200ms\"\ntimeout = \"300ms\""] {
         let server =
             FaultServer::start(vec![(page(0), Then::Keep), (Vec::new(), Then::Silence), (page(2), Then::Keep)]);
@@ -82,7 +82,7 @@ fn h17_a_storm_of_failures_gets_no_more_requests_than_the_attempts_and_the_budge
     let report = workspace.sync(69);
     let resources = report["resources"].as_array().unwrap();
     assert_eq!(resources.len(), 10);
-    assert!(resources.iter().all(|resource| resource["requests"] == Value::from(3)), "{report:#}");
+    assert!(resources.iter().all(|resource| resource["requests"] == 3), "{report:#}");
     let times: Vec<_> = api.seen().into_iter().map(|seen| seen.at).collect();
     assert_eq!(times.len(), 30);
     crate::rate_limit::assert_rate(&times, 20, std::time::Duration::from_millis(200));

@@ -35,8 +35,11 @@ fn p10_a_last_page_that_is_exactly_full_costs_one_more_request_and_no_row() {
     }
 }
 
+/// What happens to a list while it is read.
+type Change = fn(&mut Vec<Value>);
+
 /// A list that is served by offset, and changed by a function right after its first page.
-fn moving(list: &Arc<Mutex<Vec<Value>>>, change: fn(&mut Vec<Value>)) -> Api {
+fn moving(list: &Arc<Mutex<Vec<Value>>>, change: Change) -> Api {
     let list = Arc::clone(list);
     Api::start(move |request, n| {
         let mut list = list.lock().unwrap();
@@ -50,7 +53,7 @@ fn moving(list: &Arc<Mutex<Vec<Value>>>, change: fn(&mut Vec<Value>)) -> Api {
 
 #[test]
 fn p11_what_moves_while_it_is_paged_is_one_row_and_comes_with_the_next_full_read_at_the_latest() {
-    let changes: [(fn(&mut Vec<Value>), i64); 2] = [
+    let changes: [(Change, i64); 2] = [
         // All records move back by one: the last one of the first page comes again.
         (|list| list.insert(0, json!({"id": 100, "name": "new"})), 25),
         // They move forward: one is passed over.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
 
 /// What comes after the bytes of a reply.
 #[derive(Clone, Copy, Debug)]
@@ -33,9 +34,10 @@ impl FaultServer {
         let heard: Arc<Mutex<Vec<(usize, String)>>> = Arc::default();
         let (log, replies) = (Arc::clone(&heard), Arc::new(replies));
         runtime.spawn(async move {
-            for connection in 0.. {
+            let mut connections = JoinSet::new();
+            loop {
                 let (socket, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(socket, connection, Arc::clone(&replies), Arc::clone(&log)));
+                connections.spawn(serve(socket, connections.len(), Arc::clone(&replies), Arc::clone(&log)));
             }
         });
         Self { address, heard, _runtime: runtime }
