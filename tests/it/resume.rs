@@ -189,7 +189,7 @@ fn interrupted(text: &str) -> (Items, Workspace) {
 }
 
 #[test]
-fn a_position_that_no_longer_means_the_same_is_given_up_and_the_report_says_why() {
+fn p14_a_position_that_no_longer_means_the_same_is_given_up_and_the_report_says_why() {
     type Change = fn(&Items, &Workspace, &str);
     let cases: [(&str, Change, &str); 5] = [
         (

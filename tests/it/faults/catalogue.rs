@@ -202,7 +202,12 @@ const BODIES: [Fault; 19] = [
     Fault("b10", "Integers beyond 64 bits", "Are kept exactly, as text where they do not fit", Tests),
     Fault("b11", "Decimals", "Are the nearest double if that prints the same, else their own text", Tests),
     Fault("b12", "A key that comes twice in a record", "The record is set aside", Tests),
-    Fault("b13", "Invalid UTF-8, half a surrogate pair", "Is never mended: no page", Tests),
+    Fault(
+        "b13",
+        "Invalid UTF-8, half a surrogate pair",
+        "Is never mended: such bytes are no page, and half a pair sets its record aside",
+        Tests,
+    ),
     Fault(
         "b14",
         "Nesting without end",

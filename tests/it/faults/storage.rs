@@ -8,6 +8,8 @@ use crate::database_file::is_installed;
 use crate::pages::{Pages, items};
 use crate::support::{Api, Workspace, finish, json, numbered, records};
 
+/// The system calls that a file is flushed by.
+const FLUSHES: &str = "fdatasync,fsync";
 const MERGE: &str = "primary_key = \"id\"";
 
 fn five_pages() -> Pages {
@@ -23,37 +25,44 @@ fn d04_an_error_of_the_disk_is_seen_and_the_next_run_goes_on() {
         return;
     }
     let (mut injected, mut swallowed) = (0, Vec::new());
-    for (calls, times) in [("fdatasync,fsync", [1, 3]), ("pwrite64", [3, 20])] {
-        for (number, more) in times.into_iter().flat_map(|number| [(number, ""), (number, "+")]) {
-            let api = Api::start(five_pages().api());
-            // Every page is a commit of its own.
-            let text = items("write_disposition = \"append\"") + "[pipeline]\nbatch_rows = 1\n";
-            let workspace = Workspace::with_config(api.address, &text);
-            // The file is there, so that what fails is not the making of it.
-            workspace.sync(0);
-            let mut command = Command::new("strace");
-            command.args(["-f", "-y", "-qq", "-o"]).arg(workspace.path("calls"));
-            command.args(["-e", &format!("trace={calls}"), "-e"]);
-            command.arg(format!("inject={calls}:error=EIO:when={number}{more}"));
-            command.arg(env!("CARGO_BIN_EXE_highwater")).args(["sync", "--json"]).current_dir(workspace.path(""));
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            let finished = finish(command.spawn().unwrap());
-            let traced = std::fs::read_to_string(workspace.path("calls")).unwrap_or_default();
-            let name = format!("{calls}, call {number}{more}");
-            let failed: Vec<&str> = traced.lines().filter(|call| call.contains("INJECTED")).collect();
-            injected += failed.len();
-            // SQLite passes over errors of flushing a folder: not every file system can do that.
-            if failed.iter().any(|call| call.contains("/highwater.db")) && finished.code != Some(74) {
-                swallowed.push(format!("{name}: {finished:#?}\n{traced}"));
-            }
-            // A run that was not completed is gone on with; after a complete one, the next appends everything again.
-            let complete = "SELECT count(*) FROM _hw_runs WHERE outcome = 'complete'";
-            let runs = workspace.value::<i64>(complete) + 1;
-            workspace.sync(0);
-            let rows = workspace.column::<i64>("SELECT count(*) FROM shop_items GROUP BY id");
-            assert_eq!(rows, vec![runs; 50], "{name}: {finished:#?}");
-            workspace.check_books();
+    // The last ones are those that move the WAL into the file at the end.
+    for (calls, number, more) in [
+        (FLUSHES, 1, ""),
+        (FLUSHES, 3, "+"),
+        (FLUSHES, 10, ""),
+        (FLUSHES, 11, ""),
+        ("pwrite64", 3, ""),
+        ("pwrite64", 20, "+"),
+        ("pwrite64", 90, ""),
+    ] {
+        let api = Api::start(five_pages().api());
+        // Every page is a commit of its own.
+        let text = items("write_disposition = \"append\"") + "[pipeline]\nbatch_rows = 1\n";
+        let workspace = Workspace::with_config(api.address, &text);
+        // The file is there, so that what fails is not the making of it.
+        workspace.sync(0);
+        let mut command = Command::new("strace");
+        command.args(["-f", "-y", "-qq", "-o"]).arg(workspace.path("calls"));
+        command.args(["-e", &format!("trace={calls}"), "-e"]);
+        command.arg(format!("inject={calls}:error=EIO:when={number}{more}"));
+        command.arg(env!("CARGO_BIN_EXE_highwater")).args(["sync", "--json"]).current_dir(workspace.path(""));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let finished = finish(command.spawn().unwrap());
+        let traced = std::fs::read_to_string(workspace.path("calls")).unwrap_or_default();
+        let name = format!("{calls}, call {number}{more}");
+        let failed: Vec<&str> = traced.lines().filter(|call| call.contains("INJECTED")).collect();
+        injected += failed.len();
+        // SQLite passes over errors of flushing a folder: not every file system can do that.
+        if failed.iter().any(|call| call.contains("/highwater.db")) && finished.code != Some(74) {
+            swallowed.push(format!("{name}: {finished:#?}\n{traced}"));
         }
+        // A run that was not completed is gone on with; after a complete one, the next appends everything again.
+        let complete = "SELECT count(*) FROM _hw_runs WHERE outcome = 'complete'";
+        let runs = workspace.value::<i64>(complete) + 1;
+        workspace.sync(0);
+        let rows = workspace.column::<i64>("SELECT count(*) FROM shop_items GROUP BY id");
+        assert_eq!(rows, vec![runs; 50], "{name}: {finished:#?}");
+        workspace.check_books();
     }
     assert!(swallowed.is_empty(), "of {injected} errors, these were swallowed: {}", swallowed.join("\n"));
     println!("{injected} errors were injected");
