@@ -272,7 +272,7 @@ mod tests {
     use super::{Duration, Instant, is_echo};
 
     #[test]
-    fn a_signal_that_comes_twice_at_once_is_one() {
+    fn x03_a_signal_that_comes_twice_at_once_is_one() {
         let first = Instant::now();
         let after = |ms| first + Duration::from_millis(ms);
         for (name, ms, echo) in

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_queue_cannot_hold_is_lost_and_counted_until_half_of_it_is_free() {
+    fn x12_what_the_queue_cannot_hold_is_lost_and_counted_until_half_of_it_is_free() {
         let shared = Shared::default();
         let is_line = |next: Next| matches!(next, Next::Write(_));
         for _ in 0..LINES_MAX + 7 {

@@ -62,7 +62,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn a_secret_file_is_small_private_text_without_its_last_newline() {
+    fn c06_a_secret_file_is_small_private_text_without_its_last_newline() {
         let dir = tempfile::tempdir().unwrap();
         let big = "x".repeat((64 << 10) + 1);
         for (content, mode, access, expected) in [

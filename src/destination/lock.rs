@@ -134,7 +134,7 @@ mod tests {
     use crate::destination::{Db, DbError, DestinationOptions};
 
     #[test]
-    fn a_second_instance_is_kept_out_and_told_who_is_in() {
+    fn x08_a_second_instance_is_kept_out_and_told_who_is_in() {
         let folder = tempfile::tempdir().unwrap();
         let path = real_path(&folder.path().join("new/folder/x.db")).unwrap();
         let held = LockFile::take(&path).unwrap();

@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_on_the_database_thread_rolls_back_and_the_next_call_works() {
+    async fn x05_a_panic_on_the_database_thread_rolls_back_and_the_next_call_works() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.db");
         let db = Db::open(&DestinationOptions { path, ..Default::default() }).await.unwrap();

@@ -66,7 +66,7 @@ mod tests {
     use super::bring_up;
 
     #[test]
-    fn a_file_of_an_earlier_version_is_brought_up_once() {
+    fn d12_x15_a_file_of_an_earlier_version_is_brought_up_once() {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(SCHEMA).unwrap();
         let before = RUNS.replace(", 'retry'", "");

@@ -73,7 +73,7 @@ mod tests {
     use super::{Wal, bytes, checkpoint};
 
     #[test]
-    fn the_wal_stays_short_however_little_comes_and_grows_only_while_somebody_reads() {
+    fn d07_the_wal_stays_short_however_little_comes_and_grows_only_while_somebody_reads() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.db");
         let writer = Connection::open(&path).unwrap();

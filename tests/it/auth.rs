@@ -154,7 +154,7 @@ fn first_refresh() -> String {
 }
 
 #[test]
-fn a_token_that_expires_every_two_pages_is_renewed_once_each_time_for_all_pages_in_flight() {
+fn h09_a_token_that_expires_every_two_pages_is_renewed_once_each_time_for_all_pages_in_flight() {
     let bank = Arc::new(Bank { pages_per_token: Some(2), ..Bank::default() });
     let api = start(&bank, 100);
     let workspace = Workspace::with_config(api.address, &config(CLIENT_CREDENTIALS, "concurrency = 4"));

@@ -603,7 +603,7 @@ paginator = { type = "header_link" }
 "#;
 
 #[test]
-fn no_secret_shows_in_any_output_or_in_the_database() {
+fn c07_no_secret_shows_in_any_output_or_in_the_database() {
     for login in LOGINS {
         let api = parrot();
         let workspace = Workspace::with_config(api.address, &PARROT.replace("LOGIN", login));

@@ -77,7 +77,7 @@ fn ids(workspace: &Workspace) -> Vec<i64> {
 }
 
 #[test]
-fn an_unchanged_page_costs_no_rows_and_leaves_table_and_checkpoint() {
+fn h14_an_unchanged_page_costs_no_rows_and_leaves_table_and_checkpoint() {
     for (keys, doubled) in [
         (KEYED, false),
         ("primary_key = \"id\"\nwrite_disposition = \"replace\"", false),

@@ -332,12 +332,12 @@ fn is_refused(workspace: &Workspace, finished: &Finished, case: &str) {
 }
 
 #[test]
-fn every_broken_file_is_refused_with_its_place_the_reason_and_the_way_out() {
+fn c04_every_broken_file_is_refused_with_its_place_the_reason_and_the_way_out() {
     are_refused(&BROKEN);
 }
 
 #[test]
-fn what_cannot_be_a_schedule_or_a_safe_page_is_refused_at_its_value() {
+fn c04_what_cannot_be_a_schedule_or_a_safe_page_is_refused_at_its_value() {
     are_refused(&OF_THE_DAEMON);
 }
 
@@ -492,7 +492,7 @@ fn an_override_that_is_wrong_is_refused_by_its_own_name() {
 }
 
 #[test]
-fn an_empty_variable_is_a_missing_one_and_a_default_takes_its_place() {
+fn c02_an_empty_variable_is_a_missing_one_and_a_default_takes_its_place() {
     let api = Api::start(numbered(10, 10));
     let workspace =
         Workspace::with_config(api.address, &format!("{PLAIN}params = {{ lang = \"${{env:LANG_OF_SHOP}}\" }}\n"));

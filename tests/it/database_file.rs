@@ -28,7 +28,7 @@ fn sync(workspace: &Workspace) -> Finished {
 }
 
 #[test]
-fn a_file_that_is_not_ours_is_refused_and_left_as_it_is() {
+fn d12_d13_a_file_that_is_not_ours_is_refused_and_left_as_it_is() {
     type Make = fn(&Workspace);
     let cases: [(&str, Make, &str); 7] = [
         (
@@ -98,7 +98,7 @@ fn an_empty_file_is_taken_for_a_new_database() {
 }
 
 #[test]
-fn a_damaged_file_is_named_as_such_and_never_made_anew() {
+fn d06_a_damaged_file_is_named_as_such_and_never_made_anew() {
     // The schema is on the first page, after the header; a table is on a page of its own.
     for (name, sql) in [
         ("schema", "SELECT 100"),
@@ -127,7 +127,7 @@ fn a_damaged_file_is_named_as_such_and_never_made_anew() {
 }
 
 #[test]
-fn a_second_instance_is_kept_out_and_told_who_is_in() {
+fn x08_a_second_instance_is_kept_out_and_told_who_is_in() {
     let (gate, barrier) = gate();
     let pages = three_pages();
     let api = Api::start(move |request, _| {
@@ -149,7 +149,7 @@ fn a_second_instance_is_kept_out_and_told_who_is_in() {
 }
 
 #[test]
-fn an_instance_that_lost_its_resource_to_another_one_stores_nothing_more() {
+fn x09_an_instance_that_lost_its_resource_to_another_one_stores_nothing_more() {
     let (gate, barrier) = gate();
     let pages = three_pages();
     let api = Api::start(move |request, _| {
@@ -192,7 +192,7 @@ fn writer(workspace: &Workspace) -> Connection {
 }
 
 #[test]
-fn a_commit_waits_for_another_program_and_goes_on_when_that_is_done() {
+fn d01_a_commit_waits_for_another_program_and_goes_on_when_that_is_done() {
     let (gate, barrier) = gate();
     let pages = three_pages();
     let api = Api::start(move |request, _| {
@@ -222,7 +222,7 @@ fn a_commit_waits_for_another_program_and_goes_on_when_that_is_done() {
 }
 
 #[test]
-fn a_program_that_never_lets_go_fails_the_run_and_nothing_is_lost() {
+fn d01_a_program_that_never_lets_go_fails_the_run_and_nothing_is_lost() {
     let (gate, barrier) = gate();
     let pages = three_pages();
     let api = Api::start(move |request, _| {
@@ -250,7 +250,7 @@ fn a_program_that_never_lets_go_fails_the_run_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_full_disk_stops_the_run_and_the_next_one_goes_on_where_it_stopped() {
+fn d03_a_full_disk_stops_the_run_and_the_next_one_goes_on_where_it_stopped() {
     let large = |page: u64| {
         let rows = (0..20).map(|n| json!({"n": page * 20 + n, "text": "x".repeat(2000)}));
         Value::from_iter(rows)
@@ -273,7 +273,7 @@ fn a_full_disk_stops_the_run_and_the_next_one_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn missing_folders_are_made_and_a_place_that_cannot_be_written_is_named() {
+fn d05_missing_folders_are_made_and_a_place_that_cannot_be_written_is_named() {
     let api = Api::start(three_pages().api());
     let at = |path: &str| items(MERGE) + &format!("[destination]\npath = \"{path}\"\n");
     let workspace = Workspace::with_config(api.address, &at("new/folder/x.db"));
@@ -299,7 +299,7 @@ fn missing_folders_are_made_and_a_place_that_cannot_be_written_is_named() {
 }
 
 #[test]
-fn a_resource_that_is_no_longer_what_its_table_was_made_from_is_refused_alone() {
+fn c08_a_resource_that_is_no_longer_what_its_table_was_made_from_is_refused_alone() {
     let api = Api::start(|request, _| {
         let page = if crate::pages::page_of(request) == 1 { Value::from(records(0..3)) } else { json!([]) };
         respond(200, &[], page.to_string())
@@ -355,7 +355,7 @@ fn after_a_reset_that_keeps_rows_a_table_with_another_key_is_refused_alone() {
 }
 
 #[test]
-fn a_table_of_the_users_own_is_never_written() {
+fn d13_a_table_of_the_users_own_is_never_written() {
     let api = Api::start(three_pages().api());
     for sql in [
         "CREATE TABLE shop_items (id INTEGER PRIMARY KEY, mine TEXT); INSERT INTO shop_items VALUES (1, 'mine')",
@@ -378,7 +378,7 @@ fn a_table_of_the_users_own_is_never_written() {
 }
 
 #[test]
-fn what_users_add_to_our_tables_stays_and_the_counts_stay_right() {
+fn d14_what_users_add_to_our_tables_stays_and_the_counts_stay_right() {
     let pages = three_pages();
     let api = Api::start(pages.api());
     let workspace = Workspace::with_config(api.address, &items(MERGE));
@@ -497,7 +497,7 @@ fn a_sync_that_has_nothing_to_do_leaves_the_file_as_it_was() {
     assert!(bytes(&workspace) == before);
 }
 
-fn is_installed(tool: &str) -> bool {
+pub(crate) fn is_installed(tool: &str) -> bool {
     Command::new(tool).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
@@ -529,7 +529,7 @@ fn the_sqlite_tool_of_the_system_reads_everything() {
 }
 
 #[test]
-fn nothing_but_sqlite_opens_the_file() {
+fn d09_nothing_but_sqlite_opens_the_file() {
     if !is_installed("strace") {
         println!("skipped: strace is not installed");
         return;

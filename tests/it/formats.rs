@@ -272,7 +272,7 @@ fn a_record_that_looks_like_an_envelope_is_a_record_where_every_line_is_one() {
 }
 
 #[test]
-fn no_body_is_no_lines_only_for_a_server_that_knows_what_it_sends() {
+fn h12_no_body_is_no_lines_only_for_a_server_that_knows_what_it_sends() {
     for (format, kind) in [
         (Format::Json, "application/json"),
         (Format::Xml, "application/xml"),
@@ -342,7 +342,7 @@ fn unframed(body: String) -> SocketAddr {
 }
 
 #[test]
-fn lines_that_end_with_the_connection_are_not_taken_for_all_of_them() {
+fn b03_lines_that_end_with_the_connection_are_not_taken_for_all_of_them() {
     for format in FORMATS {
         let address = unframed(format.page(0, TOTAL, None));
         let keys = format!("{}\npaginator = {{ type = \"single_page\" }}", format.keys());
@@ -431,7 +431,7 @@ fn a_header_that_cannot_name_columns_is_said_so_at_once() {
 }
 
 #[test]
-fn the_words_of_an_error_are_no_table_without_rows() {
+fn h11_the_words_of_an_error_are_no_table_without_rows() {
     let api =
         Api::start(|_, _| respond(200, &[("content-type", "text/csv")], "Error: too many requests, come back later"));
     let keys = "format = \"csv\"\npaginator = { type = \"single_page\" }";

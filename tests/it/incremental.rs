@@ -103,7 +103,7 @@ fn asked(api: &Api, from: usize, param: &str) -> Vec<Option<String>> {
 const KEYED: &str = "primary_key = \"id\"";
 
 #[test]
-fn the_next_read_starts_where_the_last_one_ended_and_equal_values_come_once() {
+fn i01_i08_i09_the_next_read_starts_where_the_last_one_ended_and_equal_values_come_once() {
     for order in ["asc", "desc", ""] {
         for more in [KEYED, "", "write_disposition = \"append\"\nprimary_key = \"id\""] {
             let events = Events::new(order);
@@ -129,7 +129,85 @@ fn the_next_read_starts_where_the_last_one_ended_and_equal_values_come_once() {
 }
 
 #[test]
-fn late_records_within_the_lag_are_taken_and_nothing_is_doubled() {
+fn p15_more_records_of_one_moment_than_fit_on_a_page_are_all_taken_interrupted_or_not() {
+    let append = "write_disposition = \"append\"\nprimary_key = \"id\"";
+    for (order, more) in [("asc", KEYED), ("asc", ""), ("desc", append), ("", "")] {
+        let events = Events::new(order);
+        events.add_minutes(0..5);
+        (0..35).for_each(|n| events.add(&format!("same{n}"), json!(time(5))));
+        events.add_minutes(6..12);
+        let api = events.api();
+        let row_order = if order.is_empty() { String::new() } else { format!("row_order = \"{order}\"") };
+        let workspace = Workspace::with_config(api.address, &config(&row_order, more));
+        // It breaks off twice within the records of that moment.
+        for page in [3, 4] {
+            events.break_from(Some(page));
+            workspace.sync(69);
+            workspace.check_books();
+        }
+        events.break_from(None);
+        workspace.sync(0);
+        assert_eq!(ids(&workspace), events.ids(), "{order} {more}");
+        // So it is where that moment is the last one, and more of it come.
+        (0..25).for_each(|n| events.add(&format!("last{n}"), json!(time(11))));
+        for _ in 0..2 {
+            workspace.sync(0);
+            assert_eq!(ids(&workspace), events.ids(), "{order} {more}");
+        }
+        workspace.check_books();
+    }
+}
+
+#[test]
+fn i04_with_windows_a_record_from_the_future_waits_for_its_time_and_hides_nothing() {
+    let append = "write_disposition = \"append\"\nprimary_key = \"id\"";
+    for (order, more) in [("asc", KEYED), ("asc", append), ("", KEYED)] {
+        let events = Events::new(order);
+        events.add_minutes(0..25);
+        let api = events.api();
+        let mut keys = "initial_value = \"2024-01-01T00:00:00Z\", step = \"100y\"".to_owned();
+        if !order.is_empty() {
+            keys += &format!(", row_order = \"{order}\"");
+        }
+        // This API does not look at the end of a window.
+        let params = "${incremental.start_value}\", ignored = \"${incremental.end_value}";
+        let text = config(&keys, more).replace("${incremental.start_value}", params);
+        let workspace = Workspace::with_config(api.address, &text);
+        let now = events.ids();
+        events.add("future", json!("2999-01-01T00:00:00Z"));
+        let report = workspace.sync(0);
+        assert_eq!((ids(&workspace), cursor(&workspace)), (now, Some(format!("\"{}\"", time(24)))), "{order}");
+        assert_eq!(report["resources"][0]["records"]["filtered"], 1, "{order}");
+        events.add_minutes(25..40);
+        workspace.sync(0);
+        let but_one: Vec<String> = events.ids().into_iter().filter(|id| id != "future").collect();
+        assert_eq!(ids(&workspace), but_one, "{order} {more}");
+        workspace.check_books();
+    }
+}
+
+#[test]
+fn i10_an_api_that_ignores_the_filter_neither_doubles_nor_loses_a_row() {
+    let append = "write_disposition = \"append\"\nprimary_key = \"id\"";
+    for (order, more) in [("asc", KEYED), ("asc", ""), ("desc", append), ("", "")] {
+        let events = Events::new(order);
+        events.add_minutes(0..25);
+        let api = events.api();
+        let row_order = if order.is_empty() { String::new() } else { format!("row_order = \"{order}\"") };
+        let text = config(&row_order, more).replace("since =", "ignored =");
+        let workspace = Workspace::with_config(api.address, &text);
+        workspace.sync(0);
+        events.add_minutes(25..40);
+        for _ in 0..2 {
+            workspace.sync(0);
+            assert_eq!(ids(&workspace), events.ids(), "{order} {more}");
+        }
+        workspace.check_books();
+    }
+}
+
+#[test]
+fn i03_late_records_within_the_lag_are_taken_and_nothing_is_doubled() {
     for more in [KEYED, ""] {
         let events = Events::new("asc");
         events.add_minutes(0..30);
@@ -156,7 +234,7 @@ fn late_records_within_the_lag_are_taken_and_nothing_is_doubled() {
 }
 
 #[test]
-fn a_read_that_fails_moves_its_cursor_only_as_far_as_rows_are_stored() {
+fn i02_a_read_that_fails_moves_its_cursor_only_as_far_as_rows_are_stored() {
     for (order, after_failure) in [("asc", Some(time(19))), ("", None), ("desc", None)] {
         for more in [KEYED, ""] {
             let events = Events::new(if order.is_empty() { "asc" } else { order });
@@ -190,7 +268,7 @@ fn a_read_that_fails_moves_its_cursor_only_as_far_as_rows_are_stored() {
 }
 
 #[test]
-fn an_order_that_is_not_as_configured_fails_the_read() {
+fn i02_an_order_that_is_not_as_configured_fails_the_read() {
     let events = Events::new("");
     for minute in [3, 5, 4] {
         events.add(&format!("m{minute}"), json!(time(minute)));
@@ -378,7 +456,7 @@ fn numbers_and_seconds_are_cursors_too() {
 }
 
 #[test]
-fn records_without_a_cursor_are_treated_as_configured() {
+fn i05_records_without_a_cursor_are_treated_as_configured() {
     for (option, code, rows) in
         [("", 65, 0), ("on_cursor_value_missing = \"include\"", 0, 3), ("on_cursor_value_missing = \"exclude\"", 0, 2)]
     {

@@ -14,6 +14,7 @@ mod crash;
 mod database_file;
 mod docs;
 mod docs_page;
+mod faults;
 mod fidelity;
 mod formats;
 mod graphql;

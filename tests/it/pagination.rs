@@ -296,7 +296,7 @@ fn an_api_that_caps_the_limit_loses_no_row() {
 }
 
 #[test]
-fn pages_of_any_size_lose_and_double_no_row_by_offset() {
+fn p09_pages_of_any_size_lose_and_double_no_row_by_offset() {
     // Pages of 10, 10, 4, 4 (the API lowers its cap on the way), or of 15 where 10 were asked for.
     let lowered: fn(u64) -> u64 = |offset| if offset < 20 { 10 } else { 4 };
     let exceeded: fn(u64) -> u64 = |_| 15;
@@ -551,7 +551,7 @@ fn every_stop_reason_has_its_outcome() {
 }
 
 #[test]
-fn a_short_page_is_no_end_unless_it_is_declared() {
+fn p09_a_short_page_is_no_end_unless_it_is_declared() {
     // Pages of 10, 7, 10 and none; the third kind of API says itself whether there is more.
     let parts = |n: usize| match n {
         0 => records(0..10),
@@ -574,7 +574,7 @@ fn a_short_page_is_no_end_unless_it_is_declared() {
 }
 
 #[test]
-fn an_empty_page_before_the_announced_total_is_a_failure() {
+fn p08_an_empty_page_before_the_announced_total_is_a_failure() {
     for (resource, part) in [
         ("paginator = { type = \"offset\", limit = 10, total_path = \"total\" }", "announced 25 records"),
         ("paginator = { type = \"page_number\", total_path = \"pages\" }", "announced 3 pages"),
@@ -614,7 +614,7 @@ const BY_TOKEN: &str = "data_selector = \"items\"\n\
     paginator = { type = \"cursor\", cursor_path = \"next\", cursor_param = \"after\" }";
 
 #[test]
-fn an_api_that_leads_in_circles_is_left_and_the_next_run_starts_over() {
+fn p01_p02_p03_p07_an_api_that_leads_in_circles_is_left_and_the_next_run_starts_over() {
     type Body = fn(usize) -> Value;
     let circles: [(&str, usize, Body); 4] = [
         ("been at before", 2, |n| json!({"items": page_from(n as u64), "next": "a"})),
@@ -649,7 +649,7 @@ fn an_api_that_leads_in_circles_is_left_and_the_next_run_starts_over() {
 }
 
 #[test]
-fn the_last_token_repeated_behind_the_end_is_the_end() {
+fn p01_the_last_token_repeated_behind_the_end_is_the_end() {
     let api =
         Api::start(|_, n| answer(json!({"items": if n == 0 { page_from(0) } else { Vec::new() }, "next": "end"})));
     let workspace = Workspace::with_config(api.address, &config("", BY_TOKEN));
@@ -657,7 +657,7 @@ fn the_last_token_repeated_behind_the_end_is_the_end() {
 }
 
 #[test]
-fn a_next_page_on_another_origin_is_refused_and_nothing_is_sent_there() {
+fn p05_a_next_page_on_another_origin_is_refused_and_nothing_is_sent_there() {
     let foreign = Api::start(|_, _| answer(json!([])));
     for (resource, by_header) in [
         ("paginator = { type = \"header_link\" }", true),
@@ -682,7 +682,7 @@ fn a_next_page_on_another_origin_is_refused_and_nothing_is_sent_there() {
 }
 
 #[test]
-fn a_key_that_the_next_link_echoes_is_sent_again_but_neither_stored_nor_shown() {
+fn p06_a_key_that_the_next_link_echoes_is_sent_again_but_neither_stored_nor_shown() {
     const KEY: &str = "canary-0815-key";
     let broken = Arc::new(AtomicBool::new(true));
     let is_broken = Arc::clone(&broken);
@@ -970,7 +970,7 @@ fn a_wrong_paginator_on_the_first_page_is_an_error_that_names_what_is_there() {
 }
 
 #[test]
-fn a_page_that_says_there_is_more_but_not_where_is_a_failure() {
+fn p08_a_page_that_says_there_is_more_but_not_where_is_a_failure() {
     for resource in [
         "paginator = { type = \"header_link\", has_more_path = \"more\" }",
         "paginator = { type = \"cursor\", cursor_path = \"next\", cursor_param = \"after\", has_more_path = \"more\" }",

@@ -20,7 +20,7 @@ const ONE: &str = "paginator = { type = \"single_page\" }";
 const JITTER: Duration = Duration::from_millis(60);
 
 /// No window of `per` holds more than `requests`.
-fn assert_rate(times: &[Instant], requests: usize, per: Duration) {
+pub(crate) fn assert_rate(times: &[Instant], requests: usize, per: Duration) {
     for window in times.windows(requests + 1) {
         let span = window[requests] - window[0];
         assert!(span + JITTER >= per, "{} requests within {span:?}", requests + 1);
@@ -119,7 +119,7 @@ fn the_gap_is_kept_over_restarts_even_after_a_kill() {
 }
 
 #[test]
-fn a_server_that_asks_one_request_to_wait_makes_all_of_its_budget_wait() {
+fn h01_a_server_that_asks_one_request_to_wait_makes_all_of_its_budget_wait() {
     let refused: Arc<OnceLock<Instant>> = Arc::default();
     let refused_at = Arc::clone(&refused);
     let pages = numbered(60, 10);
@@ -204,7 +204,7 @@ fn overlapping_pauses_with_pages_read_ahead_and_little_memory_come_to_an_end() {
 }
 
 #[test]
-fn a_wait_beyond_max_retry_after_ends_the_run_and_the_next_one_asks_for_nothing_before_it_is_over() {
+fn h05_a_wait_beyond_max_retry_after_ends_the_run_and_the_next_one_asks_for_nothing_before_it_is_over() {
     let over = Arc::new(AtomicBool::new(false));
     let is_over = Arc::clone(&over);
     let pages = numbered(30, 10);
@@ -286,7 +286,7 @@ fn a_page_that_used_up_the_quota_is_stored_before_the_run_ends() {
 }
 
 #[test]
-fn a_403_with_nothing_remaining_is_a_rate_limit_and_not_a_refusal() {
+fn h07_a_403_with_nothing_remaining_is_a_rate_limit_and_not_a_refusal() {
     let api = Api::start(|_, n| match n {
         0 => respond(403, &[("x-remaining", "0"), ("x-reset", "1")], json!({"message": "slow down"}).to_string()),
         _ => answer(records(0..3).into()),

@@ -189,7 +189,7 @@ fn interrupted(text: &str) -> (Items, Workspace) {
 }
 
 #[test]
-fn a_position_that_no_longer_means_the_same_is_given_up_and_the_report_says_why() {
+fn p14_a_position_that_no_longer_means_the_same_is_given_up_and_the_report_says_why() {
     type Change = fn(&Items, &Workspace, &str);
     let cases: [(&str, Change, &str); 5] = [
         (
@@ -253,7 +253,7 @@ fn a_position_that_no_longer_means_the_same_is_given_up_and_the_report_says_why(
 }
 
 #[test]
-fn a_position_younger_than_resume_within_is_gone_on_with() {
+fn p14_a_position_younger_than_resume_within_is_gone_on_with() {
     let (items, workspace) = interrupted(&resource(BY_OFFSET));
     edit(&workspace, "UPDATE _hw_checkpoints SET updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-23 hours')");
     assert_eq!(first(&workspace.sync(0))["resumed_at"], "offset 20");
@@ -292,7 +292,7 @@ fn a_replaced_table_keeps_its_rows_until_the_new_ones_are_complete() {
 const BY_TOKEN: &str = "paginator = { type = \"cursor\", cursor_path = \"next\", cursor_param = \"after\" }";
 
 #[test]
-fn a_stale_position_starts_the_read_over_in_the_same_run() {
+fn h13_a_stale_position_starts_the_read_over_in_the_same_run() {
     for (status, text) in [400, 404, 410, 422].into_iter().zip(every_disposition(&resource(BY_TOKEN))) {
         let stale = Arc::new(AtomicUsize::new(0));
         let times = Arc::clone(&stale);
@@ -327,7 +327,7 @@ fn a_stale_position_starts_the_read_over_in_the_same_run() {
 }
 
 #[test]
-fn a_refusal_in_the_middle_of_a_read_fails_it_and_the_next_run_starts_over() {
+fn h13_a_refusal_in_the_middle_of_a_read_fails_it_and_the_next_run_starts_over() {
     for (status, text) in [404, 410, 422, 400].into_iter().zip(every_disposition(&resource(BY_TOKEN))) {
         let items = Items::start();
         let workspace = Workspace::with_config(items.api.address, &text);

@@ -1,19 +1,16 @@
 //! What is tried again, what is not, and what a run says where no other try helps.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::response::Response;
 use flate2::{Compression, write::GzEncoder};
 use futures::StreamExt;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Runtime;
 
+use crate::faults::server::{FaultServer, Then, raw};
 use crate::pagination::{config, ids, up_to};
 use crate::support::{Api, Seen, Workspace, finish, json as answer, numbered, records, respond};
 
@@ -54,7 +51,7 @@ fn failures_that_may_pass_are_tried_again_until_they_do() {
 
 /// The status, how often it is asked for, the exit code, and what the error says beside the status.
 #[test]
-fn every_refusal_has_its_number_of_tries_its_exit_code_and_a_sentence() {
+fn h12_h16_every_refusal_has_its_number_of_tries_its_exit_code_and_a_sentence() {
     for (status, requests, code, part) in [
         (500, 3, 69, "why"),
         (503, 3, 69, "why"),
@@ -90,7 +87,7 @@ fn every_refusal_has_its_number_of_tries_its_exit_code_and_a_sentence() {
 }
 
 #[test]
-fn a_page_that_stays_broken_is_never_skipped_and_the_next_run_goes_on_at_it() {
+fn h08_a_page_that_stays_broken_is_never_skipped_and_the_next_run_goes_on_at_it() {
     let broken = Arc::new(AtomicBool::new(true));
     let is_broken = Arc::clone(&broken);
     let pages = numbered(95, 10);
@@ -128,7 +125,7 @@ fn one_failing_resource_leaves_the_others_alone() {
 }
 
 #[test]
-fn retry_after_is_waited_for_by_the_servers_clock() {
+fn h02_h03_retry_after_is_waited_for_by_the_servers_clock() {
     let date = "Sun, 01 Mar 2026 12:00:00 GMT";
     for (name, value) in [("seconds", "1"), ("date", "Sun, 01 Mar 2026 12:00:01 GMT"), ("epoch", "1772366401")] {
         let api = Api::start(move |_, n| match n {
@@ -143,7 +140,7 @@ fn retry_after_is_waited_for_by_the_servers_clock() {
 }
 
 #[test]
-fn an_absurd_retry_after_is_a_failure_like_others() {
+fn h04_an_absurd_retry_after_is_a_failure_like_others() {
     let absurd = ["-1", "NaN", "1e99", "", "0", "99999999999999999999", "soon", "Fri, 01 Mar 2196 12:00:00 GMT"];
     let pages = numbered(80, 10);
     let api = Api::start(move |request, n| {
@@ -181,50 +178,6 @@ fn waits_that_the_server_asked_for_are_not_counted_as_tries() {
     assert!(gaps(&api).iter().all(|gap| *gap >= Duration::from_millis(50)), "{:?}", gaps(&api));
 }
 
-/// A server that says byte for byte what a test wants, once per connection, and closes it.
-struct Raw {
-    address: SocketAddr,
-    heads: Arc<Mutex<Vec<String>>>,
-    _runtime: Runtime,
-}
-
-impl Raw {
-    /// Answers the n-th connection with the n-th bytes, and those after the last with the last.
-    fn start(replies: Vec<Vec<u8>>) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let address = listener.local_addr().unwrap();
-        let heads: Arc<Mutex<Vec<String>>> = Arc::default();
-        let log = Arc::clone(&heads);
-        runtime.spawn(async move {
-            loop {
-                let (mut socket, _) = listener.accept().await.unwrap();
-                let head = read_head(&mut socket).await;
-                let turn = {
-                    let mut log = log.lock().unwrap();
-                    log.push(head);
-                    log.len() - 1
-                };
-                socket.write_all(&replies[turn.min(replies.len() - 1)]).await.unwrap();
-                socket.shutdown().await.unwrap();
-            }
-        });
-        Self { address, heads, _runtime: runtime }
-    }
-}
-
-async fn read_head(socket: &mut TcpStream) -> String {
-    let mut bytes = Vec::new();
-    while !bytes.ends_with(b"\r\n\r\n") {
-        bytes.push(socket.read_u8().await.unwrap());
-    }
-    String::from_utf8(bytes).unwrap()
-}
-
-fn raw(headers: &str, body: &[u8]) -> Vec<u8> {
-    [format!("HTTP/1.1 200 OK\r\n{headers}\r\n").as_bytes(), body].concat()
-}
-
 fn gzip(text: &str) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(text.as_bytes()).unwrap();
@@ -233,7 +186,7 @@ fn gzip(text: &str) -> Vec<u8> {
 
 /// Each is a reply that looks like a success and is cut or damaged; the second reply is whole.
 #[test]
-fn a_body_that_did_not_come_whole_is_asked_for_again() {
+fn b01_to_b05_a_body_that_did_not_come_whole_is_asked_for_again() {
     let body = r#"[{"id":0},{"id":1},{"id":2}]"#;
     let zipped = gzip(body);
     let zip = |bytes: &[u8]| raw(&format!("Content-Encoding: gzip\r\nContent-Length: {}\r\n", bytes.len()), bytes);
@@ -257,7 +210,7 @@ fn a_body_that_did_not_come_whole_is_asked_for_again() {
         ("no gzip", zip(body.as_bytes())),
         ("no HTTP", b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()),
     ] {
-        let server = Raw::start(vec![reply, whole.clone()]);
+        let server = FaultServer::start(vec![(reply, Then::Close), (whole.clone(), Then::Close)]);
         let workspace = Workspace::with_config(server.address, &config("", ONE));
         let report = workspace.sync(0);
         assert_eq!(report["resources"][0]["requests"], 2, "{name}");
@@ -267,19 +220,19 @@ fn a_body_that_did_not_come_whole_is_asked_for_again() {
 
 #[test]
 fn damaged_compression_is_asked_for_without_compression() {
-    let server = Raw::start(vec![
-        raw("Content-Encoding: gzip\r\nContent-Length: 5\r\n", b"no gz"),
-        raw("Content-Length: 10\r\n", br#"[{"id":0}]"#),
+    let server = FaultServer::start(vec![
+        (raw("Content-Encoding: gzip\r\nContent-Length: 5\r\n", b"no gz"), Then::Close),
+        (raw("Content-Length: 10\r\n", br#"[{"id":0}]"#), Then::Close),
     ]);
     let workspace = Workspace::with_config(server.address, &config("", ONE));
     workspace.sync(0);
-    let heads = server.heads.lock().unwrap().clone();
+    let heads: Vec<String> = server.heard().into_iter().map(|(_, head)| head).collect();
     assert!(heads[0].contains("accept-encoding: gzip"), "{}", heads[0]);
     assert!(heads[1].contains("accept-encoding: identity"), "{}", heads[1]);
 }
 
 #[test]
-fn gzip_of_several_members_is_one_body() {
+fn b05_gzip_of_several_members_is_one_body() {
     let zipped = [gzip("[{\"id\":0},"), gzip("{\"id\":1},"), gzip(""), gzip("{\"id\":2}]")].concat();
     let api = Api::start(move |_, _| respond(200, &[("content-encoding", "gzip")], zipped.clone()));
     let workspace = Workspace::with_config(api.address, &config("", ONE));
@@ -288,7 +241,7 @@ fn gzip_of_several_members_is_one_body() {
 }
 
 #[test]
-fn a_body_beyond_max_page_bytes_fails_at_once() {
+fn b06_b07_a_body_beyond_max_page_bytes_fails_at_once() {
     let large = Value::from(records(0..4000)).to_string();
     let zipped = gzip(&large);
     for (headers, body) in [(vec![], large.clone().into_bytes()), (vec![("content-encoding", "gzip")], zipped)] {
@@ -304,7 +257,7 @@ fn a_body_beyond_max_page_bytes_fails_at_once() {
 }
 
 #[test]
-fn html_twice_is_forgiven_and_three_times_it_is_not() {
+fn h10_n13_html_twice_is_forgiven_and_three_times_it_is_not() {
     for (times, code) in [(2, 0), (3, 69)] {
         let api = Api::start(move |_, n| match n {
             n if n < times => respond(200, &[("content-type", "text/html")], "<html><body>Please log in</body></html>"),
@@ -322,7 +275,7 @@ fn html_twice_is_forgiven_and_three_times_it_is_not() {
 
 /// A rule, the answers of an API with three pages, and how the read ends.
 #[test]
-fn response_actions_say_what_a_response_means() {
+fn h11_response_actions_say_what_a_response_means() {
     type Answers = fn(usize) -> Option<Response>;
     let cases: [(&str, Answers, i32, &str, i64, usize); 12] = [
         // The rule; what comes instead of the n-th response; the exit code; the stop reason; rows; requests.
@@ -446,7 +399,7 @@ fn the_first_action_that_matches_decides() {
 }
 
 #[test]
-fn redirects_stay_on_the_origin_and_keep_their_credentials() {
+fn h15_redirects_stay_on_the_origin_and_keep_their_credentials() {
     let foreign = Api::start(|_, _| answer(json!([])));
     let away = format!("http://{}/list", foreign.address);
     let get = ONE.to_owned();
@@ -498,7 +451,7 @@ fn a_post_sends_its_body_with_every_page_and_every_try() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_tried_again_and_then_named() {
+fn n01_a_server_that_is_not_there_is_tried_again_and_then_named() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -509,7 +462,7 @@ fn a_server_that_is_not_there_is_tried_again_and_then_named() {
 }
 
 #[test]
-fn silence_ends_with_the_time_limit_that_it_broke() {
+fn n05_silence_ends_with_the_time_limit_that_it_broke() {
     let beginning = || futures::stream::once(async { Ok::<_, std::io::Error>("[{\"id\":0},") });
     for (client, latency, part) in [
         ("timeout = \"200ms\"", Duration::from_secs(30), "complete its response within `timeout` (200ms)"),

@@ -93,7 +93,7 @@ fn a_time_that_passed_while_nobody_ran_is_made_up_for_once() {
 }
 
 #[test]
-fn a_reload_adds_takes_away_and_changes_without_touching_the_others() {
+fn x04_c10_a_reload_adds_takes_away_and_changes_without_touching_the_others() {
     // The first page of `slow` comes when the test says so.
     let closed = Arc::new(AtomicBool::new(true));
     let held = Arc::clone(&closed);
@@ -127,10 +127,15 @@ fn a_reload_adds_takes_away_and_changes_without_touching_the_others() {
     is_read(&workspace, "new");
     closed.store(false, Ordering::SeqCst);
     is_read(&workspace, "slow");
-    // A broken one changes nothing.
-    workspace.write("config.toml", "[sources.s.client]\nbase_url = 7\n");
-    daemon.signal(Signal::HUP);
-    daemon.wait_for("the configuration is broken and changes nothing");
+    // A broken one changes nothing, nor does one of which only the first half is written.
+    for broken in [
+        "[sources.s.client]\nbase_url = 7\n",
+        &after[..after.len() - "2 }\n[sources.s.resources.new]\nevery = \"1h\"\n".len()],
+    ] {
+        workspace.write("config.toml", broken);
+        daemon.signal(Signal::HUP);
+        daemon.wait_for("the configuration is broken and changes nothing");
+    }
     workspace.configure(api.address, &format!("{after}[sources.s.resources.newer]\nevery = \"1h\"\n"));
     daemon.signal(Signal::HUP);
     is_read(&workspace, "newer");
@@ -180,7 +185,7 @@ fn what_a_signal_has_cut_short_goes_on_at_once_when_the_daemon_is_back() {
 }
 
 #[test]
-fn a_resource_that_fails_rests_and_leaves_the_others_alone() {
+fn x14_a_resource_that_fails_rests_and_leaves_the_others_alone() {
     let api = Api::start(|request, number| match request.path() {
         "/bad" => respond(500, &[], ""),
         _ => one_record(request, number),
@@ -444,7 +449,7 @@ fn managed(workspace: &Workspace, watchdog: Duration) -> Running {
 }
 
 #[test]
-fn the_service_manager_hears_of_every_step() {
+fn x10_the_service_manager_hears_of_every_step() {
     let api = Api::start(one_record);
     let workspace = Workspace::with_config(api.address, &config("[sources.s.resources.r]\nevery = \"1h\""));
     let manager = Manager::new(&workspace);
@@ -526,7 +531,7 @@ fn of_many_that_are_due_at_once_a_few_begin_before_it_looks_around_again() {
 }
 
 #[test]
-fn x08_a_second_daemon_is_told_who_has_the_file_and_one_whose_file_is_gone_ends() {
+fn x08_d08_a_second_daemon_is_told_who_has_the_file_and_one_whose_file_is_gone_ends() {
     let api = Api::start(one_record);
     let text = config("[sources.s.resources.r]\nevery = \"1h\"").replace("\"off\"", "\"127.0.0.1:0\"");
     let workspace = Workspace::with_config(api.address, &text);

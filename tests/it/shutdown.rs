@@ -65,7 +65,7 @@ fn sidecars(database: &Path) -> Vec<bool> {
 }
 
 #[test]
-fn the_first_signal_keeps_what_was_received_and_the_next_sync_goes_on_at_the_next_page() {
+fn x02_the_first_signal_keeps_what_was_received_and_the_next_sync_goes_on_at_the_next_page() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let closed = Arc::new(AtomicBool::new(true));
         let api = gated(Arc::clone(&closed));
@@ -164,7 +164,7 @@ fn ended_without_a_commit(held: HeldUp, signalled: Instant, said: &str, finish: 
 }
 
 #[test]
-fn a_second_signal_ends_the_grace_period() {
+fn x03_a_second_signal_ends_the_grace_period() {
     for (second, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
         let mut held = held_up(&CONFIG.replace("2s", "300s"));
         held.running.signal(Signal::TERM);

@@ -228,6 +228,21 @@ fn only_one_file_spawns() {
     }
 }
 
+/// A transaction that reads first and writes then can find that another one has written meanwhile; SQLite does not wait
+/// in that case.
+#[test]
+fn d02_whoever_writes_takes_the_lock_at_the_beginning() {
+    // The one place where it is taken, and the connection that can only read.
+    let places =
+        [("src/destination/sqlite.rs", "Transaction::new"), ("src/destination/view.rs", "unchecked_transaction")];
+    for source in sources().iter().filter(|source| !JUDGES.contains(&&*source.modules[0])) {
+        for word in [".transaction(", "unchecked_transaction", "Transaction::new", "Behavior::Deferred", "\"BEGIN"] {
+            let is_excused = places.contains(&(&*source.path, word));
+            assert!(is_excused || !source.code.contains(word), "{} has `{word}`: use sqlite::begin", source.path);
+        }
+    }
+}
+
 #[test]
 fn no_file_has_grown_beyond_its_subject() {
     let mut wrong = Vec::new();

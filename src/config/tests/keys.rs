@@ -44,7 +44,7 @@ fn below(place: &str, key: &str) -> String {
 }
 
 #[test]
-fn every_key_with_a_wrong_letter_is_reported_with_the_right_one() {
+fn c01_every_key_with_a_wrong_letter_is_reported_with_the_right_one() {
     let schema = json_schema();
     let mut found = Vec::new();
     tables(&schema, &schema, "", &mut found);

@@ -69,7 +69,7 @@ fn outside_of_requests_a_variable_is_plain_text() {
 }
 
 #[test]
-fn what_cannot_be_filled_in_is_reported_all_at_once() {
+fn c02_what_cannot_be_filled_in_is_reported_all_at_once() {
     let files = Files::new();
     let lines = r#"auth = { type = "bearer", token = "${env:NONE}" }
 headers = { a = "${env:EMPTY}", b = "${file:DIR/open}", c = "${file:relative}", d = "${cred:../x}", e = "${cred:none}" }
@@ -97,7 +97,7 @@ params = { a = "${evn:A}", b = "${incremental.start_value}", c = "${env:1}", d =
 }
 
 #[test]
-fn a_secret_written_in_the_file_is_refused_and_not_repeated() {
+fn c05_a_secret_written_in_the_file_is_refused_and_not_repeated() {
     let files = Files::new();
     for (lines, path) in [
         (format!("auth = {{ type = \"bearer\", token = \"{CANARY}\" }}"), "auth.token"),

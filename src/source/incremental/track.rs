@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn records_without_a_cursor_or_with_one_of_another_kind_are_seen() {
+    fn i05_i07_records_without_a_cursor_or_with_one_of_another_kind_are_seen() {
         for (missing, left) in [("include", 3), ("exclude", 1)] {
             let incremental = incremental(json!({"on_cursor_value_missing": missing}));
             let mut page = rows(&[json!(1), json!(null), json!(null)]);

@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_compared_as_what_they_mean() {
+    fn i06_values_are_compared_as_what_they_mean() {
         for (format, earlier, later) in [
             ("", json!("2024-01-01T00:30:00+01:00"), json!("2024-01-01T00:00:00Z")),
             ("", json!("2024-01-01T00:00:00Z"), json!("2024-01-01T00:00:00.001Z")),

@@ -72,7 +72,7 @@ fn a_query_is_refused_where_its_tree_would_not_fit() {
 }
 
 #[test]
-fn no_records_beside_an_error_are_no_empty_page() {
+fn h11_no_records_beside_an_error_are_no_empty_page() {
     for body in [
         r#"{"data":null,"errors":[{"message":"x"}]}"#,
         r#"{"data":null,"error":"try later"}"#,
