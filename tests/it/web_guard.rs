@@ -43,6 +43,8 @@ fn only_names_of_this_machine_are_answered() {
         (vec!["host: 10.0.0.1".to_owned()], 421),
         (vec!["host: 0.0.0.0".to_owned()], 421),
         (vec!["host: localhost@evil.example".to_owned()], 400),
+        (vec!["host: localhost:80.evil.example".to_owned()], 400),
+        (vec!["host: localhost:".to_owned()], 200),
         (vec!["host: ".to_owned()], 400),
         (vec![], 400),
         (vec!["host: localhost".to_owned(), "host: evil.example".to_owned()], 400),
