@@ -23,6 +23,8 @@ const HINTS: [HintType; 6] =
 thread_local! {
     /// A table with a column of each type.
     static COLUMNS: RefCell<Connection> = RefCell::new(one_of_each());
+    /// A file that nothing has been read into.
+    static EMPTY: RefCell<Connection> = RefCell::new(empty());
 }
 
 fn one_of_each() -> Connection {
@@ -32,6 +34,12 @@ fn one_of_each() -> Connection {
     connection
         .execute_batch(&format!("CREATE TABLE t (id INTEGER PRIMARY KEY, {})", columns.join(", ")))
         .expect("a table");
+    connection
+}
+
+fn empty() -> Connection {
+    let connection = Connection::open_in_memory().expect("memory");
+    connection.execute_batch(SCHEMA).and_then(|()| connection.execute_batch(ADDED)).expect("the schema");
     connection
 }
 
@@ -98,23 +106,29 @@ fn says(column: ColumnType, stored: &Stored, value: Value<'_>) -> bool {
 /// # Panics
 /// When that is not so.
 pub(crate) fn has_tables(target: &Target, rows: &Rows, record: &Map<String, Json>) {
-    let connection = Connection::open_in_memory().expect("memory");
-    connection.execute_batch(SCHEMA).and_then(|()| connection.execute_batch(ADDED)).expect("the schema");
+    EMPTY.with_borrow(|connection| {
+        // Taken back when it is dropped, so that the next record finds the file empty.
+        let transaction = connection.unchecked_transaction().expect("memory");
+        has_tables_in(&transaction, target, rows, record);
+    });
+}
+
+fn has_tables_in(connection: &Connection, target: &Target, rows: &Rows, record: &Map<String, Json>) {
     let place = Place::written(target);
     let mut tables = Tables::default();
-    let made = tables.prepare(&connection, &place, rows, 1).expect("names that SQLite takes");
+    let made = tables.prepare(connection, &place, rows, 1).expect("names that SQLite takes");
     assert!(made, "a record without a key");
-    let names = names_are_told_apart(&connection, &place.name);
+    let names = names_are_told_apart(connection, &place.name);
     let shape = shape_of(tables.known(&place.name));
     let ours = |name: &String| *name == place.name || name.starts_with(&format!("{}__", place.name));
-    let found = data_tables(&connection);
+    let found = data_tables(connection);
     assert!(found.iter().all(ours), "{found:?}");
     let mut again = Tables::default();
-    assert!(again.prepare(&connection, &place, rows, 2).expect("the same record again"));
-    assert_eq!(names_are_told_apart(&connection, &place.name), names);
+    assert!(again.prepare(connection, &place, rows, 2).expect("the same record again"));
+    assert_eq!(names_are_told_apart(connection, &place.name), names);
     assert_eq!(shape_of(again.known(&place.name)), shape);
-    assert_eq!(data_tables(&connection), found);
-    values_are_where_they_belong(&connection, &tables, place, rows, record);
+    assert_eq!(data_tables(connection), found);
+    values_are_where_they_belong(connection, &tables, place, rows, record);
 }
 
 /// Keys with their columns, and keys with their child tables.

@@ -7,8 +7,9 @@ use super::{checkpoints, columns, links, page_body, values, wait_headers, web_re
 
 /// Pieces of a vocabulary, and now and then any text.
 fn made_of(vocabulary: &[&'static str]) -> impl Strategy<Value = String> + use<> {
-    let piece = prop_oneof![9 => select(vocabulary.to_vec()).prop_map(str::to_owned), 1 => "\\PC{0,3}"];
-    prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+    let piece = || prop_oneof![9 => select(vocabulary.to_vec()).prop_map(str::to_owned), 1 => "\\PC{0,3}"];
+    let pieces = prop_oneof![prop::collection::vec(piece(), 0..4), prop::collection::vec(piece(), 0..24)];
+    pieces.prop_map(|pieces| pieces.concat())
 }
 
 /// What a property is given that makes a choice by its first byte.
@@ -74,6 +75,10 @@ const LINKS: &[&str] = &[
     "127.0.0.1:8080",
 ];
 const BODIES: &[&str] = &[
+    "[{\"a\":1,\"a\":2}]",
+    "{\"items\":[{\"x\":1,\"a\":[{\"b\":2},{\"b\":[{\"c\":-0.0}]}]}],\"next\":{\"cursor\":\"t\"}}",
+    "a,b\n1,\"2\"\n,\n",
+    "<r><e><a>1</a><a/></e></r>",
     "{",
     "}",
     "[",
@@ -125,6 +130,9 @@ const BODIES: &[&str] = &[
     "errors",
 ];
 const VALUES: &[&str] = &[
+    "-0.0",
+    "1e-7",
+    "\"007\"",
     "-",
     "0",
     "1",
@@ -155,6 +163,12 @@ const VALUES: &[&str] = &[
     "\0",
 ];
 const KEYS: &[&str] = &[
+    "\nid\n",
+    "\nID\n",
+    "\n_page_id\n",
+    "\nÉ\n",
+    "\ntags\n",
+    "\n\"\n",
     "\n",
     "\n",
     "id",
@@ -218,6 +232,9 @@ const CHECKPOINTS: &[&str] = &[
     "\"-009999-01-01\"",
 ];
 const REQUESTS: &[&str] = &[
+    "GET / \nhost: localhost:80",
+    "GET /?x=\nhost: 127.0.0.1:",
+    "POST /resources/s.r/run\nhost: localhost\n\ntoken=anchor",
     "GET /",
     "GET / ",
     "POST /resources/s.r/run",
@@ -256,7 +273,7 @@ const REQUESTS: &[&str] = &[
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
 
     #[test]
     fn whatever_headers_say_a_wait_is_within_our_bounds(text in made_of(WAITS)) {
@@ -285,7 +302,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(60) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
     #[test]
     fn whatever_keys_are_called_sqlite_tells_their_columns_apart(choice in 0_u8..9, text in made_of(KEYS)) {

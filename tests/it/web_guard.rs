@@ -45,6 +45,7 @@ fn only_names_of_this_machine_are_answered() {
         (vec!["host: localhost@evil.example".to_owned()], 400),
         (vec!["host: localhost:80.evil.example".to_owned()], 400),
         (vec!["host: localhost:".to_owned()], 200),
+        (vec!["host: [::1]00:*ho".to_owned()], 400),
         (vec!["host: ".to_owned()], 400),
         (vec![], 400),
         (vec!["host: localhost".to_owned(), "host: evil.example".to_owned()], 400),
