@@ -314,3 +314,16 @@ proptest! {
         web_requests(&with(choice, &text));
     }
 }
+
+/// What is a whole text of its kind is tried under every choice, so that no chance decides whether it is seen.
+#[test]
+fn every_word_is_tried_alone() {
+    let choices = |vocabulary: &[&str], property: fn(&[u8])| {
+        for (choice, word) in (0..12).flat_map(|choice| vocabulary.iter().map(move |word| (choice, word))) {
+            property(&with(choice, word));
+        }
+    };
+    choices(LINKS, links);
+    choices(BODIES, page_body);
+    choices(REQUESTS, web_requests);
+}
