@@ -27,6 +27,9 @@ pub mod decode;
 pub mod destination;
 pub mod exit;
 pub mod expression;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod notify;
 pub mod page;
 pub mod plan;

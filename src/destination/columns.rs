@@ -29,7 +29,7 @@ pub(super) enum ColumnType {
 }
 
 /// All of them.
-const COLUMN_TYPES: [ColumnType; 8] = [
+pub(super) const COLUMN_TYPES: [ColumnType; 8] = [
     ColumnType::Integer,
     ColumnType::Real,
     ColumnType::Text,

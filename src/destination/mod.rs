@@ -24,6 +24,8 @@ mod due;
 mod error;
 mod extend;
 mod family;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod hints;
 mod history;
 mod keys;

@@ -16,6 +16,8 @@ pub mod budget;
 pub mod client;
 pub mod condition;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod gcra;
 mod hints;
 mod leave;

@@ -213,7 +213,7 @@ pub(super) fn add_headers(headers: &mut HeaderMap, added: &[(String, Template)])
 }
 
 /// `base_url` and `path` joined as text with exactly one slash between them; a whole URL only on the same origin.
-fn join_path(base: &Url, path: &str) -> Result<Url, String> {
+pub(super) fn join_path(base: &Url, path: &str) -> Result<Url, String> {
     let lower = path.get(..8).unwrap_or(path).to_ascii_lowercase();
     let text = if lower.starts_with("http://") || lower.starts_with("https://") {
         path.to_owned()

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesOrdered, StreamExt};
+use url::Url;
 
 use super::decoded::{Decoded, decode_page};
 use super::read::Read;
@@ -13,7 +14,7 @@ use super::walk::Walk;
 use crate::page::{Room, Turns};
 use crate::rest::client::{Call, Fetched, Outcome, Received};
 use crate::rest::error::RequestError;
-use crate::rest::link::resolve_next;
+use crate::rest::link::{LinkError, resolve_next};
 use crate::rest::paginator::{Paginator, Position, set_named};
 use crate::rest::request::{RequestParts, Target};
 use crate::tasks;
@@ -158,10 +159,12 @@ fn request_at(read: &Read, paginator: &Paginator, position: &Position) -> Result
         request.set_in_body(&path, value).map_err(|error| unusable(error.to_string()))?;
     }
     if let Some(link) = &changes.link {
-        // Not joined as a relative link: its path may begin with two slashes.
-        let base = read.resource.client.base_url();
-        let url = resolve_next(base, &format!("{}{link}", base.origin().ascii_serialization()))?;
-        request.target = Target::Url(url);
+        request.target = Target::Url(link_at(read.resource.client.base_url(), link)?);
     }
     Ok(request)
+}
+
+/// The URL of a link as a position has it. It is not joined as a relative link: its path may begin with two slashes.
+pub(super) fn link_at(base: &Url, link: &str) -> Result<Url, LinkError> {
+    resolve_next(base, &format!("{}{link}", base.origin().ascii_serialization()))
 }

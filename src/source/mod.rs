@@ -5,6 +5,8 @@ mod ahead;
 pub mod cursor;
 mod decoded;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod graphql;
 pub mod incremental;
 mod options;

@@ -93,7 +93,7 @@ pub(super) enum Format {
 
 impl Format {
     /// What a path asks for.
-    fn of(path: &str) -> Self {
+    pub(super) fn of(path: &str) -> Self {
         if path.ends_with(".json") { Self::Json } else { Self::Html }
     }
 

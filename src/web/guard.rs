@@ -124,7 +124,11 @@ fn asked_host(uri: &Uri, headers: &HeaderMap) -> Result<Authority, Refusal> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(BAD_HOST) };
     let host: Authority = host.to_str().ok().and_then(|host| host.parse().ok()).ok_or(BAD_HOST)?;
-    if host.as_str().contains('@') || uri.authority().is_some_and(|authority| *authority != host) {
+    // The type takes anything for a port.
+    let port = host.as_str().strip_prefix(host.host()).unwrap_or_default();
+    let is_port =
+        port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
+    if !is_port || host.as_str().contains('@') || uri.authority().is_some_and(|authority| *authority != host) {
         return Err(BAD_HOST);
     }
     Ok(host)

@@ -30,6 +30,8 @@ mod act;
 mod answer;
 mod chart;
 mod events;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod guard;
 mod html;
 mod listen;

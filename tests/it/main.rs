@@ -47,6 +47,7 @@ mod soak;
 mod standins;
 mod starts_over;
 mod status;
+mod supply;
 mod support;
 mod tidy;
 mod type_fidelity;

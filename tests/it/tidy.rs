@@ -10,7 +10,7 @@ use crate::support::Workspace;
 /// A module may use those below it, never those above it or beside it.
 const LAYERS: [&[&str]; 15] = [
     &["main"],
-    &["cli"],
+    &["cli", "fuzzing"],
     &["supervisor"],
     &["daemon"],
     &["plan"],
