@@ -171,7 +171,8 @@ pub struct PartitionRead {
     pub bounds: Option<String>,
     /// The page of the parent whose record it is read for.
     pub parent_page_id: Option<i64>,
-    /// Its number, once its first page is stored.
+    /// Its number, once its first page is stored. Where records are tried again, that of the page that they came with, below
+    /// zero.
     pub read_id: OnceLock<i64>,
 }
 

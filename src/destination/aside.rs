@@ -4,6 +4,8 @@
 //! taken away. Only records that were rows to be are tried again; what could not be read, or a step failed for, is
 //! left to the next read of the API.
 
+use std::cmp::Ordering;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
@@ -49,14 +51,25 @@ pub struct ReadSince {
     complete: i64,
     /// Only what has changed comes: what comes later is newer than the row.
     is_incremental: bool,
+    /// A complete pass does not read every partition.
+    has_partial_parent: bool,
+}
+
+/// How the partition of a record was read after it.
+struct PartitionSince {
+    /// Not at all: its last read is the one that the record came with.
+    is_last: bool,
+    /// To the end.
+    is_complete: bool,
 }
 
 impl ReadSince {
     /// What a record that came in this pass is beside a row with its key.
-    fn standing(self, pass_id: i64) -> Standing {
-        if self.is_incremental || self.unchanged <= pass_id {
+    fn standing(self, pass_id: i64, partition: &PartitionSince) -> Standing {
+        let is_complete = if self.has_partial_parent { partition.is_complete } else { self.complete > pass_id };
+        if self.is_incremental || self.unchanged <= pass_id || partition.is_last {
             Standing::Newer
-        } else if self.complete > pass_id {
+        } else if is_complete {
             Standing::Older
         } else {
             Standing::Unknown
@@ -65,11 +78,17 @@ impl ReadSince {
 }
 
 impl Db {
-    /// How a resource was read so far, for [`Db::set_aside`].
+    /// How a resource was read so far, for [`Db::set_aside`]: whether only what has changed comes, and whether its parents
+    /// return only such records.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub async fn read_since(&self, id: &ResourceId, is_incremental: bool) -> Result<ReadSince, DbError> {
+    pub async fn read_since(
+        &self,
+        id: &ResourceId,
+        is_incremental: bool,
+        has_partial_parent: bool,
+    ) -> Result<ReadSince, DbError> {
         let id = id.clone();
         self.writer
             .call("read passes", move |connection, _| {
@@ -77,7 +96,7 @@ impl Db {
                              coalesce(max(pass_id) FILTER (WHERE outcome = 'complete'), 0)
                            FROM _hw_runs WHERE source = ?1 AND resource = ?2 AND kind IN ('sync', 'scheduled')";
                 Ok(connection.query_row(sql, (&*id.source, &*id.resource), |row| {
-                    Ok(ReadSince { unchanged: row.get(0)?, complete: row.get(1)?, is_incremental })
+                    Ok(ReadSince { unchanged: row.get(0)?, complete: row.get(1)?, is_incremental, has_partial_parent })
                 })?)
             })
             .await
@@ -128,8 +147,10 @@ fn next(
     let (behind, order, start) = if newest_first { ("<", "DESC", i64::MAX) } else { (">", "ASC", i64::MIN) };
     let mut statement = connection.prepare_cached(&format!(
         "SELECT q.quarantine_id, q.page_id, q.record, p.partition, p.position, p.url, p.status, p.fetched_at,
-           (SELECT pass_id FROM _hw_runs r WHERE r.run_id = p.run_id)
+           (SELECT pass_id FROM _hw_runs r WHERE r.run_id = p.run_id),
+           c.read_id IS p.read_id, c.state IS 'complete'
          FROM _hw_quarantine q JOIN _hw_pages p ON p.page_id = q.page_id
+           LEFT JOIN _hw_checkpoints c ON c.source = q.source AND c.resource = q.resource AND c.partition = p.partition
          WHERE q.source = ?1 AND q.resource = ?2 AND q.retried_page_id IS NULL AND q.is_row
            AND q.quarantine_id {behind} ?3 ORDER BY q.quarantine_id {order}"
     ))?;
@@ -155,7 +176,8 @@ fn next(
         if !page.records.is_empty() && (bytes > BYTES_MAX || page.records.len() == RECORDS_MAX) {
             break;
         }
-        let standing = since.standing(row.get(8)?);
+        let partition = PartitionSince { is_last: row.get(9)?, is_complete: row.get(10)? };
+        let standing = since.standing(row.get(8)?, &partition);
         page.records.push((SetAside { quarantine_id: row.get(0)?, page_id, standing }, record));
     }
     Ok(page)
@@ -198,6 +220,13 @@ pub(super) fn settle(transaction: &Transaction<'_>, page: &Page, page_id: i64, r
     result.map(drop).map_err(|error| PageError::Db(error.into()))
 }
 
+/// Notes that the table of a resource is dropped: what was set aside comes again with its rows.
+pub(super) fn drop_rows(transaction: &Transaction<'_>, id: &ResourceId) -> Result<(), DbError> {
+    let sql = "UPDATE _hw_quarantine SET is_row = 0 WHERE source = ?1 AND resource = ?2 AND retried_page_id IS NULL";
+    transaction.execute(sql, (&*id.source, &*id.resource))?;
+    Ok(())
+}
+
 /// Notes that the read of these pages is taken back: what was set aside with them comes again.
 pub(super) fn take_back(transaction: &Transaction<'_>, pages: Pages) -> Result<(), DbError> {
     let (pages, number) = pages.select();
@@ -219,19 +248,31 @@ pub(super) enum Beside {
 pub(super) fn beside_its_row(
     transaction: &Transaction<'_>,
     writer: &RowWriter<'_>,
+    page: &Page,
+    page_id: i64,
     known: &SetAside,
 ) -> Result<Beside, PageError> {
     if writer.place.target.disposition != WriteDisposition::Merge {
         return Ok(Beside::Write);
     }
-    let written: Option<i64> = writer.page_of_row(transaction).optional()?;
-    Ok(match written {
-        None => Beside::Write,
-        Some(page_id) if page_id > known.page_id => Beside::Leave,
-        Some(_) => match known.standing {
-            Standing::Newer => Beside::Write,
-            Standing::Older => Beside::Leave,
-            Standing::Unknown => Beside::Stay(MAY_BE_OLDER),
-        },
+    let Some(written) = writer.page_of_row(transaction).optional()? else { return Ok(Beside::Write) };
+    if written == page_id {
+        // What is newer is tried first.
+        return Ok(Beside::Leave);
+    }
+    // A row that was made of such a record is as old as the page that this came with.
+    let (came_with, run_id): (i64, i64) = transaction
+        .prepare_cached(
+            "SELECT CASE WHEN read_id < 0 THEN -read_id ELSE page_id END, run_id FROM _hw_pages WHERE page_id = ?1",
+        )?
+        .query_row([written], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?
+        .unwrap_or((written, 0));
+    Ok(match (came_with.cmp(&known.page_id), known.standing) {
+        (Ordering::Greater, _) | (_, Standing::Older) => Beside::Leave,
+        (Ordering::Less, Standing::Newer) => Beside::Write,
+        (Ordering::Equal, _) if run_id == page.run.run_id => Beside::Leave,
+        // Two of one page: which of them was the last one there is not known.
+        (Ordering::Equal, _) | (Ordering::Less, Standing::Unknown) => Beside::Stay(MAY_BE_OLDER),
     })
 }

@@ -151,9 +151,7 @@ fn try_page(
     page_id: i64,
     run: &RunWork,
 ) -> Result<(Counts, Option<String>), PageError> {
-    if page.run.kind == RunKind::Retry {
-        page.read.read_id.get_or_init(|| page_id);
-    } else {
+    if page.run.kind != RunKind::Retry {
         partitions::begin_read(transaction, page).map_err(|error| match error {
             DbError::TableTaken { .. } => PageError::Contract(error.to_string()),
             error => PageError::Db(error),

@@ -133,7 +133,7 @@ fn write_rows(
             }
         }
         if let Some(known) = page.set_aside.get(row) {
-            match aside::beside_its_row(transaction, &writer, known)? {
+            match aside::beside_its_row(transaction, &writer, page, page_id, known)? {
                 Beside::Write => aside::settle(transaction, page, page_id, row)?,
                 Beside::Leave => {
                     aside::settle(transaction, page, page_id, row)?;

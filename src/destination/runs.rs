@@ -11,7 +11,7 @@ use super::place::{Place, staging_table};
 use super::queue::{Queue, Queued};
 use super::table::NOT_OURS;
 use super::tables::Tables;
-use super::{DbError, boundary, counted, coverage, family, minutes, partitions, queue, sqlite, validators};
+use super::{DbError, aside, boundary, counted, coverage, family, minutes, partitions, queue, sqlite, validators};
 use crate::page::{ResourceId, RunKind, StopReason, Target, WriteDisposition};
 use crate::units::Timespan;
 
@@ -315,6 +315,7 @@ pub(super) fn reset(
     tables.drop_table(&transaction, &staging_table(&table))?;
     let forget = if drop_rows {
         tables.drop_table(&transaction, &table)?;
+        aside::drop_rows(&transaction, id)?;
         "DELETE FROM _hw_resources WHERE source = ?1 AND resource = ?2"
     } else {
         // The table still belongs to the resource: it must be found by a reset that drops it.

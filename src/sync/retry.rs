@@ -1,7 +1,7 @@
 //! Records that were set aside, tried again: they come out of the file and not from the API, a page for each page that
 //! they came with.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::mpsc::Sender;
 
@@ -37,7 +37,7 @@ async fn send_pages(
 ) -> Result<(), DbError> {
     let (db, resource) = (&shared.core.db, &planned.resource);
     let newest_first = resource.target.disposition == WriteDisposition::Merge;
-    let since = db.read_since(planned.id(), resource.incremental.is_some()).await?;
+    let since = db.read_since(planned.id(), resource.incremental.is_some(), resource.has_partial_parent).await?;
     let mut after = None;
     while !run.stop.is_cancelled() {
         let Some(set_aside) = db.set_aside(planned.id(), since, after, newest_first).await? else { break };
@@ -56,9 +56,12 @@ fn page(planned: &PlannedResource, run: &Arc<Run>, came_with: SetAsidePage) -> P
     let texts: Vec<&str> = came_with.records.iter().map(|(_, text)| text.as_str()).collect();
     let RowsAgain { rows, of, children } =
         tasks::busy(|| source::rows_again(&planned.resource, run, &came_with.partition, &texts));
+    // No read of the API: below zero, where none has its number, the page that it repeats.
+    let read_id = came_with.records.first().map(|(record, _)| OnceLock::from(-record.page_id)).unwrap_or_default();
+    let read = PartitionRead { partition: came_with.partition.into(), read_id, ..PartitionRead::default() };
     Page {
         run: Arc::clone(run),
-        read: Arc::new(PartitionRead { partition: came_with.partition.into(), ..PartitionRead::default() }),
+        read: Arc::new(read),
         set_aside: of.into_iter().map(|record| came_with.records[record].0).collect(),
         bytes: texts.iter().map(|text| text.len() as u64).sum(),
         position: came_with.position,

@@ -1,11 +1,13 @@
 //! `highwater retry`: records that were set aside become rows after the configuration was corrected, without a request.
 
+use std::sync::{Arc, Mutex};
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::pages::{DOWN, Pages, items, until};
 use crate::serve::{ask, with_page};
-use crate::support::{Api, Workspace};
+use crate::support::{Api, Workspace, json as answer};
 
 const MERGE: &str = "primary_key = \"id\"";
 const STRICT: &str = "schema_contract = { columns = \"quarantine\", data_type = \"quarantine\" }";
@@ -259,4 +261,132 @@ fn a_daemon_tries_again_when_it_is_asked_to_and_says_why_it_does_not() {
     let kinds = workspace.column::<String>("SELECT kind || ' ' || stop_reason FROM _hw_runs WHERE kind = 'retry'");
     assert_eq!(kinds, ["retry quarantine_retried"]);
     workspace.check_books();
+}
+
+#[test]
+fn a_row_made_of_a_record_is_as_old_as_the_record_was() {
+    let (pages, api, workspace) = strict(MERGE);
+    pages.set(&[page(&json!([{"id": 1, "a": 1, "b": 1}]))]);
+    workspace.sync(0);
+    pages.set(&[page(&json!([{"id": 1, "a": 2, "b": 2, "c": 2}]))]);
+    workspace.sync(0);
+    // At first only the older one is let in.
+    workspace
+        .configure(api.address, &items(&format!("{MERGE}\n{STRICT}\ncolumns = {{ b = {{ type = \"integer\" }} }}")));
+    retry(&workspace, [1, 0, 0, 1]);
+    assert_eq!(row(&workspace, 1), "1 1");
+    workspace.configure(api.address, &items(MERGE));
+    retry(&workspace, [0, 1, 0, 0]);
+    assert_eq!(row(&workspace, 1), "2 2");
+}
+
+#[test]
+fn which_of_two_on_one_page_was_the_last_is_not_guessed() {
+    let (pages, api, workspace) = strict(MERGE);
+    pages.set(&[page(&json!([{"id": 1, "a": 1, "b": 1}, {"id": 1, "a": 2}]))]);
+    workspace.sync(0);
+    workspace.configure(api.address, &items(MERGE));
+    retry(&workspace, [0, 0, 0, 1]);
+    assert_eq!(row(&workspace, 1), "2 -");
+    // Of two that were set aside the last one is known.
+    workspace.configure(api.address, &items(&format!("{MERGE}\n{STRICT}")));
+    pages.set(&[page(&json!([{"id": 2, "c": 1}, {"id": 2, "a": 2, "c": 2}]))]);
+    workspace.sync(0);
+    workspace.configure(api.address, &items(MERGE));
+    retry(&workspace, [1, 0, 2, 0]);
+    assert_eq!((row(&workspace, 1).as_str(), row(&workspace, 2).as_str()), ("2 -", "2 -"));
+}
+
+#[test]
+fn a_pass_that_does_not_read_every_partition_says_nothing_of_the_others() {
+    // The number of the record of each item, and what its note says.
+    let all = Arc::new(Mutex::new([(1, json!({"a": 1})), (1, json!({"a": 1}))]));
+    let api = Api::start({
+        let all = Arc::clone(&all);
+        move |request, _| {
+            let all = all.lock().unwrap();
+            if let Some(rest) = request.target.strip_prefix("/items/") {
+                let mut note = all[usize::from(rest.starts_with('2'))].1.clone();
+                note["n"] = json!(0);
+                return answer(Value::from_iter((1..20).map(|n| json!({"n": n})).chain([note])));
+            }
+            let since = request.param("since").map_or(0, |since| since.parse::<u64>().unwrap());
+            let items = (1..).zip(&*all).filter(|(_, (at, _))| *at > since);
+            answer(items.map(|(id, (at, _))| json!({"id": id, "at": at})).collect::<Vec<_>>().into())
+        }
+    });
+    let config = |contract: &str| {
+        items(&format!(
+            "primary_key = \"id\"\nparams = {{ since = \"${{incremental.start_value}}\" }}\n\
+             incremental = {{ cursor_path = \"at\" }}\npaginator = {{ type = \"single_page\" }}\n\
+             [sources.shop.resources.notes]\npath = \"items/${{resources.items.id}}/notes\"\n\
+             primary_key = [\"_items_id\", \"n\"]\ninclude_from_parent = [\"id\"]\n\
+             paginator = {{ type = \"single_page\" }}\n{contract}"
+        ))
+    };
+    let workspace = Workspace::with_config(api.address, &config(""));
+    workspace.sync(0);
+    workspace.configure(api.address, &config(STRICT));
+    let retried = |counts: [u64; 4], note: &str| {
+        workspace.configure(api.address, &config(""));
+        let ran = workspace.run(&["retry", "shop.notes", "--json"]);
+        let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+        let names = ["inserted", "updated", "unchanged", "quarantined"];
+        let became = names.map(|name| report["resources"][0]["records"][name].as_u64().unwrap());
+        assert_eq!(became, counts, "{}", ran.stderr);
+        let sql = "SELECT a || ' ' || coalesce(b, '-') FROM shop_notes WHERE _items_id = 1 AND n = 0";
+        assert_eq!(workspace.value::<String>(sql), note);
+        workspace.configure(api.address, &config(STRICT));
+    };
+    all.lock().unwrap()[0] = (2, json!({"a": 2, "b": 2}));
+    workspace.sync(0);
+    // The next pass is complete, and has the notes of the other item alone.
+    all.lock().unwrap()[1].0 = 3;
+    workspace.sync(0);
+    retried([0, 1, 0, 0], "2 2");
+    // Now one has them all once more, as they were before.
+    all.lock().unwrap()[0] = (4, json!({"a": 3, "c": 3}));
+    workspace.sync(0);
+    all.lock().unwrap()[0] = (5, json!({"a": 2, "b": 2}));
+    workspace.sync(0);
+    retried([0, 0, 1, 0], "2 2");
+}
+
+#[test]
+fn no_read_has_the_number_of_a_page_that_was_tried_again() {
+    let append = "write_disposition = \"append\"";
+    let (pages, api, workspace) = strict(append);
+    pages.set(&[page(&json!([{"id": 1, "b": 1}]))]);
+    workspace.sync(0);
+    workspace.configure(api.address, &items(append));
+    retry(&workspace, [1, 0, 0, 0]);
+    let retried: i64 = workspace.value("SELECT max(page_id) FROM _hw_pages");
+    let last_read = || workspace.value::<i64>("SELECT CAST(value AS INTEGER) FROM _hw_meta WHERE key = 'last_read_id'");
+    pages.set(&["[{\"id\":2}]"]);
+    while last_read() + 1 < retried {
+        workspace.sync(0);
+    }
+    pages.set(&["[{\"id\":3}]", DOWN]);
+    workspace.sync(69);
+    assert_eq!(last_read(), retried);
+    // The read starts over, and takes back what it had brought: nothing else.
+    pages.set(&["[{\"id\":3}]"]);
+    workspace.configure(api.address, &items(&format!("{append}\nparams = {{ x = \"1\" }}")));
+    workspace.sync(0);
+    assert_eq!(workspace.column::<i64>("SELECT id FROM shop_items WHERE id IN (1, 3)"), [1, 3]);
+    workspace.check_books();
+}
+
+#[test]
+fn what_was_set_aside_before_its_table_was_dropped_comes_again_with_the_rows() {
+    let append = "write_disposition = \"append\"";
+    let (pages, api, workspace) = strict(append);
+    pages.set(&[page(&json!([{"id": 1, "b": 1}]))]);
+    workspace.sync(0);
+    workspace.configure(api.address, &items(append));
+    assert_eq!(workspace.run(&["reset", "--drop-rows", "shop.items"]).code, Some(0));
+    workspace.sync(0);
+    let nothing = workspace.run(&["retry", "shop.items"]);
+    assert!(nothing.stderr.contains("no records set aside that can be tried again"), "{}", nothing.stderr);
+    assert_eq!(workspace.value::<i64>("SELECT count(*) FROM shop_items WHERE id = 1"), 1);
 }
