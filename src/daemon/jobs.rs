@@ -229,11 +229,11 @@ impl Jobs {
         self.last_run
     }
 
-    /// A run could not begin: it is not asked for any more.
+    /// A run could not begin: it is not asked for any more. Where records were to be tried again, that was it.
     pub(super) fn could_not_begin(&mut self, number: usize) {
-        let job = &mut self.jobs[number];
-        job.retried.clear();
-        job.is_wanted = false;
+        let Job { is_wanted, retried, .. } = &mut self.jobs[number];
+        *is_wanted &= !retried.is_empty();
+        retried.drain(..retried.len().min(1));
     }
 
     /// Enters that a run has ended, and returns what it read.

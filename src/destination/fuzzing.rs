@@ -11,6 +11,7 @@ use super::columns::{COLUMN_TYPES, ColumnType, bind, quote};
 use super::hints::read_as;
 use super::place::Place;
 use super::schema::{ADDED, SCHEMA};
+use super::sqlite;
 use super::table::Table;
 use super::tables::Tables;
 use super::writer::RowWriter;
@@ -108,7 +109,7 @@ fn says(column: ColumnType, stored: &Stored, value: Value<'_>) -> bool {
 pub(crate) fn has_tables(target: &Target, rows: &Rows, record: &Map<String, Json>) {
     EMPTY.with_borrow(|connection| {
         // Taken back when it is dropped, so that the next record finds the file empty.
-        let transaction = connection.unchecked_transaction().expect("memory");
+        let transaction = sqlite::begin(connection).expect("memory");
         has_tables_in(&transaction, target, rows, record);
     });
 }
