@@ -9,19 +9,25 @@ use crate::destination::{Db, DbError, DestinationOptions};
 use crate::notify::Notify;
 use crate::page::ResourceId;
 
-#[tokio::test]
-async fn x05_a_run_that_panics_ends_neither_the_daemon_nor_anything_else_that_it_runs() {
-    rustls::crypto::ring::default_provider().install_default().ok();
-    // Nobody listens there: whatever is read fails, and that is known of both.
-    let text = "[sources.s.client]\nbase_url = \"http://127.0.0.1:1/\"\nretry = { max_attempts = 1 }\n\
-                [sources.s.resources.broken]\nevery = \"1h\"\n[sources.s.resources.other]\nevery = \"1h\"\n";
+/// A daemon with this configuration and a file of its own, and what ends it.
+async fn daemon(text: &str) -> (tempfile::TempDir, Arc<Db>, CancellationToken, Daemon) {
     let loaded = load_text("config.toml", text, &Env::default()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let options = DestinationOptions { path: folder.path().join("x.db"), ..Default::default() };
     let db = Arc::new(Db::open(&options).await.unwrap());
     let stop = CancellationToken::new();
     let source = Source::new("config.toml".into(), Env::default(), false);
-    let mut daemon = Daemon::new(source, loaded, Arc::clone(&db), Notify::from_env(), &stop).await.unwrap();
+    let daemon = Daemon::new(source, loaded, Arc::clone(&db), Notify::from_env(), &stop).await.unwrap();
+    (folder, db, stop, daemon)
+}
+
+#[tokio::test]
+async fn x05_a_run_that_panics_ends_neither_the_daemon_nor_anything_else_that_it_runs() {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    // Nobody listens there: whatever is read fails, and that is known of both.
+    let text = "[sources.s.client]\nbase_url = \"http://127.0.0.1:1/\"\nretry = { max_attempts = 1 }\n\
+                [sources.s.resources.broken]\nevery = \"1h\"\n[sources.s.resources.other]\nevery = \"1h\"\n";
+    let (_folder, db, stop, mut daemon) = daemon(text).await;
     let progress = vec![(ResourceId::new("s", "broken"), Arc::default())];
     let run = daemon.jobs.begin(0, false, stop.child_token(), progress, Now::read());
     daemon.runs.spawn(run, async { panic!("the cat is on the keyboard") });
@@ -42,13 +48,7 @@ async fn x05_a_run_that_panics_ends_neither_the_daemon_nor_anything_else_that_it
 async fn after_a_failure_of_the_file_what_does_not_end_is_not_waited_for_for_ever() {
     let text = "[pipeline]\nshutdown_grace = \"100ms\"\n[sources.s.client]\nbase_url = \"http://127.0.0.1:1/\"\n\
                 [sources.s.resources.stuck]\n";
-    let loaded = load_text("config.toml", text, &Env::default()).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let options = DestinationOptions { path: folder.path().join("x.db"), ..Default::default() };
-    let db = Arc::new(Db::open(&options).await.unwrap());
-    let stop = CancellationToken::new();
-    let source = Source::new("config.toml".into(), Env::default(), false);
-    let mut daemon = Daemon::new(source, loaded, db, Notify::from_env(), &stop).await.unwrap();
+    let (_folder, _db, stop, mut daemon) = daemon(text).await;
     let run = daemon.jobs.begin(0, false, stop.child_token(), Vec::new(), Now::read());
     daemon.runs.spawn(run, std::future::pending());
     daemon.give_up(DbError::Full);

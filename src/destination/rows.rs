@@ -1,5 +1,7 @@
 //! The records of one page: those with a key become rows, the others are set aside, and a line says how many.
 
+use std::borrow::Cow;
+
 use rusqlite::{Transaction, params};
 
 use super::aside::Beside;
@@ -97,55 +99,30 @@ fn write_rows(
     page_id: i64,
     written: &mut Written,
 ) -> Result<(), PageError> {
-    let target = &page.run.target;
     let rows = &page.rows;
     let counts = &mut written.counts;
     written.rows = vec![None; rows.len()];
     make_extra(transaction, tables, &place, rows)?;
     tables.changes.watch(&place.name);
     let is_keyed = !tables.known(&place.name).primary_key.is_empty();
-    let is_strict = target.layout.contract.is_strict();
     let mut writer = RowWriter::new(transaction, tables, place, rows, page_id)?;
-    let mut hashes = Vec::with_capacity(if is_keyed { rows.len() } else { 0 });
+    let mut hashes = is_keyed.then(|| Vec::with_capacity(rows.len()));
     for row in 0..rows.len() {
         writer.fill(row);
-        if is_keyed {
-            match keys::key_of(writer.table, target, &writer.values)? {
-                Key::Hash(hash) => hashes.push(hash),
-                Key::Bad(reason) => {
-                    aside::set_aside(transaction, page, page_id, Some(row), reason, || record_text(rows, row))?;
-                    counts.quarantined += 1;
-                    continue;
-                }
-            }
-        }
-        match if is_strict { writer.judge(row)? } else { Verdict::Keep } {
-            Verdict::Keep => {}
-            Verdict::Discard => {
-                aside::settle(transaction, page, page_id, row)?;
-                counts.filtered += 1;
-                continue;
-            }
-            Verdict::Quarantine(reason) => {
+        let left = match fate(transaction, &writer, page, page_id, row, hashes.as_mut())? {
+            Fate::SetAside(reason) => {
                 aside::set_aside(transaction, page, page_id, Some(row), &reason, || record_text(rows, row))?;
                 counts.quarantined += 1;
                 continue;
             }
-        }
-        if let Some(known) = page.set_aside.get(row) {
-            match aside::beside_its_row(transaction, &writer, page, page_id, known)? {
-                Beside::Write => aside::settle(transaction, page, page_id, row)?,
-                Beside::Leave => {
-                    aside::settle(transaction, page, page_id, row)?;
-                    counts.unchanged += 1;
-                    continue;
-                }
-                Beside::Stay(reason) => {
-                    aside::set_aside(transaction, page, page_id, Some(row), reason, String::new)?;
-                    counts.quarantined += 1;
-                    continue;
-                }
-            }
+            Fate::Write => None,
+            Fate::LeaveOut => Some(&mut counts.filtered),
+            Fate::LeaveRow => Some(&mut counts.unchanged),
+        };
+        aside::settle(transaction, page, page_id, row)?;
+        if let Some(count) = left {
+            *count += 1;
+            continue;
         }
         writer.write()?;
         let change = tables.changes.take();
@@ -159,7 +136,49 @@ fn write_rows(
         written.rows[row] = Some(change);
     }
     // Of those that were set aside, many may be one record that came again and again.
-    if page.set_aside.is_empty() { keys::tell_records_apart(target, hashes) } else { Ok(()) }
+    let hashes = hashes.filter(|_| page.set_aside.is_empty()).unwrap_or_default();
+    keys::tell_records_apart(&page.run.target, hashes)
+}
+
+/// What becomes of a record.
+enum Fate {
+    Write,
+    /// It is left out, as the contract says.
+    LeaveOut,
+    /// The row that is there stays as it is.
+    LeaveRow,
+    /// It is set aside, for this reason.
+    SetAside(Cow<'static, str>),
+}
+
+/// What becomes of the record that was taken up last: by its key, of which `hashes` get one where the table has any; by
+/// the contract; and where it was set aside before, by the row that is there.
+fn fate(
+    transaction: &Transaction<'_>,
+    writer: &RowWriter<'_>,
+    page: &Page,
+    page_id: i64,
+    row: usize,
+    hashes: Option<&mut Vec<u64>>,
+) -> Result<Fate, PageError> {
+    let target = &page.run.target;
+    if let Some(hashes) = hashes {
+        match keys::key_of(writer.table, target, &writer.values)? {
+            Key::Hash(hash) => hashes.push(hash),
+            Key::Bad(reason) => return Ok(Fate::SetAside(reason.into())),
+        }
+    }
+    match if target.layout.contract.is_strict() { writer.judge(row)? } else { Verdict::Keep } {
+        Verdict::Keep => {}
+        Verdict::Discard => return Ok(Fate::LeaveOut),
+        Verdict::Quarantine(reason) => return Ok(Fate::SetAside(reason.into())),
+    }
+    let Some(known) = page.set_aside.get(row) else { return Ok(Fate::Write) };
+    Ok(match aside::beside_its_row(transaction, writer, page, page_id, known)? {
+        Beside::Write => Fate::Write,
+        Beside::Leave => Fate::LeaveRow,
+        Beside::Stay(reason) => Fate::SetAside(reason.into()),
+    })
 }
 
 /// Adds the column for what fits no other wherever the rows, or the lists in them, need it.
