@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::pages::{Pages, gate, items, until};
-use crate::support::{Api, Finished, Workspace, finish, records, respond};
+use crate::support::{Api, Finished, Workspace, binary, finish, records, respond};
 
 const MERGE: &str = "primary_key = \"id\"";
 
@@ -260,7 +260,7 @@ fn d03_a_full_disk_stops_the_run_and_the_next_one_goes_on_where_it_stopped() {
     let workspace = Workspace::with_config(api.address, &(items("") + "[pipeline]\nbatch_rows = 1\n"));
     // No file may grow beyond 800 blocks of 512 bytes. The signal for it has to be ignored to get an error.
     let mut command = Command::new("sh");
-    command.args(["-c", "trap '' XFSZ; ulimit -f 800; exec \"$0\" sync --json"]).arg(env!("CARGO_BIN_EXE_highwater"));
+    command.args(["-c", "trap '' XFSZ; ulimit -f 800; exec \"$0\" sync --json"]).arg(binary());
     command.current_dir(workspace.path("")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let finished = finish(command.spawn().unwrap());
     assert_eq!(finished.code, Some(74), "{finished:#?}");
@@ -539,7 +539,7 @@ fn d09_nothing_but_sqlite_opens_the_file() {
     workspace.sync(0);
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-e", "trace=open,openat,openat2,creat", "-o"]).arg(workspace.path("calls"));
-    command.arg(env!("CARGO_BIN_EXE_highwater")).args(["sync", "--json"]).current_dir(workspace.path(""));
+    command.arg(binary()).args(["sync", "--json"]).current_dir(workspace.path(""));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let finished = finish(command.spawn().unwrap());
     let calls = std::fs::read_to_string(workspace.path("calls")).unwrap_or_default();

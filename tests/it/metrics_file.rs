@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
-use crate::support::{Api, Workspace, finish, json, respond};
+use crate::support::{Api, Workspace, binary, finish, json, respond};
 
 const CONFIG: &str = r#"
 [sources.shop.client]
@@ -56,7 +56,7 @@ fn a_run_leaves_its_result_for_all_to_read_and_nothing_else() {
         // As under systemd with UMask=0077: the collector is another user.
         let mut shell = Command::new("sh");
         let line = "umask 077; exec \"$0\" sync --metrics-file metrics/highwater.prom";
-        shell.arg0("sh").args(["-c", line, env!("CARGO_BIN_EXE_highwater")]).current_dir(workspace.path(""));
+        shell.arg0("sh").args(["-c", line, &binary()]).current_dir(workspace.path(""));
         shell.env_clear().stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
         let finished = finish(shell.spawn().unwrap());
         assert_eq!(finished.code, Some(code), "{finished:#?}");

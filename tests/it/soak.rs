@@ -2,7 +2,7 @@
 //! reloads, windows that come and go, and a SIGTERM. Nothing of it grows; every run is in the books, and the API's own
 //! log agrees with them; in the end the tables are what the API holds.
 //!
-//! `HIGHWATER_SOAK_SECONDS=600` makes it longer, `HIGHWATER_SOAK_SEED=n` repeats its faults, `HIGHWATER_SOAK_BINARY=…` takes
+//! `HIGHWATER_SOAK_SECONDS=600` makes it longer, `HIGHWATER_SOAK_SEED=n` repeats its faults, `HIGHWATER=…` takes
 //! another binary than the one that was built with the test; see the figures with `--nocapture`.
 //! Only the long form judges memory and the WAL, and whether what failed comes back by itself: a rest is a minute.
 
@@ -147,9 +147,7 @@ impl Soak {
         // Five come with the first reload, and two with the last.
         let shape = Shape { feeds: (0..FIFTY - 5).collect(), changed: BTreeSet::new(), is_long };
         let workspace = Workspace::with_config(api.address, &shape.text());
-        let program = std::env::var("HIGHWATER_SOAK_BINARY");
-        let program = program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_highwater"));
-        let mut command = workspace.command_of(program, &["serve", "-v"]);
+        let mut command = workspace.command(&["serve", "-v"]);
         command.env("TOKEN", TOKEN);
         let mut daemon = Running::start(command);
         let line = daemon.wait_for("the status page is on ");

@@ -20,6 +20,11 @@ use tokio::runtime::Runtime;
 /// Nothing that is tested takes this long; it keeps a hanging product from hanging the tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The binary that is tested: the one that was built with the tests, or the one that `HIGHWATER` names.
+pub(crate) fn binary() -> String {
+    std::env::var("HIGHWATER").unwrap_or_else(|_| env!("CARGO_BIN_EXE_highwater").to_owned())
+}
+
 /// A folder of its own, with a configuration and a database in it.
 pub(crate) struct Workspace {
     folder: tempfile::TempDir,
@@ -58,12 +63,12 @@ impl Workspace {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        self.command_of(env!("CARGO_BIN_EXE_highwater"), arguments)
+        self.command_of(&binary(), arguments)
     }
 
-    /// The same of another binary than the one that was built with the tests.
-    pub(crate) fn command_of(&self, binary: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary);
+    /// The same of another program.
+    pub(crate) fn command_of(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(arguments).current_dir(self.folder.path()).env_clear().env("NO_COLOR", "1");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::server::{FaultServer, Then, whole};
 use crate::pagination::{config, ids, up_to};
-use crate::support::{Api, Workspace, finish, numbered, records, respond};
+use crate::support::{Api, Workspace, binary, finish, numbered, records, respond};
 
 const BY_PAGE: &str = "data_selector = \"data\"\npaginator = { type = \"page_number\", total_path = \"pages\" }";
 
@@ -96,7 +96,7 @@ fn x13_without_file_descriptors_a_run_fails_and_the_next_one_takes_every_row() {
         let api = Api::start(numbered(25, 10));
         let workspace = Workspace::with_config(api.address, &text);
         let mut command = std::process::Command::new("sh");
-        command.args(["-c", "ulimit -n $1; exec \"$0\" sync --json", env!("CARGO_BIN_EXE_highwater")]);
+        command.args(["-c", "ulimit -n $1; exec \"$0\" sync --json", &binary()]);
         command.arg(limit.to_string()).current_dir(workspace.path("")).stdin(std::process::Stdio::null());
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
         let finished = finish(command.spawn().unwrap());

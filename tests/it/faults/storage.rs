@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::database_file::is_installed;
 use crate::pages::{Pages, items};
-use crate::support::{Api, Workspace, finish, json, numbered, records};
+use crate::support::{Api, Workspace, binary, finish, json, numbered, records};
 
 /// The system calls that a file is flushed by.
 const FLUSHES: &str = "fdatasync,fsync";
@@ -45,7 +45,7 @@ fn d04_an_error_of_the_disk_is_seen_and_the_next_run_goes_on() {
         command.args(["-f", "-y", "-qq", "-o"]).arg(workspace.path("calls"));
         command.args(["-e", &format!("trace={calls}"), "-e"]);
         command.arg(format!("inject={calls}:error=EIO:when={number}{more}"));
-        command.arg(env!("CARGO_BIN_EXE_highwater")).args(["sync", "--json"]).current_dir(workspace.path(""));
+        command.arg(binary()).args(["sync", "--json"]).current_dir(workspace.path(""));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let finished = finish(command.spawn().unwrap());
         let traced = std::fs::read_to_string(workspace.path("calls")).unwrap_or_default();
