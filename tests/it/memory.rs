@@ -52,8 +52,9 @@ fn pages_that_grow_in_many_resources_at_once_stay_within_channel_bytes_and_one_p
     }
     let (workspace, peak) = peak_of(&[1000, 8 * MIB, 1000], &config);
     assert_eq!(workspace.value::<i64>("SELECT count(*) FROM s_r23"), 2 * (1000 / 225) + (8 * MIB as i64) / 225);
-    // Twenty-four pages of 8 MiB are 192 MiB, before they are taken apart.
-    assert!(peak > 20 * MIB && peak < 110 * MIB, "{} MiB", peak / MIB);
+    // Twenty-four pages of 8 MiB are 192 MiB before they are taken apart; without the limit the process takes 328 MiB,
+    // with it about 105, of which a debug build's way to take pages apart is a part.
+    assert!(peak > 20 * MIB && peak < 160 * MIB, "{} MiB", peak / MIB);
 }
 
 #[test]
