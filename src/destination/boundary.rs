@@ -9,9 +9,18 @@ use super::family::Pages;
 use super::{Db, DbError};
 use crate::page::{Page, ResourceId, SortKey};
 
+/// Hashes of rows that may be sent again.
+#[derive(Debug, Default)]
+pub struct Boundary {
+    /// All of them.
+    pub rows: HashSet<[u8; 16]>,
+    /// Those of complete reads that lie ahead of the cursor.
+    pub ahead: HashSet<[u8; 16]>,
+}
+
 impl Db {
-    /// The rows at the boundary of a partition. Those of an unfinished read count where it goes on (`resumes`); the
-    /// read that takes its place takes them back, and is to store them anew.
+    /// The rows at the boundary of a partition, whose cursor is `cursor`. Those of an unfinished read count where it goes
+    /// on (`resumes`); the read that takes its place takes them back, and is to store them anew.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -19,20 +28,30 @@ impl Db {
         &self,
         id: &ResourceId,
         partition: &str,
+        cursor: Option<SortKey>,
         resumes: bool,
-    ) -> Result<HashSet<[u8; 16]>, DbError> {
+    ) -> Result<Boundary, DbError> {
         let (id, partition) = (id.clone(), partition.to_owned());
         self.writer
             .call("read boundary", move |connection, _| {
                 let mut statement = connection.prepare_cached(
-                    "SELECT hash FROM _hw_boundary WHERE source = ?1 AND resource = ?2 AND partition = ?3
-                       AND (?4 OR page_id NOT IN (SELECT page_id FROM _hw_pages WHERE read_id IN
+                    "SELECT hash, NOT is_open AND (?5 IS NULL OR sort > ?5) FROM (
+                       SELECT hash, sort, page_id IN (SELECT page_id FROM _hw_pages WHERE read_id IN
                          (SELECT read_id FROM _hw_checkpoints
-                          WHERE source = ?1 AND resource = ?2 AND partition = ?3 AND read_open = 1)))",
+                          WHERE source = ?1 AND resource = ?2 AND partition = ?3 AND read_open = 1)) AS is_open
+                       FROM _hw_boundary WHERE source = ?1 AND resource = ?2 AND partition = ?3)
+                     WHERE ?4 OR NOT is_open",
                 )?;
-                let key = params![&*id.source, &*id.resource, partition, resumes];
-                let rows = statement.query_map(key, |row| row.get(0))?;
-                Ok(rows.collect::<Result<_, _>>()?)
+                let mut rows = statement.query(params![&*id.source, &*id.resource, partition, resumes, cursor])?;
+                let mut boundary = Boundary::default();
+                while let Some(row) = rows.next()? {
+                    let hash = row.get(0)?;
+                    boundary.rows.insert(hash);
+                    if row.get(1)? {
+                        boundary.ahead.insert(hash);
+                    }
+                }
+                Ok(boundary)
             })
             .await
     }

@@ -50,6 +50,7 @@ mod writer;
 
 pub use aside::{ReadSince, SetAsidePage};
 pub use batch::{Batch, Committed, Counts, Delivery, Ending, Outcome, PartitionFailed, PassEnd};
+pub use boundary::Boundary;
 pub use coverage::{LivePartition, OpenRange};
 pub use error::DbError;
 pub use history::{Begun, RunStart, StoredBudget};

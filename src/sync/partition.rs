@@ -10,12 +10,12 @@ use tokio::sync::mpsc::Sender;
 use super::course::Course;
 use super::report::{ReadEnd, end_of};
 use super::{PlannedResource, Shared};
-use crate::destination::{DbError, Delivery, Outcome, PartitionFailed, StoredPartition};
+use crate::destination::{Boundary, DbError, Delivery, Outcome, PartitionFailed, StoredPartition};
 use crate::exit::Exit;
 use crate::page::{PartitionRead, Run, WriteDisposition};
 use crate::progress::Activity;
 use crate::source::cursor::{self, Start, Stored};
-use crate::source::incremental::{CursorError, Incremental, Known, RowOrder, Track, Window};
+use crate::source::incremental::{CursorError, CursorValue, Incremental, Known, RowOrder, Track, Window};
 use crate::source::{self, PartitionValues, Read, SourceError, SourceErrorKind, WalkError, parent_fields, place_of};
 
 /// Why an append resource is read no more.
@@ -122,10 +122,10 @@ impl Reading {
             }
         };
         let known = match resource.target.disposition {
-            WriteDisposition::Append => Some(self.known(incremental, stored, resumes, key).await?),
+            WriteDisposition::Append => Some(self.known(incremental, stored, cursor.as_ref(), resumes, key).await?),
             WriteDisposition::Merge | WriteDisposition::Replace => None,
         };
-        Ok(Some(Track::new(incremental, window.clone(), cursor, seen, known)))
+        Ok(Some(Track::new(incremental, window.clone(), Timestamp::now(), cursor, seen, known)))
     }
 
     /// What is stored already of a partition whose rows are appended.
@@ -133,6 +133,7 @@ impl Reading {
         &self,
         incremental: &Incremental,
         stored: &StoredPartition,
+        cursor: Option<&CursorValue>,
         resumes: bool,
         key: Vec<String>,
     ) -> Result<Known, ReadEnd> {
@@ -140,11 +141,13 @@ impl Reading {
         let partition = PartitionValues::parse(&stored.partition).unwrap_or_default().without_range();
         // What a live read has stored stays, whatever becomes of the range of a backfill.
         let counts_open = resumes || partition != stored.partition;
-        let rows = db.boundary(&resource.target.id, &partition, counts_open).await.map_err(ReadEnd::from_db)?;
+        let cursor = cursor.map(|cursor| Incremental::bound(cursor).sort);
+        let boundary = db.boundary(&resource.target.id, &partition, cursor, counts_open);
+        let Boundary { rows, ahead } = boundary.await.map_err(ReadEnd::from_db)?;
         let covered = db.coverage(&resource.target.id, &partition).await.map_err(ReadEnd::from_db)?;
         let failed = |reason: String| self.failed(&place_of(&stored.partition), &reason, Exit::Config);
         let rows_from = stored.boundary_from.clone();
-        Ok(Known { rows, rows_from, key, covered: incremental.covered(&covered).map_err(failed)? })
+        Ok(Known { rows, ahead, rows_from, key, covered: incremental.covered(&covered).map_err(failed)? })
     }
 
     /// Everything that reading it once needs, and the cursor of an incremental resource.

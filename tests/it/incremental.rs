@@ -159,6 +159,44 @@ fn p15_more_records_of_one_moment_than_fit_on_a_page_are_all_taken_interrupted_o
 }
 
 #[test]
+fn i04_the_cursor_does_not_follow_a_record_into_the_future_so_that_nothing_is_hidden_or_doubled() {
+    let append = "write_disposition = \"append\"\nprimary_key = \"id\"";
+    for (order, more) in [
+        ("asc", KEYED),
+        ("asc", append),
+        ("asc", ""),
+        ("desc", KEYED),
+        ("desc", append),
+        ("", KEYED),
+        ("", append),
+        ("", ""),
+    ] {
+        let row_order = if order.is_empty() { String::new() } else { format!("row_order = \"{order}\"") };
+        for breaks in [false, true] {
+            let events = Events::new(order);
+            events.add_minutes(0..25);
+            (0..10).for_each(|n| events.add(&format!("future{n}"), json!(format!("2999-01-01T00:00:{n:02}Z"))));
+            let api = events.api();
+            let workspace = Workspace::with_config(api.address, &config(&row_order, more));
+            let name = format!("{order} {more} {breaks}");
+            if breaks {
+                // Where they come last, some of the future is stored by then.
+                events.break_from(Some(4));
+                workspace.sync(69);
+                events.break_from(None);
+            }
+            for minutes in [0..0, 25..40, 0..0] {
+                events.add_minutes(minutes);
+                workspace.sync(0);
+                assert_eq!(ids(&workspace), events.ids(), "{name}");
+            }
+            assert_eq!(cursor(&workspace), Some(format!("\"{}\"", time(39))), "{name}");
+            workspace.check_books();
+        }
+    }
+}
+
+#[test]
 fn i04_with_windows_a_record_from_the_future_waits_for_its_time_and_hides_nothing() {
     let append = "write_disposition = \"append\"\nprimary_key = \"id\"";
     for (order, more) in [("asc", KEYED), ("asc", append), ("", KEYED)] {

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use ring::digest;
 use serde_json::Value as Json;
 
@@ -59,9 +60,11 @@ pub enum CursorError {
 pub struct Track {
     incremental: Arc<Incremental>,
     window: Window,
-    /// The highest value of everything that is stored.
+    /// Behind this nothing has happened yet: no cursor goes there.
+    now: Point,
+    /// The highest value of everything that is stored, as far as the cursor follows it.
     stored: Option<CursorValue>,
-    /// The highest value of this read.
+    /// The same of this read.
     seen: Option<CursorValue>,
     /// The highest value of this read, where the API sorts by it; outside of the window as well.
     highest: Option<CursorValue>,
@@ -74,6 +77,8 @@ pub struct Track {
 pub struct Known {
     /// Rows at the boundary.
     pub rows: HashSet<[u8; 16]>,
+    /// Those of earlier reads that lie ahead of the cursor, as they were dated in the future.
+    pub ahead: HashSet<[u8; 16]>,
     /// From where on all that is stored is among them.
     pub rows_from: Option<SortKey>,
     /// The fields of a record, as it comes, whose values are its key; none where it is told by everything.
@@ -92,17 +97,21 @@ pub struct Tracked {
 }
 
 impl Track {
-    /// The cursor of a read of `window`. `known` is what an append resource has stored.
+    /// The cursor of a read of `window` that begins `now`. `known` is what an append resource has stored.
+    ///
+    /// A record that is dated in the future is a row like any other, but the cursor does not follow it: what is dated
+    /// before it could not be read any more. Clocks that disagree only make this more careful.
     #[must_use]
     pub fn new(
         incremental: &Arc<Incremental>,
         window: Window,
+        now: Timestamp,
         stored: Option<CursorValue>,
         seen: Option<CursorValue>,
         known: Option<Known>,
     ) -> Self {
-        let highest = seen.clone();
-        Self { incremental: Arc::clone(incremental), window, stored, seen, highest, known }
+        let (incremental, now, highest) = (Arc::clone(incremental), Point::Time(now), seen.clone());
+        Self { incremental, window, now, stored, seen, highest, known }
     }
 
     /// Looks at the records of a page, and leaves out those that do not belong to this read.
@@ -145,11 +154,12 @@ impl Track {
             if is_covered {
                 fates[row] = Fate::Filter;
             }
-            if !may_be_known && !is_kept {
+            if !may_be_known && !is_kept && known.ahead.is_empty() {
                 continue;
             }
             let hash = known.hash_of(rows, row, &self.incremental.path);
-            if may_be_known && known.rows.contains(&hash) {
+            let known = if may_be_known { &known.rows } else { &known.ahead };
+            if known.contains(&hash) {
                 fates[row] = Fate::Filter;
             } else if is_kept && !self.window.is_range {
                 boundary.push(BoundaryRow { hash, sort: sort_key(point) });
@@ -181,7 +191,8 @@ impl Track {
                 self.check_order(order, number, &value, &mut lowest)?;
             }
             let is_inside = self.window.end.as_ref().is_none_or(|end| value.point < end.point);
-            if is_inside && self.seen.as_ref().is_none_or(|seen| value.point > seen.point) {
+            let is_ahead = value.point > self.now;
+            if is_inside && !is_ahead && self.seen.as_ref().is_none_or(|seen| value.point > seen.point) {
                 self.seen = Some(value.clone());
             }
             points.push(Some(value.point));
@@ -376,6 +387,7 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
+    use jiff::Timestamp;
     use serde_json::{Value as Json, json};
 
     use super::super::{Incremental, IncrementalOptions, RowOrder, Window};
@@ -399,7 +411,7 @@ mod tests {
         let value = |value: i64| incremental.format.read(&json!(value)).unwrap();
         let window = Window { start: from.map(value), began: from.map(value), ..Window::default() };
         let known = known.map(|rows| Known { rows, ..Known::default() });
-        Track::new(incremental, window, from.map(value), None, known)
+        Track::new(incremental, window, Timestamp::MAX, from.map(value), None, known)
     }
 
     #[test]
@@ -483,7 +495,7 @@ mod tests {
         let stored = incremental.format.read(&json!(7)).unwrap();
         let window = Window { start: Some(incremental.format.read(&json!(5)).unwrap()), ..Window::default() };
         let known = Known { rows: known, ..Known::default() };
-        let mut second = Track::new(&incremental, window, Some(stored), None, Some(known));
+        let mut second = Track::new(&incremental, window, Timestamp::MAX, Some(stored), None, Some(known));
         let text = r#"[{"n":"4#9","at":4},{"at":5,"n":"5#1"},{"n":"7#2","at":7},{"n":"late","at":6},{"n":"7#3","at":7},{"n":"8#1","at":8}]"#;
         let text = Text::new(Bytes::from_static(text.as_bytes())).unwrap();
         let mut page = decode(&text, &[text.as_str()]).unwrap();
@@ -517,7 +529,7 @@ mod tests {
         let hashes = |key: &[&str]| {
             let key = key.iter().map(|name| (*name).to_owned()).collect();
             let known = Some(Known { key, ..Known::default() });
-            let mut track = Track::new(&incremental, Window::default(), None, None, known);
+            let mut track = Track::new(&incremental, Window::default(), Timestamp::MAX, None, None, known);
             let text = r#"[{"at":7,"id":1,"x":1},{"at":7,"x":2,"id":1},{"at":7,"id":2,"x":1},{"at":7,"x":3},{"at":7,"x":4,"id":null},{"x":1,"id":1,"at":7}]"#;
             let text = Text::new(Bytes::from_static(text.as_bytes())).unwrap();
             let tracked = track.look_at(&mut decode(&text, &[text.as_str()]).unwrap()).unwrap();
@@ -538,7 +550,7 @@ mod tests {
             let covered = vec![(None, value(2)), (Some(value(3)), value(5))];
             let known = Known { covered, ..Known::default() };
             let stored = stored.map(value);
-            let mut track = Track::new(&incremental, Window::default(), stored, None, Some(known));
+            let mut track = Track::new(&incremental, Window::default(), Timestamp::MAX, stored, None, Some(known));
             let mut page = rows(&[json!(1), json!(2), json!(3), json!(4), json!(5), json!(6)]);
             let tracked = track.look_at(&mut page).unwrap();
             let at = |row| page.get(row, "at").and_then(|value| value.json_text().parse::<i64>().ok());
@@ -555,7 +567,7 @@ mod tests {
         let value = |value: i64| Some(incremental.format.read(&json!(value)).unwrap());
         let window = Window { start: value(7), end: value(9), is_range: true, ..Window::default() };
         let known = Known { rows: known, ..Known::default() };
-        let mut range = Track::new(&incremental, window, None, None, Some(known));
+        let mut range = Track::new(&incremental, window, Timestamp::MAX, None, None, Some(known));
         let mut page = rows(&[json!(7), json!(8), json!(8)]);
         let tracked = range.look_at(&mut page).unwrap();
         assert_eq!((page.len(), page.received(), tracked.boundary.len()), (1, 3, 0));

@@ -296,7 +296,7 @@ const INCREMENTAL: [Fault; 10] = [
     Fault(
         "i04",
         "A record from the future",
-        "Takes the cursor there; where `step` is set it waits for its time instead, and hides nothing",
+        "Is stored, and the cursor does not follow it; where `step` is set it waits for its time. It hides nothing",
         Tests,
     ),
     Fault("i05", "Records without a cursor", "Fail the read, or are taken, or left out, as configured", Tests),
