@@ -56,8 +56,8 @@ const REQUESTS_MAX: usize = 16;
 
 /// A daemon at work.
 #[derive(Debug)]
-pub struct Daemon {
-    source: Source,
+pub struct Daemon<'d> {
+    source: &'d mut Source,
     config: Config,
     loaded: LoadedConfig,
     db: Arc<Db>,
@@ -71,7 +71,7 @@ pub struct Daemon {
     board: watch::Sender<Arc<Board>>,
     requests: mpsc::Receiver<Request>,
     door: Door,
-    notify: Notify,
+    notify: &'d Notify,
     status: String,
     /// Ends everything.
     stop: CancellationToken,
@@ -79,16 +79,16 @@ pub struct Daemon {
     db_error: Option<DbError>,
 }
 
-impl Daemon {
+impl<'d> Daemon<'d> {
     /// A daemon that has the file open and knows what became of earlier runs. It runs nothing yet.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub async fn new(
-        source: Source,
+        source: &'d mut Source,
         loaded: Loaded,
         db: Arc<Db>,
-        notify: Notify,
+        notify: &'d Notify,
         stop: &CancellationToken,
     ) -> Result<Self, DbError> {
         db.end_runs_left_open().await?;
@@ -288,7 +288,7 @@ impl Daemon {
 
     /// Ends, because the file cannot be read or written any more.
     fn give_up(&mut self, error: DbError) {
-        tracing::error!(%error, "the database fails: the daemon ends");
+        tracing::error!(%error, "the database fails: nothing can be stored any more");
         self.db_error.get_or_insert(error);
         self.stop.cancel();
     }

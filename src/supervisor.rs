@@ -22,6 +22,9 @@ use crate::web;
 /// Closing the file moves the WAL into it; that must not take longer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// A daemon whose disk is full looks so often whether there is room again.
+const FULL_EVERY: Duration = Duration::from_secs(10);
+
 /// The same signal again within this is the same request.
 const ECHO_WITHIN: Duration = Duration::from_millis(500);
 
@@ -211,21 +214,50 @@ pub async fn serve(loaded: Loaded, source: Source) -> Result<(), RunError> {
     let mut signals = Signals { hangup: None, ..Signals::new()? };
     let stop = CancellationToken::new();
     let grace = *loaded.config.pipeline.shutdown_grace;
-    let work = open_serve_close(loaded, source, &mut hangups, &stop);
+    let work = serve_until_stopped(loaded, source, &mut hangups, &stop);
     match supervise(&mut signals, &stop, grace, work).await {
         Ended::Done(result) => result,
         Ended::Cut => Err(RunError::Cut),
     }
 }
 
-async fn open_serve_close(
+/// Runs the daemon, and begins anew where the disk was full: what is stored is whole, and what is not is read again.
+async fn serve_until_stopped(
     loaded: Loaded,
-    source: Source,
+    mut source: Source,
     hangups: &mut Signal,
     stop: &CancellationToken,
 ) -> Result<(), RunError> {
-    let web = loaded.config.web.clone();
     let notify = Notify::from_env();
+    let (mut latest, mut has_served) = (loaded, false);
+    loop {
+        let served = open_serve_close(latest.clone(), &mut source, &notify, hangups, stop, &mut has_served).await;
+        let Err(RunError::Db(DbError::Full)) = &served else { return served };
+        // Who starts it is to see at once that there is no room.
+        if !has_served {
+            return served;
+        }
+        tracing::error!("the disk is full: nothing is read until there is room again");
+        notify.status("the disk is full: waits for room");
+        notify.watchdog();
+        let rest = notify.watchdog_interval().unwrap_or(FULL_EVERY).min(FULL_EVERY);
+        if stop.run_until_cancelled(tokio::time::sleep(rest)).await.is_none() {
+            return served;
+        }
+        // One that is broken changes nothing.
+        latest = source.load().unwrap_or(latest);
+    }
+}
+
+async fn open_serve_close(
+    loaded: Loaded,
+    source: &mut Source,
+    notify: &Notify,
+    hangups: &mut Signal,
+    stop: &CancellationToken,
+    has_served: &mut bool,
+) -> Result<(), RunError> {
+    let web = loaded.config.web.clone();
     // The file may have much to recover or to bring up to this version.
     let open = stop.run_until_cancelled(Db::open(&loaded.config.destination));
     let db = notify.meanwhile(open).await.ok_or(RunError::Stopped)??;
@@ -239,6 +271,7 @@ async fn open_serve_close(
     };
     let db = Arc::new(db);
     let daemon = Daemon::new(source, loaded, Arc::clone(&db), notify, stop).await?;
+    *has_served = true;
     let page_stops = stop.child_token();
     let mut page = TaskGroup::default();
     if let Some(listener) = listener {
@@ -253,10 +286,18 @@ async fn open_serve_close(
             tracing::error!(%panic, "the status page");
         }
     }
-    // After a failed write the WAL still holds the data: the next start replays it. Nothing more is written to it.
-    result?;
-    close(db).await?;
-    Ok(())
+    match result {
+        Ok(()) => Ok(close(db).await?),
+        // It is opened again by this very process, which must not have it open twice.
+        Err(DbError::Full) => {
+            if let Err(error) = close(db).await {
+                tracing::debug!(%error, "close the database while the disk is full");
+            }
+            Err(DbError::Full.into())
+        }
+        // After a failed write the WAL still holds the data: the next start replays it. Nothing more is written to it.
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn close(db: Arc<Db>) -> Result<(), DbError> {

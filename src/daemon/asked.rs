@@ -5,7 +5,7 @@ use crate::board::{Action, Request};
 use crate::page::ResourceId;
 use crate::plan;
 
-impl Daemon {
+impl Daemon<'_> {
     /// Does what is asked for, as far as it can be done, and says so.
     pub(super) async fn answer(&mut self, request: Request) {
         let answer = match &request.action {

@@ -12,7 +12,7 @@ use crate::destination::{DbError, StoredBudget};
 use crate::page::{ResourceId, RunKind};
 use crate::schedule::Past;
 
-impl Daemon {
+impl Daemon<'_> {
     /// Learns what became of earlier runs of these resources and their relatives, or of all.
     pub(super) async fn learn(&mut self, ids: Option<&[ResourceId]>) -> Result<(), DbError> {
         let related = self.jobs.related(ids);

@@ -52,7 +52,7 @@ impl Source {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub(super) fn load(&mut self) -> Result<Loaded, Report> {
+    pub(crate) fn load(&mut self) -> Result<Loaded, Report> {
         if let Some(watched) = &mut self.watched {
             *watched = stamp(&self.path);
         }

@@ -10,14 +10,15 @@ use crate::notify::Notify;
 use crate::page::ResourceId;
 
 /// A daemon with this configuration and a file of its own, and what ends it.
-async fn daemon(text: &str) -> (tempfile::TempDir, Arc<Db>, CancellationToken, Daemon) {
+async fn daemon(text: &str) -> (tempfile::TempDir, Arc<Db>, CancellationToken, Daemon<'static>) {
     let loaded = load_text("config.toml", text, &Env::default()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let options = DestinationOptions { path: folder.path().join("x.db"), ..Default::default() };
     let db = Arc::new(Db::open(&options).await.unwrap());
     let stop = CancellationToken::new();
-    let source = Source::new("config.toml".into(), Env::default(), false);
-    let daemon = Daemon::new(source, loaded, Arc::clone(&db), Notify::from_env(), &stop).await.unwrap();
+    let source = Box::leak(Box::new(Source::new("config.toml".into(), Env::default(), false)));
+    let notify = Box::leak(Box::new(Notify::from_env()));
+    let daemon = Daemon::new(source, loaded, Arc::clone(&db), notify, &stop).await.unwrap();
     (folder, db, stop, daemon)
 }
 

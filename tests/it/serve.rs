@@ -10,7 +10,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::{Api, PATIENCE, Running, Seen, Workspace, endless, json as answer, respond};
+use crate::database_file::is_installed;
+use crate::support::{Api, PATIENCE, Running, Seen, Workspace, binary, endless, finish, json as answer, respond};
 
 /// A source whose resources are single pages; the status page is off.
 fn config(resources: &str) -> String {
@@ -70,6 +71,51 @@ fn what_is_due_runs_again_and_never_twice_at_once() {
     let complete: i64 = workspace.value("SELECT count(*) FROM _hw_runs WHERE outcome = 'complete'");
     assert!(complete >= 2, "{complete}");
     workspace.check_books();
+}
+
+/// A file system of 6 MiB of its own, which only the daemon sees, and whoever looks through its eyes.
+#[test]
+fn d03_a_daemon_whose_disk_is_full_waits_for_room_and_goes_on() {
+    if !rustix::process::getuid().is_root() || !is_installed("sqlite3") {
+        println!("skipped: needs root, to mount a file system, and sqlite3");
+        return;
+    }
+    let api = Api::start(|_, number| {
+        let record = |n: usize| json!({"id": number * 100 + n, "text": "x".repeat(10_000)});
+        answer((0..100).map(record).collect())
+    });
+    let resource = "[sources.s.resources.r]\nevery = \"1s\"\nwrite_disposition = \"append\"\n\
+                    [destination]\npath = \"disk/highwater.db\"\n";
+    let workspace = Workspace::with_config(api.address, &config(resource));
+    std::fs::create_dir(workspace.path("disk")).unwrap();
+    let line = "mount -t tmpfs -o size=6m tmpfs disk && exec \"$0\" serve -v";
+    let mut daemon = Running::start(workspace.command_of("unshare", &["-m", "sh", "-c", line, &binary()]));
+    daemon.wait_for("a run has ended");
+    daemon.wait_for("the disk is full");
+    let id = daemon.id().to_string();
+    let within = |line: &str| {
+        let mut command = workspace.command_of("nsenter", &["-m", "-t", &id, "sh", "-c", line]);
+        let done = finish(command.current_dir(workspace.path("disk")).spawn().unwrap());
+        assert_eq!(done.code, Some(0), "{done:#?}");
+        done.stdout
+    };
+    let disk = workspace.path("disk").display().to_string();
+    let ask = |sql: &str| within(&format!("sqlite3 -readonly {disk}/highwater.db '{sql}'")).trim().to_owned();
+    let rows = || ask("SELECT count(*) FROM s_r").parse::<u64>().unwrap();
+    let whole_pages = "SELECT count(*) FROM (SELECT 1 FROM s_r GROUP BY _page_id HAVING count(DISTINCT id) = 100)";
+    let check = |rows: u64| {
+        assert_eq!((ask("PRAGMA integrity_check"), ask(whole_pages)), ("ok".into(), (rows / 100).to_string()))
+    };
+    let stored = rows();
+    check(stored);
+    within(&format!("mount -o remount,size=64m {disk}"));
+    daemon.wait_for("a run has ended");
+    daemon.signal(Signal::STOP);
+    let more = rows();
+    assert!(more > stored, "{stored} rows, then {more}");
+    check(more);
+    daemon.signal(Signal::CONT);
+    stop(daemon);
 }
 
 #[test]

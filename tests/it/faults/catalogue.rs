@@ -336,7 +336,12 @@ const DATABASE: [Fault; 16] = [
         "Does not exist: whoever writes takes the lock first",
         Tests,
     ),
-    Fault("d03", "The disk is full", "Ends with 74; the next run goes on where it stopped", Tests),
+    Fault(
+        "d03",
+        "The disk is full",
+        "A sync ends with 74 and the next one goes on where it stopped; the daemon waits for room and goes on",
+        Tests,
+    ),
     Fault(
         "d04",
         "The disk fails",
