@@ -556,3 +556,35 @@ fn d09_nothing_but_sqlite_opens_the_file() {
     // SQLite opens with O_NOFOLLOW, and nothing else does.
     assert!(opened.len() == 1 && opened[0].contains("O_NOFOLLOW"), "{opened:#?}");
 }
+
+/// Whoever closes the file last takes its WAL away. A writer whose locks are lost is not seen, and what it commits from
+/// then on is lost with it.
+#[test]
+fn d09_another_program_that_closes_the_file_leaves_the_wal_to_the_one_that_writes() {
+    let (gate, barrier) = gate();
+    let pages = three_pages();
+    let api = Api::start(move |request, _| {
+        barrier.wait();
+        pages.answer(request)
+    });
+    let workspace = Workspace::with_config(api.address, &(items(MERGE) + "[pipeline]\nbatch_rows = 1\n"));
+    let mut running = workspace.spawn(&["sync"]);
+    let stored = |pages: i64| {
+        let ledger = "SELECT count(*) FROM sqlite_schema WHERE name = '_hw_pages'";
+        workspace.path("highwater.db").exists()
+            && workspace.value::<i64>(ledger) == 1
+            && workspace.value::<i64>("SELECT count(*) FROM _hw_pages") == pages
+    };
+    for page in 1..=2 {
+        gate.let_one_go();
+        until("the page is stored", || stored(page));
+        let other = Connection::open(workspace.path("highwater.db")).unwrap();
+        assert_eq!(other.query_row("SELECT count(*) FROM shop_items", [], |row| row.get(0)), Ok(page * 10));
+        drop(other);
+        assert!(workspace.path("highwater.db-wal").exists(), "the WAL is gone after page {page}");
+    }
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert_eq!(workspace.value::<i64>("SELECT count(*) FROM shop_items"), 20);
+    workspace.check_books();
+}

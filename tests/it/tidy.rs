@@ -23,7 +23,7 @@ const LAYERS: [&[&str]; 15] = [
     &["board"],
     &["progress", "tasks"],
     &["page", "template", "expression", "schedule"],
-    &["secret", "units", "exit", "notify"],
+    &["secret", "units", "exit", "notify", "sabotage"],
 ];
 
 /// Modules that may not use each other even though one is below the other: what reads and what writes know only
