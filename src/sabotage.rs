@@ -2,7 +2,7 @@
 //! chooses them one by one and sees that the tests catch each. In no release: without the feature nothing is ever on, and
 //! the compiler leaves nothing of it.
 
-/// What can be broken. The variable `HIGHWATER_SABOTAGE` has the name of one.
+/// What can be broken. The variable `SABOTAGE` has the name of one; those that begin with HIGHWATER_ are configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "sabotage", derive(serde::Deserialize))]
 pub(crate) enum Sabotage {
@@ -32,6 +32,10 @@ pub(crate) enum Sabotage {
     OpensDatabaseFile,
     /// An API that leads in a circle is followed for ever.
     LoopGuardOff,
+    /// Nothing: what fails then, fails because of the sabotage itself and not of what it breaks.
+    #[cfg(feature = "sabotage")]
+    #[expect(dead_code, reason = "only the environment chooses it, and nothing asks for it")]
+    Nothing,
 }
 
 /// Whether this is the variant that runs.
@@ -52,10 +56,10 @@ pub(crate) fn on(which: Sabotage) -> bool {
 #[cfg(feature = "sabotage")]
 #[expect(clippy::print_stderr, reason = "there may be no log yet")]
 fn chosen() -> Option<Sabotage> {
-    let name = std::env::var("HIGHWATER_SABOTAGE").ok()?;
+    let name = std::env::var("SABOTAGE").ok()?;
     let chosen = serde_json::from_value(serde_json::Value::String(name));
     Some(chosen.unwrap_or_else(|error| {
-        eprintln!("HIGHWATER_SABOTAGE: {error}");
+        eprintln!("SABOTAGE: {error}");
         std::process::abort()
     }))
 }

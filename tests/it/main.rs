@@ -49,6 +49,7 @@ mod starts_over;
 mod status;
 mod supply;
 mod support;
+mod teeth;
 mod tidy;
 mod type_fidelity;
 mod web;

@@ -66,7 +66,7 @@ impl Workspace {
         let mut command = Command::new(binary);
         command.args(arguments).current_dir(self.folder.path()).env_clear().env("NO_COLOR", "1");
         // What `tests/teeth/run` chooses; it says nothing to a binary that was built for anything else.
-        command.envs(std::env::var_os("HIGHWATER_SABOTAGE").map(|name| ("HIGHWATER_SABOTAGE", name)));
+        command.envs(std::env::var_os("SABOTAGE").map(|name| ("SABOTAGE", name)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

@@ -51,7 +51,7 @@ fn root() -> &'static Path {
 }
 
 /// Every text file of the project, by its path from the root.
-fn files() -> Vec<(String, String)> {
+pub(crate) fn files() -> Vec<(String, String)> {
     const TEXT: [&str; 12] =
         ["rs", "toml", "md", "json", "yml", "yaml", "sh", "service", "timer", "sql", "html", "lock"];
     let mut folders = vec![root().to_owned()];
