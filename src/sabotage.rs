@@ -20,7 +20,7 @@ pub(crate) enum Sabotage {
     BehindTheCursor,
     /// `Retry-After` is not looked at.
     RetryAfterIgnored,
-    /// A next link is followed to another origin.
+    /// A next link is followed to another origin, and a redirect like it.
     ForeignNextLink,
     /// A redirect is followed to another origin, with the credentials.
     RedirectWithKey,
@@ -34,7 +34,6 @@ pub(crate) enum Sabotage {
     LoopGuardOff,
     /// Nothing: what fails then, fails because of the sabotage itself and not of what it breaks.
     #[cfg(feature = "sabotage")]
-    #[expect(dead_code, reason = "only the environment chooses it, and nothing asks for it")]
     Nothing,
 }
 

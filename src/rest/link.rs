@@ -54,7 +54,7 @@ pub fn resolve_next(base: &Url, candidate: &str) -> Result<Url, LinkError> {
         return Err(LinkError::TooLong);
     }
     let mut url = base.join(candidate).map_err(LinkError::Malformed)?;
-    if !same_origin(base, &url) && !on(Sabotage::ForeignNextLink) {
+    if !same_origin(base, &url) {
         return Err(LinkError::Foreign { host: shown_host(&url) });
     }
     if !url.username().is_empty() || url.password().is_some() {
@@ -66,6 +66,9 @@ pub fn resolve_next(base: &Url, candidate: &str) -> Result<Url, LinkError> {
 
 /// Whether two URLs have scheme, host and port in common. `url` has lowered and decoded the hosts already.
 pub(super) fn same_origin(one: &Url, other: &Url) -> bool {
+    if on(Sabotage::ForeignNextLink) {
+        return true;
+    }
     one.scheme() == other.scheme()
         && one.host().is_some()
         && one.host() == other.host()

@@ -7,8 +7,6 @@ use std::fmt::Write;
 use crate::faults::test_names;
 use crate::tidy::files;
 
-const PAGE: &str = "docs/teeth.md";
-
 /// What is broken nowhere; it has no tests of its own.
 const NOTHING: &str = "Nothing";
 
@@ -17,7 +15,7 @@ fn variants(source: &str) -> Vec<(String, String)> {
     let body = source.split("enum Sabotage {").nth(1).unwrap().split("\n}").next().unwrap();
     let mut comment = Vec::new();
     let mut variants = Vec::new();
-    for line in body.lines().map(str::trim).filter(|line| !line.is_empty()) {
+    for line in body.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("#[")) {
         match line.strip_prefix("/// ") {
             Some(text) => comment.push(text),
             None => variants.push((line.trim_end_matches(',').to_owned(), std::mem::take(&mut comment).join(" "))),
@@ -47,15 +45,15 @@ fn page(files: &BTreeMap<String, String>) -> String {
     sorted.sort_unstable();
     assert_eq!(caught_by.keys().copied().collect::<Vec<_>>(), sorted, "tests/teeth/variants and src/sabotage.rs");
     let mut page = format!(
-        "# Teeth\n\nTests that pass say little until they have been seen to fail. So highwater can be broken on purpose, in {} ways that \
-         are easily\nbroken by mistake and hard to notice, and this script shows that the tests catch each of them:\n\n\
+        "# Teeth\n\nTests that pass say little until they have been seen to fail. So highwater can be broken on purpose, in {} \
+         ways that are easily\ntaken by mistake and hard to notice, and a script shows that the tests catch each of them:\n\n\
          ```sh\ntests/teeth/run                    # all of them\ntests/teeth/run LoopGuardOff       # some of them\n```\n\n\
-         It builds once, with the cargo feature `sabotage`, which no release enables; the variable `SABOTAGE` then names what \
-         is\nbroken. First the tests run with `Nothing` broken and have to pass, so that what fails afterwards fails because of the \
-         variant.\nThen **every test that is named here has to fail** for its variant; a test that is skipped, because a tool is not \
-         installed, is said\nto be. It is part of the gate of every commit, which also looks into the release binary: nothing of \
-         this is in it.\n\nThis page is written by `tests/it/teeth.rs`; `cargo test` fails when it is not what `src/sabotage.rs` and \
-         `tests/teeth/variants` say.\n\n| variant | what is broken | caught by |\n|---|---|---|\n",
+         It builds highwater with the cargo feature `sabotage`, which no release enables; the variable `SABOTAGE` then names \
+         what is broken.\nFirst the tests run with `Nothing` broken, and have to pass: what fails after that fails because of \
+         the variant. Then **every test\nthat is named here has to fail**. Tests that cannot run, because a tool is not \
+         installed, are named. All of this is part of `.ci/run`,\nwhich also looks into the release: nothing of it is in there.\n\n\
+         This page is written by `tests/it/teeth.rs` from `src/sabotage.rs` and `tests/teeth/variants`; `cargo test` fails when \
+         it is not\nwhat they say.\n\n| variant | what is broken | caught by |\n|---|---|---|\n",
         named.len(),
     );
     for (name, broken) in variants.iter().filter(|(name, _)| name != NOTHING) {
@@ -74,11 +72,12 @@ fn page(files: &BTreeMap<String, String>) -> String {
 fn every_broken_variant_has_tests_that_are_there_and_the_page_lists_them() {
     let files: BTreeMap<String, String> = files().into_iter().collect();
     let page = page(&files);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/teeth.md");
     if std::env::var_os("UPDATE_TEETH").is_some() {
-        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/teeth.md"), &page).unwrap();
+        std::fs::write(path, &page).unwrap();
     }
-    let written = files.get(PAGE).map_or("", String::as_str);
-    assert!(written == page, "{PAGE} is out of date: UPDATE_TEETH=1 cargo test --test it teeth writes it anew");
+    let written = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(written == page, "docs/teeth.md is out of date: UPDATE_TEETH=1 cargo test --test it teeth writes it anew");
 }
 
 #[test]
