@@ -37,6 +37,7 @@ pub mod practice;
 pub mod processor;
 pub mod progress;
 pub mod rest;
+pub(crate) mod sabotage;
 pub mod schedule;
 pub mod secret;
 pub mod source;

@@ -15,6 +15,7 @@ use super::family::Pages;
 use super::writer::RowWriter;
 use super::{Db, DbError};
 use crate::page::{Page, ResourceId, SetAside, Standing, WriteDisposition};
+use crate::sabotage::{Sabotage, on};
 
 /// Records that are tried again together, at most,
 const RECORDS_MAX: usize = 1_000;
@@ -193,6 +194,9 @@ pub(super) fn set_aside(
     reason: &str,
     record: impl FnOnce() -> String,
 ) -> Result<(), PageError> {
+    if on(Sabotage::QuarantineDropped) {
+        return Ok(());
+    }
     let id = &page.run.target.id;
     let result = match row.and_then(|row| page.set_aside.get(row)) {
         Some(known) => transaction

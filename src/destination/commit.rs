@@ -12,8 +12,9 @@ use super::error::PageError;
 use super::history::now_text;
 use super::queue::{Again, Queue, Queued};
 use super::tables::Tables;
-use super::{DbError, boundary, coverage, minutes, partitions, queue, rows, sqlite, validators};
+use super::{DbError, boundary, coverage, minutes, partitions, queue, rows, sabotage, sqlite, validators};
 use crate::page::{Page, ReadAgain, ResourceId, Run, RunKind, StopReason, Validity, WriteDisposition};
+use crate::sabotage::{Sabotage, on};
 
 /// A run fails when more than one record in this many was set aside,
 const QUARANTINED_ONE_IN: u64 = 100;
@@ -40,8 +41,12 @@ struct RunWork {
 
 pub(super) fn commit(connection: &mut Connection, tables: &mut Tables, batch: Batch) -> Result<Committed, DbError> {
     let mut committed = Committed::default();
+    if on(Sabotage::CursorBeforeRows) {
+        sabotage::commit_checkpoints(connection, &batch)?;
+    }
     let transaction = sqlite::begin(connection)?;
-    let mut page_id = sqlite::last_id(&transaction, "_hw_pages")?;
+    let before = sqlite::last_id(&transaction, "_hw_pages")?;
+    let mut page_id = before;
     let mut work: HashMap<i64, RunWork> = HashMap::new();
     let mut endings = Vec::new();
     for delivery in &batch.deliveries {
@@ -73,7 +78,13 @@ pub(super) fn commit(connection: &mut Connection, tables: &mut Tables, batch: Ba
         committed.ended.push((Arc::clone(&ending.run), outcome));
         committed.broken.extend(broken.map(|why| (Arc::clone(&ending.run), why)));
     }
+    if on(Sabotage::LedgerApart) {
+        sabotage::put_ledger_apart(&transaction, before)?;
+    }
     transaction.commit()?;
+    if on(Sabotage::OpensDatabaseFile) {
+        sabotage::open_file(connection)?;
+    }
     // Dropped only now: the slots of the pages are free when their rows are stored.
     drop(batch);
     Ok(committed)

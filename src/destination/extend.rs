@@ -7,8 +7,10 @@ use super::columns::{ColumnType, column_name, quote};
 use super::error::PageError;
 use super::keys::key_column_type;
 use super::place::Place;
+use super::sabotage::share_column;
 use super::table::{Column, Table};
 use crate::page::Rows;
+use crate::sabotage::{Sabotage, on};
 
 /// More columns than this would make every row slow to read; what further keys hold goes to `_extra`.
 /// SQLite's own limit is 2,000.
@@ -122,6 +124,9 @@ pub(super) fn add_columns(
         if let Some(found) = column_type
             && table.columns.len() < COLUMNS_MAX
         {
+            if on(Sabotage::LastWinsInColumn) && share_column(table, key) {
+                continue;
+            }
             let name = column_name(key, &table.names);
             let hint = place.target.layout.hint(&place.path, key);
             let column_type = hint.map_or(found, ColumnType::from);

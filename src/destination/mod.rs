@@ -37,6 +37,7 @@ mod place;
 mod queue;
 mod rows;
 mod runs;
+mod sabotage;
 mod schema;
 mod sqlite;
 mod swap;

@@ -10,6 +10,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 
 use super::tables::Tables;
 use super::{DbError, DestinationOptions, Synchronous, upgrade, wal};
+use crate::sabotage::{Sabotage, on};
 
 /// Marks a file as ours in the SQLite header: "hwtr".
 pub(super) const APPLICATION_ID: i64 = 0x6877_7472;
@@ -203,11 +204,11 @@ fn configure(connection: &Connection, options: &DestinationOptions) -> Result<()
         return Err(DbError::Io(format!("the file system offers no WAL (journal_mode is {mode})")));
     }
     let synchronous = match options.synchronous {
-        Synchronous::Full => "FULL",
-        Synchronous::Normal => "NORMAL",
+        Synchronous::Full if !on(Sabotage::NormalForFull) => "FULL",
+        Synchronous::Full | Synchronous::Normal => "NORMAL",
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
-    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "wal_autocheckpoint", if on(Sabotage::AutoCheckpoint) { 1000 } else { 0 })?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     // Foreign keys can only be a user's, on our tables: what we write must not stop at them, nor delete by them.
     connection.pragma_update(None, "foreign_keys", false)?;

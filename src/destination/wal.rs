@@ -4,6 +4,7 @@
 use rusqlite::Connection;
 
 use super::DbError;
+use crate::sabotage::{Sabotage, on};
 
 /// Pages of the file that may wait in the WAL: 64 MiB where a page has 4 KiB, as SQLite's pages have.
 const FRAMES_MAX: u64 = 16 << 10;
@@ -54,6 +55,9 @@ impl Wal {
 /// Moves what it can of the WAL into the file, in one of SQLite's modes; `NOOP` moves nothing. Returns the frames that are
 /// left. Errors count: an automatic checkpoint would hide them.
 pub(super) fn checkpoint(connection: &Connection, mode: &str) -> Result<u64, DbError> {
+    if on(Sabotage::AutoCheckpoint) {
+        return Ok(0);
+    }
     let mut statement = connection.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?;
     // Without a WAL both are -1.
     let (frames, moved): (i64, i64) = statement.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))?;

@@ -7,6 +7,7 @@ use http::HeaderMap;
 use jiff::Timestamp;
 
 use crate::rest::budget::ResetFormat;
+use crate::sabotage::{Sabotage, on};
 
 /// A `Retry-After` beyond this is no delay: servers that send a point in time by mistake are far above it.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(31 * 86_400);
@@ -16,6 +17,9 @@ const EPOCH_NEAR: Duration = Duration::from_secs(86_400);
 /// The delay that a `Retry-After` header asks for (RFC 9110 §10.2.3); `None` when it says nothing usable, or a time
 /// that is past. `server_now` is the response's `Date`: the server's clock counts, not ours.
 pub(super) fn retry_after(value: &str, server_now: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
+    if on(Sabotage::RetryAfterIgnored) {
+        return None;
+    }
     let value = value.trim();
     let server_now = server_now.unwrap_or(now);
     if let Some(at) = http_date(value) {

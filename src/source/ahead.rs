@@ -17,6 +17,7 @@ use crate::rest::error::RequestError;
 use crate::rest::link::{LinkError, resolve_next};
 use crate::rest::paginator::{Paginator, Position, set_named};
 use crate::rest::request::{RequestParts, Target};
+use crate::sabotage::{Sabotage, on};
 use crate::tasks;
 
 /// What the first page of a read is taken to need, before one has come.
@@ -166,5 +167,8 @@ fn request_at(read: &Read, paginator: &Paginator, position: &Position) -> Result
 
 /// The URL of a link as a position has it. It is not joined as a relative link: its path may begin with two slashes.
 pub(super) fn link_at(base: &Url, link: &str) -> Result<Url, LinkError> {
+    if on(Sabotage::ForeignNextLink) {
+        return resolve_next(base, link);
+    }
     resolve_next(base, &format!("{}{link}", base.origin().ascii_serialization()))
 }

@@ -22,6 +22,7 @@ use crate::rest::error::RequestError;
 use crate::rest::link::{link_with_rel, resolve_next};
 use crate::rest::paginator::{Evidence, Next, Paginator, PagingError, Position};
 use crate::rest::request::RequestParts;
+use crate::sabotage::{Sabotage, on};
 use crate::tasks;
 
 /// Everything that reading a resource once needs.
@@ -266,6 +267,9 @@ impl Place<'_> {
                 resolve_next(&received.url, link).map_err(|error| format!("the link to the next page: {error}"))?;
             let url = resource.client.without_credentials(&self.read.request, url);
             let url = url.map_err(|error| format!("the link to the next page: {error}"))?;
+            if on(Sabotage::ForeignNextLink) {
+                return Ok(url.into());
+            }
             Ok(url[url::Position::BeforePath..].to_owned())
         };
         let link = |rel: &str| link_with_rel(&received.headers, rel);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rusqlite::Connection;
+use rustix::process::{Flock, FlockType, fcntl_getlk};
 use serde_json::{Value, json};
 
 use crate::pages::{Pages, gate, items, until};
@@ -555,4 +556,39 @@ fn d09_nothing_but_sqlite_opens_the_file() {
     let opened: Vec<&str> = calls.lines().filter(is_database).collect();
     // SQLite opens with O_NOFOLLOW, and nothing else does.
     assert!(opened.len() == 1 && opened[0].contains("O_NOFOLLOW"), "{opened:#?}");
+}
+
+/// A program that closes the file takes its WAL away where it sees no lock of anybody else, and what a writer commits from
+/// then on is lost with it.
+#[test]
+fn d09_the_process_that_writes_keeps_its_lock_on_the_file() {
+    // SHARED_FIRST and SHARED_SIZE of SQLite's file format.
+    const SHARED: (u64, u64) = (0x4000_0002, 510);
+    let (gate, barrier) = gate();
+    let pages = three_pages();
+    let api = Api::start(move |request, _| {
+        barrier.wait();
+        pages.answer(request)
+    });
+    // However the test ends, the answers are let go before the API.
+    let gate = gate;
+    let workspace = Workspace::with_config(api.address, &(items(MERGE) + "[pipeline]\nbatch_rows = 1\n"));
+    let running = workspace.spawn(&["sync"]);
+    let path = workspace.path("highwater.db");
+    let stored = |pages: i64| {
+        path.exists()
+            && workspace.value::<i64>("SELECT count(*) FROM sqlite_schema WHERE name = '_hw_pages'") == 1
+            && workspace.value::<i64>("SELECT count(*) FROM _hw_pages") == pages
+    };
+    for page in 1..=2 {
+        gate.let_one_go();
+        until("the page is stored", || stored(page));
+        let mut asked = Flock::from(FlockType::WriteLock);
+        (asked.start, asked.length) = SHARED;
+        let found = fcntl_getlk(std::fs::File::open(&path).unwrap(), &asked).unwrap();
+        let holder = found.and_then(|found| found.pid).map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+        assert_eq!(holder, Some(running.id()), "after page {page}");
+    }
+    drop(gate);
+    assert_eq!(finish(running).code, Some(0));
 }

@@ -39,7 +39,7 @@ fn tests_by_fault() -> BTreeMap<String, BTreeSet<(String, String)>> {
 }
 
 /// The names of the functions under `#[test]` or `#[tokio::test]`, whatever stands between.
-fn test_names(text: &str) -> Vec<String> {
+pub(crate) fn test_names(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut is_test = false;
     for line in text.lines().map(str::trim) {

@@ -48,6 +48,7 @@ mod starts_over;
 mod status;
 mod supply;
 mod support;
+mod teeth;
 mod tidy;
 mod torture;
 mod type_fidelity;

@@ -37,7 +37,9 @@ fn unsafe_code_is_forbidden_and_nothing_that_only_tests_need_is_in_a_release() {
         assert!(lints.iter().any(|line| line == "unsafe_code = \"forbid\""), "{manifest}: {lints:?}");
     }
     let features = section(&read("Cargo.toml"), "features");
-    assert!(features.iter().any(|line| line == "fuzzing = []"), "{features:?}");
+    for name in ["fuzzing", "sabotage"] {
+        assert!(features.contains(&format!("{name} = []")), "{features:?}");
+    }
     assert!(!features.iter().any(|line| line.starts_with("default")), "{features:?}");
 }
 

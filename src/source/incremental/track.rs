@@ -12,6 +12,7 @@ use super::super::partition::field;
 use super::value::{CursorValue, Point, Stride};
 use super::{Incremental, OnMissing, RowOrder, Window};
 use crate::page::{BoundaryRow, Coverage, Fate, Rows, SortKey, Value};
+use crate::sabotage::{Sabotage, on};
 
 /// Why the cursor of a page cannot be followed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -123,7 +124,8 @@ impl Track {
         let is_append = self.known.is_some();
         let bound = |bound: &Option<CursorValue>| bound.as_ref().map(|bound| bound.point.clone());
         let (start, end, stored) = (bound(&self.window.start), bound(&self.window.end), bound(&self.stored));
-        let older = |point: &Point| start.as_ref().is_some_and(|start| point < start);
+        let is_behind = |start: &Point, point: &Point| point < start || on(Sabotage::BehindTheCursor) && point == start;
+        let older = |point: &Point| start.as_ref().is_some_and(|start| is_behind(start, point));
         let wholly_older = !points.is_empty() && points.iter().all(|point| point.as_ref().is_some_and(&older));
         let keep_from = self.keep_from();
         let mut boundary = Vec::new();
@@ -261,7 +263,8 @@ impl Track {
     /// Whether the cursor moves with every page.
     #[must_use]
     pub fn moves_with_pages(&self) -> bool {
-        self.incremental.order == Some(RowOrder::Asc) && !self.window.is_range
+        let is_sorted = self.incremental.order == Some(RowOrder::Asc) || on(Sabotage::CursorPerUnsortedPage);
+        is_sorted && !self.window.is_range
     }
 
     /// The cursor that is true once the page is stored, as JSON; `complete` where it is the last of its read.
