@@ -42,6 +42,7 @@ pub(super) fn commit(connection: &mut Connection, tables: &mut Tables, batch: Ba
     let mut committed = Committed::default();
     let transaction = sqlite::begin(connection)?;
     let mut page_id = sqlite::last_id(&transaction, "_hw_pages")?;
+    let mut last_page_id = None;
     let mut work: HashMap<i64, RunWork> = HashMap::new();
     let mut endings = Vec::new();
     for delivery in &batch.deliveries {
@@ -54,6 +55,7 @@ pub(super) fn commit(connection: &mut Connection, tables: &mut Tables, batch: Ba
                 page_id += 1;
                 if let Some(counts) = store_page(&transaction, tables, page, page_id, run)? {
                     committed.pages.push((Arc::clone(&page.run), counts));
+                    last_page_id = Some(page_id);
                 }
             }
             Delivery::Failed(failed) => {
@@ -74,6 +76,9 @@ pub(super) fn commit(connection: &mut Connection, tables: &mut Tables, batch: Ba
         committed.broken.extend(broken.map(|why| (Arc::clone(&ending.run), why)));
     }
     transaction.commit()?;
+    if let Some(last_page_id) = last_page_id {
+        tracing::debug!(pages = committed.pages.len(), last_page_id, "committed");
+    }
     // Dropped only now: the slots of the pages are free when their rows are stored.
     drop(batch);
     Ok(committed)
