@@ -16,6 +16,8 @@
 //! recording. `HIGHWATER_TORTURE_SEED=n` throws the same dice again; what they fall on is recorded anew, so a state
 //! that is not borne is kept in a folder.
 
+#![expect(clippy::print_stdout, reason = "what a long form was about, and where what it found is kept")]
+
 mod disk;
 mod record;
 mod replay;
@@ -104,8 +106,8 @@ fn d17_a_power_cut_takes_nothing_of_what_was_committed() {
     assert_eq!(tally.cuts_with_lost_pages, 0);
     // What one power cut has left may meet the next one.
     for number in 1..=form(1, 10) {
-        let seed = seed.wrapping_add(number);
-        let prepare = |victim: &mut Victim| cut_once(&recording, victim, number * LIVES_MAX, &mut Dice(seed));
+        let mut dice = Dice(seed.wrapping_add(number));
+        let prepare = |victim: &mut Victim| cut_once(&recording, victim, number * LIVES_MAX, &mut dice);
         let (_, tally) = cut_power(SECOND_CUT, prepare, wanted(40, 250), seed);
         assert_eq!(tally.cuts_with_lost_pages, 0);
     }
