@@ -46,7 +46,7 @@ pub(super) fn commit(connection: &mut Connection, tables: &mut Tables, batch: Ba
     }
     let transaction = sqlite::begin(connection)?;
     let before = sqlite::last_id(&transaction, "_hw_pages")?;
-    let mut page_id = before;
+    let (mut page_id, mut last_page_id) = (before, None);
     let mut work: HashMap<i64, RunWork> = HashMap::new();
     let mut endings = Vec::new();
     for delivery in &batch.deliveries {
@@ -59,6 +59,7 @@ pub(super) fn commit(connection: &mut Connection, tables: &mut Tables, batch: Ba
                 page_id += 1;
                 if let Some(counts) = store_page(&transaction, tables, page, page_id, run)? {
                     committed.pages.push((Arc::clone(&page.run), counts));
+                    last_page_id = Some(page_id);
                 }
             }
             Delivery::Failed(failed) => {
@@ -84,6 +85,9 @@ pub(super) fn commit(connection: &mut Connection, tables: &mut Tables, batch: Ba
     transaction.commit()?;
     if on(Sabotage::OpensDatabaseFile) {
         sabotage::open_file(connection)?;
+    }
+    if let Some(last_page_id) = last_page_id {
+        tracing::debug!(pages = committed.pages.len(), last_page_id, "committed");
     }
     // Dropped only now: the slots of the pages are free when their rows are stored.
     drop(batch);

@@ -116,7 +116,7 @@ pub(super) fn real_path(path: &Path) -> Result<PathBuf, DbError> {
     let mut path = path.to_owned();
     for _ in 0..LINKS_MAX {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder)?;
+        make_folder(folder)?;
         let Some(name) = path.file_name() else { break };
         let here = folder.canonicalize()?;
         match std::fs::read_link(&path) {
@@ -126,6 +126,26 @@ pub(super) fn real_path(path: &Path) -> Result<PathBuf, DbError> {
         }
     }
     Err(DbError::ReadOnly(format!("{} does not lead to a file", path.display())))
+}
+
+/// Makes a folder that is missing, and those that lead to it, so that a power cut does not take them away with all that
+/// is in them: SQLite flushes the folder that its files are in, and nothing above it.
+fn make_folder(folder: &Path) -> std::io::Result<()> {
+    let folder = &std::path::absolute(folder)?;
+    let is_empty = match std::fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == ErrorKind::NotFound,
+    };
+    // One that somebody has put something into was there before; an empty one may have been made a moment ago, by a
+    // process that was killed then.
+    let Some(above) = folder.parent().filter(|_| is_empty) else { return Ok(()) };
+    make_folder(above)?;
+    std::fs::create_dir_all(folder)?;
+    if let Err(error) = File::open(above).and_then(|above| above.sync_all()) {
+        // Not every file system can do that, and not everybody may.
+        tracing::debug!(%error, folder = %above.display(), "flush a folder");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -3,9 +3,11 @@
 
 mod judge;
 mod kills;
+mod power;
 mod shop;
 
 use std::process::Command;
+use std::sync::Arc;
 
 use crate::support::{Finished, Workspace, binary};
 use judge::{Judge, Standings, check_requests, nothing_read, still_open};
@@ -23,7 +25,7 @@ fn seed() -> u64 {
 
 /// A file that processes read the shop into, one after the other, and what is known of it.
 struct Victim {
-    shop: Shop,
+    shop: Arc<Shop>,
     workspace: Workspace,
     judge: Judge,
     /// Where the file stood when it was last looked at.
@@ -37,7 +39,7 @@ struct Victim {
 impl Victim {
     fn new(shop: Shop) -> Self {
         let (workspace, judge) = (shop.workspace(), Judge::new(shop.size));
-        Self { shop, workspace, judge, standings: nothing_read(), life: 0, rounds: 0 }
+        Self { shop: shop.into(), workspace, judge, standings: nothing_read(), life: 0, rounds: 0 }
     }
 
     /// The resources that this round has not read to the end yet.

@@ -328,7 +328,7 @@ const SCHEMAS: [Fault; 13] = [
     Fault("s13", "More values than a statement has places", "Are stored", Tests),
 ];
 
-const DATABASE: [Fault; 16] = [
+const DATABASE: [Fault; 17] = [
     Fault("d01", "Another program holds the file", "Waits for it, then fails the run and loses nothing", Tests),
     Fault(
         "d02",
@@ -385,6 +385,12 @@ const DATABASE: [Fault; 16] = [
     Fault("d14", "Users change our tables", "What they add stays, and the books stay right", Tests),
     Fault("d15", "A connection lost during COMMIT", "Cannot happen", NO_POSTGRES),
     Fault("d16", "A replica that lags behind", "Cannot happen", NO_POSTGRES),
+    Fault(
+        "d17",
+        "The power fails",
+        "All that was committed is there; with `synchronous = \"normal\"` all but the last commits",
+        Tests,
+    ),
 ];
 
 const PROCESSES: [Fault; 15] = [

@@ -48,26 +48,42 @@ impl Judge {
     /// since the look before was read by the `life`-th process.
     pub(crate) fn look(&mut self, workspace: &Workspace, life: u64) -> Standings {
         let copy = tempfile::tempdir().unwrap();
+        let database = workspace.path("highwater.db");
+        let database = database.canonicalize().unwrap_or(database);
         for suffix in ["", "-wal"] {
             let name = format!("highwater.db{suffix}");
-            if workspace.path(&name).exists() {
-                std::fs::copy(workspace.path(&name), copy.path().join(&name)).unwrap();
+            if database.with_file_name(&name).exists() {
+                std::fs::copy(database.with_file_name(&name), copy.path().join(&name)).unwrap();
             }
         }
+        self.examine(&Connection::open(copy.path().join("highwater.db")).unwrap(), life)
+    }
+
+    /// Looks at an open file.
+    pub(crate) fn examine(&mut self, db: &Connection, life: u64) -> Standings {
         let mut standings = nothing_read();
-        let db = Connection::open(copy.path().join("highwater.db")).unwrap();
-        assert_eq!(value::<String>(&db, "PRAGMA integrity_check"), "ok");
-        if !exists(&db, "_hw_pages") {
+        assert_eq!(value::<String>(db, "PRAGMA integrity_check"), "ok");
+        if !exists(db, "_hw_pages") {
             assert_eq!(self.ledger, [], "everything is gone");
             return standings;
         }
-        self.read_ledger(&db, life);
+        self.read_ledger(db, life);
         for (kind, standing) in &mut standings {
-            *standing = self.check_reads(&db, *kind);
-            self.check_rows(&db, *kind);
+            *standing = self.check_reads(db, *kind);
+            self.check_rows(db, *kind);
         }
-        check_runs(&db);
+        check_runs(db);
         standings
+    }
+
+    /// Looks at an open file as it may have been earlier: its ledger is the beginning of what is known now. Returns the
+    /// judge who knows no more than that file, too.
+    pub(crate) fn look_back(&self, db: &Connection) -> (Self, Standings) {
+        let pages = if exists(db, "_hw_pages") { value(db, "SELECT count(*) FROM _hw_pages") } else { 0 };
+        assert!(pages <= self.ledger.len(), "there are pages that were never committed");
+        let mut then = Self { size: self.size, ledger: self.ledger[..pages].to_vec() };
+        let standings = then.examine(db, 0);
+        (then, standings)
     }
 
     /// What was in the ledger stays in it; what is new was read by the life that has just ended.

@@ -1,0 +1,137 @@
+//! Power cuts. Syncs are recorded with every write and flush, and of each moment the states are built that a disk may
+//! be in when the power fails then; in each of them, every page that was said to be committed has to be there, and rows,
+//! ledger and checkpoints have to agree.
+//!
+//! The disk keeps what was flushed (`fsync`, `fdatasync`), a name once its folder was flushed. Of all that was done
+//! since, it keeps anything: each write is kept, lost, torn into sectors of 512 or 4096 bytes, or leaves only a longer
+//! file behind, with zeros or other bytes in it; each change of a length, each new name and each removal is kept or lost
+//! by itself. That is more than any journalling file system does. In which order the disk writes does not matter then,
+//! as in the end each sector holds one of its versions. The index of the WAL (`-shm`) is lost or is anything.
+//!
+//! Assumed is what SQLite assumes: a write that the power cuts off harms no bytes beside those that it writes
+//! (`SQLITE_POWERSAFE_OVERWRITE`), and a disk that says that it has flushed has done so. Files on other disks and
+//! blocks that rot are not modelled.
+//!
+//! `HIGHWATER_TORTURE=full` looks at ten thousand states and more, `HIGHWATER_TORTURE_STATES=n` at n of each
+//! recording. `HIGHWATER_TORTURE_SEED=n` throws the same dice again; what they fall on is recorded anew, so a state
+//! that is not borne is kept in a folder.
+
+#![expect(clippy::print_stdout, reason = "what a long form was about, and where what it found is kept")]
+
+mod disk;
+mod record;
+mod replay;
+mod trace;
+
+use std::time::Instant;
+
+use self::record::{Plan, Recording, old_file_with_a_long_wal};
+use self::replay::{Tally, cut_once, replay};
+use self::trace::Call;
+use super::shop::Size;
+use super::{Victim, from_environment, seed};
+use crate::database_file::is_installed;
+use crate::histories::dice::Dice;
+
+/// A first sync that is killed, one that recovers what it left and goes on, and one that reads everything again.
+const THREE_LIVES: Plan = Plan {
+    name: "a sync that is killed, its end, another",
+    size: Size([8, 6, 5]),
+    synchronous: "full",
+    lives: &[Some(400), None, None],
+};
+
+/// A sync that brings a file of an earlier version up to this one, and moves the WAL into the file while it runs.
+const LONG_WAL: Plan =
+    Plan { name: "an old file with a long WAL", size: Size([8, 6, 5]), synchronous: "full", lives: &[None] };
+
+/// The sync after a power cut.
+const SECOND_CUT: Plan = Plan { name: "the sync after a power cut", lives: &[None], ..THREE_LIVES };
+
+/// The same as the first, where a power cut may take back the last commits.
+const NORMAL: Plan = Plan { name: "synchronous = normal", synchronous: "normal", ..THREE_LIVES };
+
+/// No replay goes on with states by so many processes.
+const LIVES_MAX: u64 = 1_000_000;
+
+/// The short form, or the long one.
+fn form<T>(short: T, long: T) -> T {
+    if std::env::var("HIGHWATER_TORTURE").is_ok_and(|form| form == "full") { long } else { short }
+}
+
+/// How many states of a recording are looked at.
+fn wanted(short: usize, long: usize) -> usize {
+    let asked = from_environment("HIGHWATER_TORTURE_STATES").map(|states| usize::try_from(states).unwrap());
+    asked.unwrap_or_else(|| form(short, long))
+}
+
+/// Records, looks at states, and says what there was.
+fn cut_power(plan: Plan, prepare: impl FnOnce(&mut Victim), states: usize, seed: u64) -> (Recording, Tally) {
+    let started = Instant::now();
+    let recording = Recording::new(plan, prepare);
+    let recorded = started.elapsed();
+    let tally = replay(&recording, states, seed);
+    println!(
+        "TORTURE power cut: {}\t{} states of the disk after {} calls, {} gone on with, {} without committed pages (at most \
+         {} pages); recorded in {:.1} s\t{}\t{seed}\t{:.1}",
+        plan.name,
+        tally.states,
+        recording.calls.len(),
+        tally.gone_on_with,
+        tally.cuts_with_lost_pages,
+        tally.lost_pages_max,
+        recorded.as_secs_f64(),
+        tally.violations,
+        started.elapsed().as_secs_f64()
+    );
+    assert_eq!(tally.violations, 0, "see above, at HIGHWATER_TORTURE_SEED={seed}");
+    (recording, tally)
+}
+
+fn skipped() -> bool {
+    let skipped = !is_installed("strace");
+    if skipped {
+        println!("skipped: strace is not installed");
+    }
+    skipped
+}
+
+#[test]
+fn d17_a_power_cut_takes_nothing_of_what_was_committed() {
+    if skipped() {
+        return;
+    }
+    let seed = seed();
+    let (recording, tally) = cut_power(THREE_LIVES, |_| {}, wanted(160, 7_500), seed);
+    assert_eq!(tally.cuts_with_lost_pages, 0);
+    // What one power cut has left may meet the next one.
+    for number in 1..=form(1, 10) {
+        let mut dice = Dice(seed.wrapping_add(number));
+        let prepare = |victim: &mut Victim| cut_once(&recording, victim, number * LIVES_MAX, &mut dice);
+        let (_, tally) = cut_power(SECOND_CUT, prepare, wanted(40, 250), seed);
+        assert_eq!(tally.cuts_with_lost_pages, 0);
+    }
+}
+
+#[test]
+fn d17_a_power_cut_takes_nothing_while_the_wal_is_moved_into_the_file() {
+    if skipped() {
+        return;
+    }
+    // In the long form it becomes long once more.
+    let plan = Plan { size: form(LONG_WAL.size, Size([600, 500, 400])), ..LONG_WAL };
+    let (recording, tally) = cut_power(plan, old_file_with_a_long_wal, wanted(40, 1_500), seed());
+    assert_eq!(tally.cuts_with_lost_pages, 0);
+    let begins_wal = |call: &&Call| matches!(call, Call::Write { at: 0, bytes, .. } if bytes.len() == 32);
+    let begun = recording.calls.iter().filter(begins_wal).count();
+    assert!(begun >= form(1, 2), "the WAL begins again while the sync runs: {begun}");
+}
+
+#[test]
+fn d17_with_normal_a_power_cut_takes_the_last_commits_whole_and_this_test_sees_it() {
+    if skipped() {
+        return;
+    }
+    let (_, tally) = cut_power(NORMAL, |_| {}, wanted(60, 2_000), seed());
+    assert!(tally.cuts_with_lost_pages > 0, "{tally:?}");
+}
