@@ -204,6 +204,18 @@ impl Client {
         if redactor.is_in(&url, &written) { Err(LinkError::Secret) } else { Ok(url) }
     }
 
+    /// A text about `request` as it may be shown, whatever the server put into it.
+    #[must_use]
+    pub fn masked(&self, request: &RequestParts, text: &str) -> String {
+        redactor_for(&self.common, request).scrub(text)
+    }
+
+    /// Whether a text that the server gave, and that is to be stored, holds a secret. `request` is the resource's first.
+    #[must_use]
+    pub fn holds_secret(&self, request: &RequestParts, text: &str) -> bool {
+        redactor_for(&self.common, request).is_in_text(text)
+    }
+
     /// Sends the request until it has an answer that counts, or none can be hoped for. Nothing is sent before the budget
     /// allows it and there is memory for the page. `accept` makes a value of a 2xx response or says why it is none.
     ///
@@ -357,6 +369,7 @@ impl Client {
             Next::GiveUp => Err(error),
             Next::After(delay) => {
                 let reason = format!("{error}; attempt {} of {}", tally.failures(), self.options.retry.max_attempts);
+                let reason = prepared.redactor.scrub(&reason);
                 tracing::warn!(client = self.name, url = prepared.shown_path(), ?delay, "{reason}: trying again");
                 let mut notice = Waiting::new(call.progress);
                 notice.show(later(delay), &reason);

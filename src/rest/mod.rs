@@ -110,5 +110,5 @@ fn default_read_timeout() -> Timespan {
 }
 
 fn default_max_page_bytes() -> ByteSize {
-    ByteSize::mebi(64)
+    ByteSize::mebi(32)
 }

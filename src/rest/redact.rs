@@ -9,6 +9,8 @@ use url::{Url, form_urlencoded};
 use crate::secret::{MASK, Secret};
 use crate::template::Template;
 
+mod spelling;
+
 /// Shorter texts are no secrets; masking them would only garble what is shown.
 const MASKED_BYTES_MIN: usize = 3;
 /// A query value is taken for an echoed credential by its value alone only from this length on, so that a password
@@ -89,7 +91,7 @@ impl Redactor {
         self.parameters.push(name.to_owned());
     }
 
-    /// The text with every secret masked, as it is and in the encodings that it has in URLs and JSON.
+    /// The text with every secret masked, however it is written there, also where it is cut off.
     pub(super) fn scrub(&self, text: &str) -> String {
         let mut text = text.to_owned();
         let issued = self.issued();
@@ -97,16 +99,35 @@ impl Redactor {
         // A secret may be part of another one: the longer one goes first.
         masked.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
         for secret in masked {
-            let plain = secret.expose();
-            let form: String = form_urlencoded::byte_serialize(plain.as_bytes()).collect();
-            let json = serde_json::Value::from(plain).to_string();
-            for shape in [plain, &form, &form.replace('+', "%20"), &json[1..json.len() - 1]] {
-                if text.contains(shape) {
-                    text = text.replace(shape, MASK);
+            let encoded = spelling::in_base64(secret.expose());
+            for shape in encoded.iter().map(String::as_str).chain([secret.expose()]) {
+                let (mut shown, mut rest) = (String::new(), text.as_str());
+                while let Some(found) = spelling::find(rest, shape, true) {
+                    shown = shown + &rest[..found.start] + MASK;
+                    rest = &rest[found.end..];
+                }
+                if !shown.is_empty() {
+                    text = shown + rest;
                 }
             }
         }
         text
+    }
+
+    /// Whether a text that is to be stored holds one of the secrets that must not be.
+    pub(super) fn is_in_text(&self, text: &str) -> bool {
+        self.holds(text, "")
+    }
+
+    /// Whether a secret is in this text, other than those that are `written` in the open.
+    fn holds(&self, text: &str, written: &str) -> bool {
+        let issued = self.issued();
+        let secrets = self.kept_out.iter().chain(issued.iter().filter(|secret| is_long(secret))).map(Secret::expose);
+        secrets.filter(|secret| !written.contains(secret)).any(|secret| {
+            let encoded = spelling::in_base64(secret);
+            let mut shapes = encoded.iter().map(String::as_str).chain([secret]);
+            shapes.any(|shape| spelling::find(text, shape, false).is_some())
+        })
     }
 
     /// Takes the query parameters out of a URL that each request gets anew, by name or by value; the others keep their
@@ -131,29 +152,12 @@ impl Redactor {
     /// Whether a URL holds a secret, so that it must not be stored. What the configuration itself writes in the open
     /// (`written`) is none.
     pub(super) fn is_in(&self, url: &Url, written: &str) -> bool {
-        let path = decoded(url.path());
-        let query: Vec<String> = url
-            .query_pairs()
-            .flat_map(|(name, value)| [name.into_owned(), value.into_owned()])
-            .chain(url.query().map(str::to_owned))
-            .collect();
-        let issued = self.issued();
-        let secrets = self.kept_out.iter().chain(issued.iter().filter(|secret| is_long(secret))).map(Secret::expose);
-        secrets.filter(|secret| !written.contains(secret)).any(|secret| {
-            url.path().contains(secret) || path.contains(secret) || query.iter().any(|text| text.contains(secret))
-        })
+        self.holds(&url[url::Position::BeforePath..], written)
     }
 }
 
 fn is_long(secret: &Secret) -> bool {
     secret.expose().len() >= ECHO_BYTES_MIN
-}
-
-/// A path without its percent-encoding.
-fn decoded(path: &str) -> String {
-    // Read as the name of a form's pair, in which these three would mean something else.
-    let pair = path.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
-    form_urlencoded::parse(pair.as_bytes()).map(|(name, _)| name.into_owned()).collect()
 }
 
 #[cfg(test)]

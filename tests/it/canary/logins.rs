@@ -10,7 +10,7 @@ pub(super) struct Login {
     /// Lines that every resource gets.
     resource: &'static str,
     /// What stands before the name of a resource in its path.
-    path: &'static str,
+    pub(super) path: &'static str,
     /// What the secrets have to be made of.
     places: &'static [Place],
 }
@@ -19,7 +19,8 @@ const fn login(name: &'static str, client: &'static str, places: &'static [Place
     Login { name, client, resource: "", path: "", places }
 }
 
-pub(super) const LOGINS: [Login; 16] = [
+pub(super) const LOGINS: [Login; 17] = [
+    login("plain", r#"auth = { type = "bearer", token = "{0}" }"#, &[Place::Plain]),
     login("bearer", r#"auth = { type = "bearer", token = "{0}" }"#, &[Place::Header]),
     login(
         "basic",
@@ -116,7 +117,7 @@ impl Account {
         std::fs::create_dir_all(folder).unwrap();
         let mut variables = vec![("CREDENTIALS_DIRECTORY".to_owned(), folder.to_str().unwrap().to_owned())];
         for (at, secret) in self.secrets.iter().enumerate() {
-            if (at + self.turn).is_multiple_of(3) {
+            if self.origin(at) == 0 {
                 variables.push((format!("SECRET_{at}"), secret.clone()));
                 continue;
             }
@@ -127,10 +128,15 @@ impl Account {
         variables
     }
 
+    /// From the environment, from a file, or from systemd. What a path has from the environment is no secret.
+    fn origin(&self, secret: usize) -> usize {
+        if self.login.path.is_empty() { (secret + self.turn) % 3 } else { 1 + self.turn % 2 }
+    }
+
     fn filled_in(&self, text: &str, folder: &std::path::Path) -> String {
         let mut text = text.to_owned();
         for at in 0..self.secrets.len() {
-            let placeholder = match (at + self.turn) % 3 {
+            let placeholder = match self.origin(at) {
                 0 => format!("${{env:SECRET_{at}}}"),
                 1 => format!("${{file:{}/secret_{at}}}", folder.display()),
                 _ => format!("${{cred:secret_{at}}}"),
@@ -142,7 +148,8 @@ impl Account {
 
     /// The lines of a client whose tokens come from `endpoint`, a path of the API.
     pub(super) fn client(&self, folder: &std::path::Path, base: &str, endpoint: &str) -> String {
-        let url = if self.login.name.starts_with("session") { endpoint.to_owned() } else { format!("{base}{endpoint}") };
+        let url =
+            if self.login.name.starts_with("session") { endpoint.to_owned() } else { format!("{base}{endpoint}") };
         self.filled_in(self.login.client, folder).replace("TOKEN_URL", &url)
     }
 

@@ -49,17 +49,13 @@ fn message(status: &str, text: &str) -> Vec<u8> {
     http(status, "", &json!({ "message": text }).to_string())
 }
 
-/// A text as the value of a header, which cannot hold everything.
-fn line(text: &str) -> String {
-    text.chars().filter(char::is_ascii).collect()
-}
-
 fn percent(text: &str) -> String {
     SPELLINGS[1](text)
 }
 
 const HEADER_LINK: &str = "paginator = { type = \"header_link\" }";
-const CURSOR: &str = "paginator = { type = \"cursor\", cursor_path = \"next\", cursor_param = \"c\" }\ndata_selector = \"d\"";
+const CURSOR: &str =
+    "paginator = { type = \"cursor\", cursor_path = \"next\", cursor_param = \"c\" }\ndata_selector = \"d\"";
 
 /// A page with a link behind it.
 fn linked(target: &str) -> Vec<u8> {
@@ -71,7 +67,7 @@ fn after_page(echo: &Echo, later: impl Fn() -> Vec<u8>) -> Vec<u8> {
     if echo.query.contains("p=2") { later() } else { linked("?p=2") }
 }
 
-pub(super) const FAULTS: [Fault; 57] = [
+pub(super) const FAULTS: [Fault; 56] = [
     fault("fine", HEADER_LINK, |echo| after_page(echo, || http("200 OK", "", r#"[{"id":2}]"#))),
     fault("message", "", |echo| message("404 Not Found", &echo.secrets)),
     fault("message_form", "", |echo| message("404 Not Found", &SPELLINGS[1](&echo.secrets))),
@@ -88,19 +84,21 @@ pub(super) const FAULTS: [Fault; 57] = [
     fault("request_429", "", |echo| message("429 Slow", &echo.request)),
     fault("long_message", "", |echo| message("400 Bad", &format!("{}{}", "x".repeat(185), echo.secrets))),
     fault("errors", "", |echo| http("422 No", "", &json!({ "errors": [{ "detail": echo.secrets }] }).to_string())),
-    fault("reason_phrase", "", |echo| http(&format!("500 {}", line(&echo.secrets)), "", "")),
+    fault("reason_phrase", "", |echo| http(&format!("500 {}", echo.secrets), "", "")),
     fault("html_401", "", |echo| http("401 No", "Content-Type: text/html\r\n", &page(echo))),
     fault("html_200", "", |echo| http("200 OK", "Content-Type: text/html\r\n", &page(echo))),
     fault("headers", "", |echo| http("503 Later", &headers(echo), "{}")),
     fault("headers_200", "", |echo| http("200 OK", &headers(echo), r#"[{"id":1}]"#)),
-    fault("encoding", "", |echo| http("200 OK", &format!("Content-Encoding: {}\r\n", line(&echo.secrets)), "x")),
+    fault("encoding", "", |echo| http("200 OK", &format!("Content-Encoding: {}\r\n", echo.secrets), "x")),
     fault("json_cut", "", |echo| {
         let text = json!({ "data": [{ "id": 1, "token": echo.secrets }] }).to_string();
         http("200 OK", "", &text[..text.len() - 5])
     }),
     fault("json_bare", "", |echo| http("200 OK", "", &echo.secrets)),
     fault("json_text", "", |echo| http("200 OK", "", &json!(echo.secrets).to_string())),
-    fault("json_keys", "", |echo| http("200 OK", "", &json!({ echo.secrets.clone(): 1, "b": echo.secrets }).to_string())),
+    fault("json_keys", "", |echo| {
+        http("200 OK", "", &json!({ echo.secrets.clone(): 1, "b": echo.secrets }).to_string())
+    }),
     fault("json_lists", "", |echo| {
         http("200 OK", "", &json!({ echo.secrets.clone(): [{ "a": 1 }], "b": [{ "a": 1 }] }).to_string())
     }),
@@ -109,7 +107,6 @@ pub(super) const FAULTS: [Fault; 57] = [
     }),
     fault("envelope", "", |echo| http("200 OK", "", &json!({ "data": [], "error": echo.secrets }).to_string())),
     fault("latin", "", |echo| [http("200 OK", "", "").as_slice(), echo.secrets.as_bytes()].concat()),
-    fault("csv", "format = \"csv\"", |echo| http("200 OK", "", &format!("a,b\n1,\"{}", echo.secrets))),
     fault("csv_header", "format = \"csv\"\nprimary_key = \"id\"", |echo| {
         http("200 OK", "", &format!("{}\n1\n", echo.secrets.replace('"', "\"\"")))
     }),
@@ -117,7 +114,7 @@ pub(super) const FAULTS: [Fault; 57] = [
     fault("xml", "format = \"xml\"\nxml_record_path = \"a.b\"", |echo| {
         http("200 OK", "", &format!("<a><b>&{};</b><{}></a>", echo.secrets, echo.secrets))
     }),
-    fault("too_large", "", |echo| http("200 OK", "", &format!("[\"{}\"]", echo.secrets.repeat(2000)))),
+    fault("too_large", "", |echo| http("200 OK", "", &format!("[\"{}\"]", echo.secrets.repeat(4000)))),
     fault("redirect_foreign", "", |echo| {
         let to = format!("Location: http://{}/x?k={}\r\n", echo.foreign, percent(&echo.secrets));
         http("302 Found", &to, "")
@@ -130,7 +127,7 @@ pub(super) const FAULTS: [Fault; 57] = [
         let to = format!("Location: redirect_circle?k={}&{}\r\n", percent(&echo.secrets), echo.turn);
         http("302 Found", &to, &echo.request)
     }),
-    fault("redirect_nowhere", "", |echo| http("302 Found", &format!("Location: http://[{}\r\n", line(&echo.secrets)), "")),
+    fault("redirect_nowhere", "", |echo| http("302 Found", &format!("Location: http://[{}\r\n", echo.secrets), "")),
     fault("link_foreign", HEADER_LINK, |echo| {
         linked(&format!("http://{}/x?k={}", echo.foreign, percent(&echo.secrets)))
     }),
@@ -142,10 +139,14 @@ pub(super) const FAULTS: [Fault; 57] = [
     fault("link_value", HEADER_LINK, |echo| linked(&format!("?p=3&mine=a{}", SPELLINGS[2](&echo.secrets)))),
     fault("link_base64", HEADER_LINK, |echo| linked(&format!("?p=3&mine={}", percent(&in_base64(echo, 7))))),
     fault("link_path", HEADER_LINK, |echo| linked(&format!("/a/{}", percent(&echo.secrets)))),
-    fault("link_json", "paginator = { type = \"json_link\", next_url_path = \"next\" }\ndata_selector = \"d\"", |echo| {
-        let next = format!("http://{}/{}", echo.foreign, percent(&echo.secrets));
-        http("200 OK", "", &json!({ "d": [{ "id": 1 }], "next": next }).to_string())
-    }),
+    fault(
+        "link_json",
+        "paginator = { type = \"json_link\", next_url_path = \"next\" }\ndata_selector = \"d\"",
+        |echo| {
+            let next = format!("http://{}/{}", echo.foreign, percent(&echo.secrets));
+            http("200 OK", "", &json!({ "d": [{ "id": 1 }], "next": next }).to_string())
+        },
+    ),
     fault("link_auto", "", |echo| {
         http("200 OK", "", &json!({ "data": [{ "id": 1 }], "links": { "next": echo.secrets } }).to_string())
     }),
@@ -158,15 +159,17 @@ pub(super) const FAULTS: [Fault; 57] = [
     fault(
         "cursor_header",
         "paginator = { type = \"header_cursor\", header = \"x-next\", cursor_param = \"c\" }",
-        |echo| http("200 OK", &format!("X-Next: {}\r\n", line(&echo.secrets)), &format!("[{{\"id\":{}}}]", echo.turn)),
+        |echo| http("200 OK", &format!("X-Next: {}\r\n", echo.secrets), &format!("[{{\"id\":{}}}]", echo.turn)),
     ),
     fault("action", "response_actions = [{ status_code = 418, action = \"fail\" }]", |echo| {
         message("418 Teapot", &echo.request)
     }),
     ends("no_http", Then::Close, |echo| format!("{}\r\n\r\n", echo.secrets).into_bytes()),
-    ends("cut", Then::Close, |echo| format!("HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n[{}", echo.secrets).into_bytes()),
+    ends("cut", Then::Close, |echo| {
+        format!("HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n[{}", echo.secrets).into_bytes()
+    }),
     ends("reset", Then::Reset, |echo| echo.secrets.clone().into_bytes()),
-    ends("silence", Then::Silence, |echo| format!("HTTP/1.1 200 OK\r\nX: {}\r\n", line(&echo.secrets)).into_bytes()),
+    ends("silence", Then::Silence, |echo| format!("HTTP/1.1 200 OK\r\nX: {}\r\n", echo.secrets).into_bytes()),
 ];
 
 /// Answers of who gives out tokens: a part of the path, and the answer.
@@ -178,43 +181,41 @@ pub(super) const ENDPOINTS: [(&str, fn(&Echo) -> Vec<u8>); 11] = [
     ("error_500", |echo| message("500 Oh", &echo.request)),
     ("html", |echo| http("200 OK", "", &page(echo))),
     ("not_json", |echo| http("200 OK", "", &format!("{{\"access_token\":{}", echo.secrets))),
-    ("wrong_type", |echo| {
-        http("200 OK", "", &json!({ "access_token": "a", "token_type": echo.secrets }).to_string())
-    }),
+    ("wrong_type", |echo| http("200 OK", "", &json!({ "access_token": "a", "token_type": echo.secrets }).to_string())),
     ("wrong_expiry", |echo| {
         http("200 OK", "", &json!({ "access_token": "a", "expires_in": echo.secrets }).to_string())
     }),
-    ("wrong_token", |echo| {
-        http("200 OK", "", &json!({ "access_token": format!("{}\n", echo.secrets) }).to_string())
-    }),
+    ("wrong_token", |echo| http("200 OK", "", &json!({ "access_token": format!("{}\n", echo.secrets) }).to_string())),
     ("redirect", |echo| {
         let to = format!("Location: http://{}/x?k={}\r\n", echo.foreign, percent(&echo.secrets));
         http("307 There", &to, "")
     }),
-    ("encoded", |echo| http("200 OK", &format!("Content-Encoding: {}\r\n", line(&echo.secrets)), "{}")),
+    ("encoded", |echo| http("200 OK", &format!("Content-Encoding: {}\r\n", echo.secrets), "{}")),
     ("too_long", |echo| http("200 OK", "", &echo.secrets.repeat(8000))),
 ];
 
-/// One of the secrets in base64: a few of them together would be another text.
+/// One of the secrets in base64: a few of them together would be another text. The first of several may be the name of a
+/// user, which can be part of any link.
 fn in_base64(echo: &Echo, spelling: usize) -> String {
     let secrets: Vec<&str> = echo.secrets.split(" | ").collect();
-    SPELLINGS[spelling](secrets[echo.turn % secrets.len()])
+    let proofs = if secrets.len() > 1 { &secrets[1..] } else { &secrets };
+    SPELLINGS[spelling](proofs[echo.turn % proofs.len()])
 }
 
 fn page(echo: &Echo) -> String {
     format!("<!doctype html><title>{}</title><body>{}", echo.secrets, echo.request)
 }
 
-/// As much of a secret as the name of a host can hold.
-fn host(echo: &Echo) -> String {
-    echo.secrets.chars().take_while(char::is_ascii_alphanumeric).collect()
+/// A secret that the name of a host can hold.
+fn host(echo: &Echo) -> &str {
+    if echo.secrets.chars().all(|char| char.is_ascii_alphanumeric()) { &echo.secrets } else { "another" }
 }
 
 fn headers(echo: &Echo) -> String {
-    let value = line(&echo.secrets);
+    let value = &echo.secrets;
     let names = ["Set-Cookie", "WWW-Authenticate", "Warning", "Server", "Content-Type", "X-RateLimit-Reset", "Date"];
     let plain: String = names.iter().map(|name| format!("{name}: {value}\r\n")).collect();
-    let tag: String = value.chars().filter(|char| *char != '"').collect();
+    let tag = percent(value);
     format!("{plain}Retry-After: {value}\r\nETag: \"{tag}\"\r\nLast-Modified: {value}\r\n")
 }
 
@@ -298,7 +299,8 @@ impl Known {
         self.heard += 1;
         let target = head.split(' ').nth(1).unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let read: String = url::form_urlencoded::parse(format!("{query}&{body}").as_bytes())
+        let form = if body.starts_with('{') { "" } else { body };
+        let read: String = url::form_urlencoded::parse(format!("{query}&{form}").as_bytes())
             .map(|(name, value)| format!("{name}={value} "))
             .collect();
         let request = format!("{target} {read} {body} {}", head.replace("\r\n", " "));
@@ -320,6 +322,10 @@ impl Known {
         }
         match FAULTS.iter().find(|fault| fault.name == name) {
             Some(fault) => ((fault.reply)(&echo), fault.then),
+            None if name == "records" => {
+                let records = json!([{ "id": 1, "token": self.configured[0] }, { "token": self.configured[0] }]);
+                (http("200 OK", "", &records.to_string()), Then::Keep)
+            }
             None if name == "limited" => {
                 let text = json!({ "message": echo.request }).to_string();
                 (http("429 Slow", "Retry-After: 86400\r\n", &text), Then::Keep)
