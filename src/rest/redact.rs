@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use url::{Url, form_urlencoded};
 
+use crate::rest::client::Client;
+use crate::rest::link::LinkError;
+use crate::rest::request::{RequestParts, Target, redactor_for};
 use crate::secret::{MASK, Secret};
 use crate::template::Template;
 
@@ -93,9 +96,19 @@ impl Redactor {
 
     /// The text with every secret masked, however it is written there, also where it is cut off.
     pub(super) fn scrub(&self, text: &str) -> String {
+        self.scrub_from(text, MASKED_BYTES_MIN)
+    }
+
+    /// The same of a text that is mostly ours: short secrets, such as a user name of `api`, would only garble its words.
+    pub(super) fn scrub_ours(&self, text: &str) -> String {
+        self.scrub_from(text, ECHO_BYTES_MIN)
+    }
+
+    fn scrub_from(&self, text: &str, bytes_min: usize) -> String {
         let mut text = text.to_owned();
         let issued = self.issued();
-        let mut masked: Vec<&Secret> = self.masked.iter().chain(issued.iter()).collect();
+        let masked = self.masked.iter().chain(issued.iter());
+        let mut masked: Vec<&Secret> = masked.filter(|secret| secret.expose().len() >= bytes_min).collect();
         // A secret may be part of another one: the longer one goes first.
         masked.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
         for secret in masked {
@@ -156,6 +169,36 @@ impl Redactor {
     }
 }
 
+impl Client {
+    /// A next link without the credentials that the server echoed into it, fit to be stored. They are put back when it
+    /// is requested. `request` is the resource's first one.
+    ///
+    /// # Errors
+    /// When the link holds a secret that it cannot do without.
+    pub fn without_credentials(&self, request: &RequestParts, mut url: Url) -> Result<Url, LinkError> {
+        let redactor = redactor_for(&self.common, request);
+        redactor.strip(&mut url);
+        let path = match &request.target {
+            Target::Path(path) => path.to_string(),
+            Target::Url(_) => String::new(),
+        };
+        let written = format!("{}\n{path}", self.common.base);
+        if redactor.is_in(&url, &written) { Err(LinkError::Secret) } else { Ok(url) }
+    }
+
+    /// A text of ours about `request` as it may be shown, whatever the server put into it.
+    #[must_use]
+    pub fn masked(&self, request: &RequestParts, text: &str) -> String {
+        redactor_for(&self.common, request).scrub_ours(text)
+    }
+
+    /// Whether a text that the server gave, and that is to be stored, holds a secret. `request` is the resource's first.
+    #[must_use]
+    pub fn holds_secret(&self, request: &RequestParts, text: &str) -> bool {
+        redactor_for(&self.common, request).is_in_text(text)
+    }
+}
+
 fn is_long(secret: &Secret) -> bool {
     secret.expose().len() >= ECHO_BYTES_MIN
 }
@@ -179,6 +222,14 @@ mod tests {
         for text in ["x k&y \"1\" y", "x k%26y+%221%22 y", "x k%26y%20%221%22 y", r#"x k&y \"1\" y"#] {
             assert_eq!(redactor.scrub(text), "x *** y", "{text}");
         }
+    }
+
+    #[test]
+    fn a_short_user_name_does_not_garble_what_we_say() {
+        let redactor = redactor(&["api", "s3cret&token"], &[]);
+        let said = "https://api.example.com/ closed the connection: s3cret%26token";
+        assert_eq!(redactor.scrub_ours(said), "https://api.example.com/ closed the connection: ***");
+        assert_eq!(redactor.scrub("key api"), "key ***");
     }
 
     #[test]

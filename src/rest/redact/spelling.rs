@@ -152,7 +152,7 @@ mod tests {
             assert_eq!(find(&around, secret, false).map(|found| &around[found]), Some(text), "{text}");
         }
         for text in ["", "a&b", "a&b \"é😀/%25", "a&&amp;b", "a%2", "a\\u00", "&#97", "%", "\\", "a%26b+%22%c3%"] {
-            assert_eq!(find(text, "a&b \"é😀/%25+x", true), None, "{text}");
+            assert_eq!(find(text, "a&b \"é😀/%25+x", false), None, "{text}");
         }
     }
 
