@@ -16,6 +16,18 @@ pub enum DbError {
         /// The other process, where it is known.
         pid: Option<u32>,
     },
+    /// The file is where SQLite's promises end.
+    #[error(
+        "{} is on {kind}, where SQLite's locks and shared memory cannot be relied on; choose a destination.path on a disk of \
+         this machine, or set `allow_network_file_system = true` in [destination] if no other machine uses the file",
+        .path.display()
+    )]
+    NetworkFileSystem {
+        /// The database, or its folder.
+        path: PathBuf,
+        /// What it is called.
+        kind: &'static str,
+    },
     /// Another instance has begun a run of the same resource meanwhile: it reached the file around the lock.
     #[error("another instance took over {0}; let only one of them use the database, then run again")]
     TakenOver(String),

@@ -24,6 +24,7 @@ mod due;
 mod error;
 mod extend;
 mod family;
+mod file_system;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod hints;
@@ -72,6 +73,8 @@ pub struct DestinationOptions {
     pub synchronous: Synchronous,
     /// How long another writer may hold the file before a commit is tried again, then failed.
     pub busy_timeout: Timespan,
+    /// Take a file on NFS, SMB or the like as well, where SQLite's locks cannot be relied on.
+    pub allow_network_file_system: bool,
 }
 
 impl Default for DestinationOptions {
@@ -80,6 +83,7 @@ impl Default for DestinationOptions {
             path: PathBuf::from("highwater.db"),
             synchronous: Synchronous::default(),
             busy_timeout: Timespan::secs(5),
+            allow_network_file_system: false,
         }
     }
 }
@@ -112,9 +116,13 @@ impl Db {
     /// Opens the file, or creates it, and keeps other instances out.
     ///
     /// # Errors
-    /// When another instance has it open, when it is not ours, newer, corrupt or cannot be written.
+    /// When it is on a network file system, when another instance has it open, when it is not ours, newer, corrupt or cannot
+    /// be written.
     pub async fn open(options: &DestinationOptions) -> Result<Self, DbError> {
         let path = lock::real_path(&options.path)?;
+        if !options.allow_network_file_system {
+            file_system::check(&path)?;
+        }
         let lock = lock::LockFile::take_in_turn(&path).await?;
         let writer = sqlite::Writer::open(&DestinationOptions { path: path.clone(), ..options.clone() }).await?;
         let file = lock::file_at(&path)?;

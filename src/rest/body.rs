@@ -9,8 +9,13 @@ use std::io::{self, Write};
 use bytes::Bytes;
 use flate2::write::MultiGzDecoder;
 
+use crate::rest::request::cut;
+
 /// Compressed bytes are unpacked in pieces of this size: none of them becomes more than about 4 MiB.
 const PIECE_BYTES: usize = 4 << 10;
+
+/// So much is shown of the name of an encoding.
+const NAME_BYTES_MAX: usize = 40;
 
 /// How a gzip file begins (RFC 1952 §2.3.1).
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
@@ -151,7 +156,7 @@ impl Collector {
             Some("gzip" | "x-gzip") => {
                 Ok(Self::Gzip { decoder: Box::new(MultiGzDecoder::new(Content::new(buffer))), started: false })
             }
-            Some(other) => Err(BodyError::Unknown(other.chars().take(40).collect())),
+            Some(other) => Err(BodyError::Unknown(cut(other, NAME_BYTES_MAX))),
         }
     }
 

@@ -22,9 +22,9 @@ use crate::rest::auth::{Authenticator, Issued, Setup, TokenStore};
 use crate::rest::budget::Budget;
 use crate::rest::error::{ClientError, RequestError};
 use crate::rest::hints::{header_text, retry_after, server_now};
-use crate::rest::link::{LinkError, shown_host};
+use crate::rest::link::shown_host;
 use crate::rest::redact::Redactor;
-use crate::rest::request::{Common, Prepared, RequestParts, Target, add_headers, redactor_for};
+use crate::rest::request::{Common, Prepared, RequestParts, add_headers};
 use crate::rest::retry::{Next, Tally, random};
 use crate::rest::transport;
 use crate::rest::verdict::{Court, Failure};
@@ -45,7 +45,7 @@ pub struct Client {
     pub(super) auth: Authenticator,
     /// Whether a connection was ever answered on, so that a reset may be a kept-alive one that the server closed.
     pub(super) answered: AtomicBool,
-    common: Common,
+    pub(super) common: Common,
     pub(super) budget: Arc<Budget>,
 }
 
@@ -186,22 +186,6 @@ impl Client {
     #[must_use]
     pub fn base_url(&self) -> &Url {
         &self.common.base
-    }
-
-    /// A next link without the credentials that the server echoed into it, fit to be stored. They are put back when it
-    /// is requested. `request` is the resource's first one.
-    ///
-    /// # Errors
-    /// When the link holds a secret that it cannot do without.
-    pub fn without_credentials(&self, request: &RequestParts, mut url: Url) -> Result<Url, LinkError> {
-        let redactor = redactor_for(&self.common, request);
-        redactor.strip(&mut url);
-        let path = match &request.target {
-            Target::Path(path) => path.to_string(),
-            Target::Url(_) => String::new(),
-        };
-        let written = format!("{}\n{path}", self.common.base);
-        if redactor.is_in(&url, &written) { Err(LinkError::Secret) } else { Ok(url) }
     }
 
     /// Sends the request until it has an answer that counts, or none can be hoped for. Nothing is sent before the budget
@@ -357,6 +341,7 @@ impl Client {
             Next::GiveUp => Err(error),
             Next::After(delay) => {
                 let reason = format!("{error}; attempt {} of {}", tally.failures(), self.options.retry.max_attempts);
+                let reason = prepared.redactor.scrub_ours(&reason);
                 tracing::warn!(client = self.name, url = prepared.shown_path(), ?delay, "{reason}: trying again");
                 let mut notice = Waiting::new(call.progress);
                 notice.show(later(delay), &reason);

@@ -9,6 +9,7 @@ use crate::template::Template;
 use crate::units::{ByteSize, Timespan};
 
 pub mod action;
+mod addresses;
 mod attempt;
 pub mod auth;
 mod body;
@@ -76,6 +77,10 @@ pub struct ClientOptions {
     /// Keep ETag and Last-Modified, and ask only whether a page has changed where that can be known safely.
     #[serde(default)]
     pub conditional_requests: bool,
+    /// Let the name of the server lead wherever it likes. Otherwise a name that led to the internet at first may not lead
+    /// into a private network later, and none to link-local addresses.
+    #[serde(default)]
+    pub allow_private_addresses: bool,
 }
 
 impl ClientOptions {
@@ -110,5 +115,5 @@ fn default_read_timeout() -> Timespan {
 }
 
 fn default_max_page_bytes() -> ByteSize {
-    ByteSize::mebi(64)
+    ByteSize::mebi(32)
 }

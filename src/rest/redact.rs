@@ -6,8 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use url::{Url, form_urlencoded};
 
+use crate::rest::client::Client;
+use crate::rest::link::LinkError;
+use crate::rest::request::{RequestParts, Target, redactor_for};
 use crate::secret::{MASK, Secret};
 use crate::template::Template;
+
+mod spelling;
 
 /// Shorter texts are no secrets; masking them would only garble what is shown.
 const MASKED_BYTES_MIN: usize = 3;
@@ -89,24 +94,53 @@ impl Redactor {
         self.parameters.push(name.to_owned());
     }
 
-    /// The text with every secret masked, as it is and in the encodings that it has in URLs and JSON.
+    /// The text with every secret masked, however it is written there, also where it is cut off.
     pub(super) fn scrub(&self, text: &str) -> String {
+        self.scrub_from(text, MASKED_BYTES_MIN)
+    }
+
+    /// The same of a text that is mostly ours: short secrets, such as a user name of `api`, would only garble its words.
+    pub(super) fn scrub_ours(&self, text: &str) -> String {
+        self.scrub_from(text, ECHO_BYTES_MIN)
+    }
+
+    fn scrub_from(&self, text: &str, bytes_min: usize) -> String {
         let mut text = text.to_owned();
         let issued = self.issued();
-        let mut masked: Vec<&Secret> = self.masked.iter().chain(issued.iter()).collect();
+        let masked = self.masked.iter().chain(issued.iter());
+        let mut masked: Vec<&Secret> = masked.filter(|secret| secret.expose().len() >= bytes_min).collect();
         // A secret may be part of another one: the longer one goes first.
         masked.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
         for secret in masked {
-            let plain = secret.expose();
-            let form: String = form_urlencoded::byte_serialize(plain.as_bytes()).collect();
-            let json = serde_json::Value::from(plain).to_string();
-            for shape in [plain, &form, &form.replace('+', "%20"), &json[1..json.len() - 1]] {
-                if text.contains(shape) {
-                    text = text.replace(shape, MASK);
+            let encoded = spelling::in_base64(secret.expose());
+            for shape in encoded.iter().map(String::as_str).chain([secret.expose()]) {
+                let (mut shown, mut rest) = (String::new(), text.as_str());
+                while let Some(found) = spelling::find(rest, shape, true) {
+                    shown = shown + &rest[..found.start] + MASK;
+                    rest = &rest[found.end..];
+                }
+                if !shown.is_empty() {
+                    text = shown + rest;
                 }
             }
         }
         text
+    }
+
+    /// Whether a text that is to be stored holds one of the secrets that must not be.
+    pub(super) fn is_in_text(&self, text: &str) -> bool {
+        self.holds(text, "")
+    }
+
+    /// Whether a secret is in this text, other than those that are `written` in the open.
+    fn holds(&self, text: &str, written: &str) -> bool {
+        let issued = self.issued();
+        let secrets = self.kept_out.iter().chain(issued.iter().filter(|secret| is_long(secret))).map(Secret::expose);
+        secrets.filter(|secret| !written.contains(secret)).any(|secret| {
+            let encoded = spelling::in_base64(secret);
+            let mut shapes = encoded.iter().map(String::as_str).chain([secret]);
+            shapes.any(|shape| spelling::find(text, shape, false).is_some())
+        })
     }
 
     /// Takes the query parameters out of a URL that each request gets anew, by name or by value; the others keep their
@@ -131,29 +165,42 @@ impl Redactor {
     /// Whether a URL holds a secret, so that it must not be stored. What the configuration itself writes in the open
     /// (`written`) is none.
     pub(super) fn is_in(&self, url: &Url, written: &str) -> bool {
-        let path = decoded(url.path());
-        let query: Vec<String> = url
-            .query_pairs()
-            .flat_map(|(name, value)| [name.into_owned(), value.into_owned()])
-            .chain(url.query().map(str::to_owned))
-            .collect();
-        let issued = self.issued();
-        let secrets = self.kept_out.iter().chain(issued.iter().filter(|secret| is_long(secret))).map(Secret::expose);
-        secrets.filter(|secret| !written.contains(secret)).any(|secret| {
-            url.path().contains(secret) || path.contains(secret) || query.iter().any(|text| text.contains(secret))
-        })
+        self.holds(&url[url::Position::BeforePath..], written)
+    }
+}
+
+impl Client {
+    /// A next link without the credentials that the server echoed into it, fit to be stored. They are put back when it
+    /// is requested. `request` is the resource's first one.
+    ///
+    /// # Errors
+    /// When the link holds a secret that it cannot do without.
+    pub fn without_credentials(&self, request: &RequestParts, mut url: Url) -> Result<Url, LinkError> {
+        let redactor = redactor_for(&self.common, request);
+        redactor.strip(&mut url);
+        let path = match &request.target {
+            Target::Path(path) => path.to_string(),
+            Target::Url(_) => String::new(),
+        };
+        let written = format!("{}\n{path}", self.common.base);
+        if redactor.is_in(&url, &written) { Err(LinkError::Secret) } else { Ok(url) }
+    }
+
+    /// A text of ours about `request` as it may be shown, whatever the server put into it.
+    #[must_use]
+    pub fn masked(&self, request: &RequestParts, text: &str) -> String {
+        redactor_for(&self.common, request).scrub_ours(text)
+    }
+
+    /// Whether a text that the server gave, and that is to be stored, holds a secret. `request` is the resource's first.
+    #[must_use]
+    pub fn holds_secret(&self, request: &RequestParts, text: &str) -> bool {
+        redactor_for(&self.common, request).is_in_text(text)
     }
 }
 
 fn is_long(secret: &Secret) -> bool {
     secret.expose().len() >= ECHO_BYTES_MIN
-}
-
-/// A path without its percent-encoding.
-fn decoded(path: &str) -> String {
-    // Read as the name of a form's pair, in which these three would mean something else.
-    let pair = path.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
-    form_urlencoded::parse(pair.as_bytes()).map(|(name, _)| name.into_owned()).collect()
 }
 
 #[cfg(test)]
@@ -175,6 +222,14 @@ mod tests {
         for text in ["x k&y \"1\" y", "x k%26y+%221%22 y", "x k%26y%20%221%22 y", r#"x k&y \"1\" y"#] {
             assert_eq!(redactor.scrub(text), "x *** y", "{text}");
         }
+    }
+
+    #[test]
+    fn a_short_user_name_does_not_garble_what_we_say() {
+        let redactor = redactor(&["api", "s3cret&token"], &[]);
+        let said = "https://api.example.com/ closed the connection: s3cret%26token";
+        assert_eq!(redactor.scrub_ours(said), "https://api.example.com/ closed the connection: ***");
+        assert_eq!(redactor.scrub("key api"), "key ***");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::rest::ClientOptions;
+use crate::rest::addresses::{Refused, Resolver};
 use crate::rest::error::{ClientError, Phase, RequestError};
 
 /// So many headers are more than any API sends.
@@ -23,6 +24,17 @@ pub(super) fn build(name: &str, https: bool, options: &ClientOptions) -> Result<
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         return Err(unusable("no TLS provider is installed in this process".to_owned()));
     }
+    builder(https, options).build().map_err(|error| {
+        if sources(&error).any(|source| source.to_string().contains("CA certificates")) {
+            ClientError::NoCertificates { client: name.to_owned() }
+        } else {
+            unusable(format!("the HTTP client cannot be built: {}", last(&error)))
+        }
+    })
+}
+
+/// What a client is built from.
+pub(super) fn builder(https: bool, options: &ClientOptions) -> reqwest::ClientBuilder {
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("highwater/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
@@ -43,13 +55,10 @@ pub(super) fn build(name: &str, https: bool, options: &ClientOptions) -> Result<
         // TLS is never used then, and a machine without certificates must not matter.
         builder = builder.tls_certs_only([]);
     }
-    builder.build().map_err(|error| {
-        if sources(&error).any(|source| source.to_string().contains("CA certificates")) {
-            ClientError::NoCertificates { client: name.to_owned() }
-        } else {
-            unusable(format!("the HTTP client cannot be built: {}", last(&error)))
-        }
-    })
+    if !options.allow_private_addresses {
+        builder = builder.dns_resolver(Resolver::of_system());
+    }
+    builder
 }
 
 /// What a response had reached when its connection failed.
@@ -76,6 +85,9 @@ pub(super) fn request_error(
             During::Head => RequestError::Timeout { host, phase: Phase::Connect, limit: options.connect_timeout },
             During::Body => RequestError::Timeout { host, phase: Phase::Silence, limit: options.read_timeout },
         };
+    }
+    if let Some(refused) = find::<Refused>(&error) {
+        return RequestError::Connect { host, reason: refused.to_string() };
     }
     if error.is_dns() {
         return RequestError::Connect { host, reason: format!("its name cannot be looked up: {}", last(&error)) };

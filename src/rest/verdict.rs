@@ -106,7 +106,7 @@ impl Court<'_> {
         let refused = |message| RequestError::Status { host: host.clone(), status, message };
         match status_class(status, limited) {
             StatusClass::Success => accept(received).map(Outcome::Accepted).map_err(|rejected| {
-                let reason = cut(&self.redactor.scrub(&one_line(&rejected.reason)), 2 * MESSAGE_BYTES_MAX);
+                let reason = cut(&one_line(&self.redactor.scrub(&rejected.reason)), 2 * MESSAGE_BYTES_MAX);
                 let error = RequestError::NotAPage { host, reason };
                 if rejected.retry { Failure::Dubious(error) } else { Failure::Final(error) }
             }),
@@ -144,7 +144,7 @@ impl Court<'_> {
 
     fn message(&self, received: &Received) -> Option<String> {
         let text = message_in(&serde_json::from_slice(&received.body).ok()?)?;
-        let text = cut(&self.redactor.scrub(&one_line(&text)), MESSAGE_BYTES_MAX);
+        let text = cut(&one_line(&self.redactor.scrub(&text)), MESSAGE_BYTES_MAX);
         if text.is_empty() { None } else { Some(text) }
     }
 }
@@ -160,7 +160,8 @@ pub(super) fn message_in(body: &Value) -> Option<String> {
     }
 }
 
-/// Control characters could write over a terminal's lines, so they become spaces.
+/// Control characters could write over a terminal's lines, so they become spaces. Secrets are masked before, while they
+/// are as they were.
 pub(super) fn one_line(text: &str) -> String {
     let spaced: String = text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
     spaced.split_whitespace().collect::<Vec<_>>().join(" ")

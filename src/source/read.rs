@@ -54,14 +54,12 @@ pub struct Read {
 
 /// Why a read ended without reaching its end, and where.
 #[derive(Debug, thiserror::Error)]
-#[error("{resource}{partition}: {position}: {kind}")]
+#[error("{place}: {reason}")]
 pub struct SourceError {
-    /// `SOURCE.RESOURCE`.
-    pub resource: String,
-    /// Its partition, for people; empty where there is only one.
-    pub partition: String,
-    /// Where in the pagination it was, for people.
-    pub position: String,
+    /// `SOURCE.RESOURCE`, its partition, and where in the pagination it was, for people.
+    pub place: String,
+    /// What `kind` says, for people: without what the API gave back of the secrets that it was sent.
+    pub reason: String,
     /// Whether that was the first request of this run, at a position that an earlier one had stored.
     pub at_stored_position: bool,
     /// Whether it was the first page of the read.
@@ -211,15 +209,16 @@ struct Place<'r> {
 
 impl Place<'_> {
     fn error(&self, kind: impl Into<SourceErrorKind>) -> SourceError {
-        let resumed = self.read.start.position.is_some();
+        let (resumed, kind) = (self.read.start.position.is_some(), kind.into());
+        let masked = |text: &str| self.read.resource.client.masked(&self.read.request, text);
+        let (id, partition) = (&self.read.resource.target.id, place_of(&self.read.partition.partition));
         SourceError {
-            resource: self.read.resource.target.id.to_string(),
-            partition: place_of(&self.read.partition.partition),
-            position: describe(self.position),
+            place: format!("{id}{}", masked(&format!("{partition}: {}", describe(self.position)))),
+            reason: masked(&kind.to_string()),
             at_stored_position: self.first && resumed,
             at_first_page: self.first && !resumed,
             counted: matches!(self.position, Position::Page { .. } | Position::Offset { .. }),
-            kind: kind.into(),
+            kind,
         }
     }
 
@@ -288,6 +287,12 @@ impl Place<'_> {
         let undecided = self.first && matches!(walk.paginator(), Paginator::Auto(_));
         let keys = keys_of(&decoded.rows, &resource.target.primary_key);
         let next = walk.step(self.position, &evidence, records, keys)?;
+        if let Next::Page(Position::Token { token, .. }) = &next
+            && resource.client.holds_secret(&self.read.request, token)
+        {
+            let reason = "the cursor of the next page holds a secret of the configuration, and positions are stored";
+            return Err(PagingError(reason.to_owned()).into());
+        }
         if undecided {
             say_decision(self.read, walk.paginator(), decoded.rows.received());
         }

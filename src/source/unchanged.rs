@@ -71,7 +71,10 @@ pub(super) fn validity(read: &Read, first: bool, fetched: &Fetched<Decoded>, end
     if !is_all || !covers_the_end(&resource.paginator, stop_reason, looks_full) || !is_whole(&fetched.shown_url) {
         return Validity::Unknown;
     }
-    match offered(&fetched.received) {
+    // They are stored, and sent again: one that gives back a secret is worth a full read.
+    let is_fit = |text: &String| !resource.client.holds_secret(&read.request, text);
+    let (etag, last_modified) = offered(&fetched.received);
+    match (etag.filter(is_fit), last_modified.filter(is_fit)) {
         (None, None) => Validity::Unknown,
         (etag, last_modified) => Validity::Vouched(Validators {
             url: fetched.shown_url.clone(),

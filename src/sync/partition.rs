@@ -233,7 +233,7 @@ impl Reading {
             // Nothing was stored since: the read that takes its place says why.
             let reason = match &error.kind {
                 SourceErrorKind::Cursor(_) => "records have moved across its stored position".to_owned(),
-                kind => format!("the API no longer takes its stored position ({kind})"),
+                _ => format!("the API no longer takes its stored position ({})", error.reason),
             };
             return Attempt { end: ReadEnd::interrupted(Some(Arc::clone(run))), stale: Some(reason), cursor };
         }

@@ -68,7 +68,10 @@ impl SyncReport {
 pub fn exit_of_db(error: &DbError) -> Exit {
     match error {
         DbError::Held { .. } | DbError::TakenOver(_) | DbError::Busy => Exit::Held,
-        DbError::IdentityChanged { .. } | DbError::TableTaken { .. } => Exit::Config,
+        // Starting again does not help.
+        DbError::IdentityChanged { .. } | DbError::TableTaken { .. } | DbError::NetworkFileSystem { .. } => {
+            Exit::Config
+        }
         DbError::OldSqlite(_) | DbError::Closed | DbError::Panic(_) => Exit::Bug,
         DbError::NotOurs { .. }
         | DbError::Newer { .. }
@@ -239,8 +242,16 @@ pub(super) fn report(
 
 #[cfg(test)]
 mod tests {
-    use super::{Exit, Outcome, ReadEnd};
+    use super::{DbError, Exit, Outcome, ReadEnd, exit_of_db};
     use crate::tasks::TaskGroup;
+
+    #[test]
+    fn d11_a_network_file_system_is_a_matter_of_the_configuration() {
+        let error = DbError::NetworkFileSystem { path: "share/x.db".into(), kind: "NFS" };
+        assert_eq!(exit_of_db(&error), Exit::Config, "no restart helps");
+        let said = error.to_string();
+        assert!(said.contains("share/x.db is on NFS") && said.contains("`allow_network_file_system = true`"), "{said}");
+    }
 
     #[tokio::test]
     async fn a_panic_of_a_reader_reaches_the_report_as_our_bug() {

@@ -83,13 +83,12 @@ fn page() -> String {
     let count = |is: fn(&Proof) -> bool| faults().filter(|Fault(.., proof)| is(proof)).count();
     let mut page = format!(
         "# What goes wrong, and what highwater does\n\n{} faults that reading APIs meets, most of them found in the issue lists of programs \
-         like this one. **{} of them are\nshown by a test that bears the number of the fault**, {} cannot be shown here or do not \
-         concern it, and {} are not tested\nyet. This page is written by `tests/it/faults.rs` from the names of the tests; `cargo test` fails \
-         when it is not what they say.\n",
+         like this one. **{} of them are\nshown by a test that bears the number of the fault**; {} cannot be shown here or do not \
+         concern it. This page is\nwritten by `tests/it/faults.rs` from the names of the tests; `cargo test` fails when it is not what they \
+         say.\n",
         faults().count(),
         count(|proof| matches!(proof, Proof::Tests)),
         count(|proof| matches!(proof, Proof::Reason(_))),
-        count(|proof| matches!(proof, Proof::NotYet(_))),
     );
     for (_, title, faults) in GROUPS {
         write!(page, "\n## {title}\n\n| | fault | what highwater does | test |\n|---|---|---|---|\n").unwrap();
@@ -100,7 +99,6 @@ fn page() -> String {
                     names.map(|(file, name)| format!("[`{name}`](../{file})")).collect::<Vec<_>>().join("<br>")
                 }
                 Proof::Reason(reason) => format!("none: {reason}"),
-                Proof::NotYet(what) => format!("not tested yet: {what}"),
             };
             writeln!(page, "| {} | {fault} | {answer} | {proof} |", id.to_uppercase()).unwrap();
         }
@@ -117,7 +115,7 @@ fn every_fault_has_a_test_of_its_number_or_a_reason_to_have_none() {
             assert_eq!(*id, format!("{letter}{:02}", place + 1), "the numbers have no gaps");
             match (proof, tests.remove(*id)) {
                 (Proof::Tests, None) => wrong.push(format!("{id} has no test that bears its number")),
-                (Proof::Reason(_) | Proof::NotYet(_), Some(names)) => {
+                (Proof::Reason(_), Some(names)) => {
                     wrong.push(format!("{id} needs no excuse: {names:?}"));
                 }
                 _ => {}

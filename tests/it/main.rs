@@ -6,6 +6,8 @@ mod any_record;
 mod append_merge_replace;
 mod auth;
 mod backfill;
+mod bombs;
+mod canary;
 mod child_tables;
 mod cli;
 mod conditional;

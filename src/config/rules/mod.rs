@@ -51,7 +51,7 @@ pub(super) fn check(config: &mut Config, tree: &Node, findings: &mut Findings) {
 }
 
 /// Keys of a client (at depth 3) or a resource (4) whose value matters to no rule but their own.
-const INDEPENDENT: [&str; 14] = [
+const INDEPENDENT: [&str; 15] = [
     "params",
     "headers",
     "auth",
@@ -60,6 +60,7 @@ const INDEPENDENT: [&str; 14] = [
     "read_timeout",
     "max_page_bytes",
     "redirects",
+    "allow_private_addresses",
     "resume_within",
     "data_selector",
     "response_actions",

@@ -11,9 +11,10 @@ const EXAMPLE: &str = include_str!("../../../config.toml");
 
 /// What `config.toml` may and must mention.
 const OPTIONS: &str = "
-    destination path synchronous busy_timeout
+    destination path synchronous busy_timeout allow_network_file_system
     pipeline concurrency channel_pages channel_bytes batch_rows batch_bytes batch_age on_error shutdown_grace
     sources client base_url headers params timeout connect_timeout read_timeout max_page_bytes redirects
+    allow_private_addresses
     auth bearer token http_basic username password api_key name location
     retry max_attempts initial_delay max_delay max_elapsed max_retry_after
     rate_limit requests per burst budget remaining_header reset_header reset_format reserve

@@ -135,7 +135,7 @@ impl Renewer {
 
     /// A server's words as they may be shown.
     fn shown(&self, said: &str) -> String {
-        cut(&self.redactor.scrub(&one_line(said)), SAID_BYTES_MAX)
+        cut(&one_line(&self.redactor.scrub(said)), SAID_BYTES_MAX)
     }
 
     fn request(&self, refresh_token: Option<&Secret>) -> Result<reqwest::Request, String> {

@@ -153,8 +153,9 @@ impl Auth {
         parameter.into_iter().for_each(|name| redactor.learn_parameter(name));
         for secret in self.secrets() {
             match self {
-                // What a login sends may be a user name, too, and goes with no other request.
-                Self::SessionToken(_) => redactor.mask(secret),
+                // What a login sends goes with no other request.
+                Self::SessionToken(session) if session.is_user_name(&secret) => redactor.mask(secret),
+                Self::SessionToken(_) => redactor.learn(secret),
                 Self::OAuth2ClientCredentials(_) | Self::OAuth2RefreshToken(_) => redactor.learn(secret),
                 // A user name may stand in the file and in links; the rest goes with each request and nowhere else.
                 _ if user_name == Some(&secret) => redactor.mask(secret),

@@ -77,12 +77,48 @@ impl SessionToken {
         let json = self.login.json.iter().flat_map(JsonTemplate::secrets);
         self.login.path.secrets().cloned().chain(json).collect()
     }
+
+    /// Whether one of them only says who logs in. Such a name may be part of links.
+    pub(super) fn is_user_name(&self, secret: &Secret) -> bool {
+        let in_path = self.login.path.secrets().any(|part| part == secret);
+        !in_path && self.login.json.as_ref().is_some_and(|json| only_names_a_user(json, false, secret))
+    }
+}
+
+/// Parts of the names under which logins send who logs in, rather than the proof of it.
+const USER_NAMES: [&str; 5] = ["user", "login", "mail", "name", "account"];
+
+/// Whether a secret stands under such a name, and under no other.
+fn only_names_a_user(json: &JsonTemplate, under: bool, secret: &Secret) -> bool {
+    match json {
+        JsonTemplate::Text(text) => under || text.secrets().all(|part| part != secret),
+        JsonTemplate::List(items) => items.iter().all(|item| only_names_a_user(item, under, secret)),
+        JsonTemplate::Table(entries) => entries.iter().all(|(key, value)| {
+            let key = key.to_lowercase();
+            let is_name = USER_NAMES.iter().any(|part| key.contains(part)) && !key.contains("pass");
+            only_names_a_user(value, is_name, secret)
+        }),
+        JsonTemplate::Null | JsonTemplate::Bool(_) | JsonTemplate::Number(_) => true,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::SessionToken;
+    use super::{Secret, SessionToken};
+    use crate::template::{SegmentKind, segments_value};
     use serde_json::json;
+
+    #[test]
+    fn what_a_login_sends_is_a_password_unless_its_name_is_one_of_a_user() {
+        let secret = |text: &str| segments_value(&[(SegmentKind::Secret, text)]);
+        let login = json!({ "path": "login", "json": {
+            "user": { "eMail": secret("me"), "password": secret("proof") }, "twice": [secret("both")],
+            "username": secret("both"), "user_password": secret("odd"),
+        } });
+        let options: SessionToken = serde_json::from_value(json!({ "login": login, "token_path": "id" })).unwrap();
+        let names: Vec<_> = options.secrets().into_iter().filter(|secret| options.is_user_name(secret)).collect();
+        assert_eq!(names, [Secret::new("me".to_owned())]);
+    }
 
     #[test]
     fn a_bearer_is_what_the_authorization_header_carries_unless_told_otherwise() {

@@ -1,7 +1,12 @@
 //! What the network does to a request.
 
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
+use reqwest::dns::Resolve;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
@@ -9,9 +14,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::server::{Reply, Server, Then, client, fetch, fetch_with, get, no_tokens, ok, reply};
 use crate::progress::ResourceProgress;
+use crate::rest::addresses::Resolver;
 use crate::rest::budget::Budget;
 use crate::rest::client::{Client, Outcome};
 use crate::rest::error::{ClientError, ErrorKind, Phase, RequestError};
+use crate::rest::transport;
 use tokio_util::sync::CancellationToken;
 
 #[tokio::test]
@@ -194,6 +201,45 @@ async fn n12_a_port_without_tls_fails_at_once_and_says_so() {
     assert!(matches!(error, RequestError::Tls { .. }), "{error:?}");
     assert!(error.to_string().contains("does not speak TLS"), "{error}");
     assert_eq!(requests, 1);
+}
+
+/// Every name leads to these addresses, one after the other.
+fn leading_to(answers: &[&str]) -> Resolver {
+    let answers = Mutex::new(answers.iter().map(|text| text.parse().unwrap()).collect::<VecDeque<_>>());
+    Resolver::new(Arc::new(move |_| {
+        let mut answers = answers.lock().unwrap();
+        let answer = if answers.len() > 1 { answers.pop_front() } else { answers.front().copied() };
+        async move { Ok(vec![SocketAddr::new(answer.unwrap(), 0)]) }.boxed()
+    }))
+}
+
+#[tokio::test]
+async fn n09_a_name_that_moves_into_the_network_is_not_followed() {
+    let server = Server::start(vec![reply(200, "Connection: close\r\n", "[1]")]).await;
+    let client_of = |resolver: Resolver| {
+        let mut client = client(&format!("http://api.test:{}/v1/", server.port), json!({}));
+        client.http = transport::builder(false, &client.options).dns_resolver(resolver).build().unwrap();
+        client
+    };
+    // Inside from the start, as an API of one's own is.
+    let inside = client_of(leading_to(&["127.0.0.1"]));
+    for _ in 0..2 {
+        assert_eq!(fetch(&inside).await.unwrap().value, Outcome::Accepted(json!([1])));
+    }
+    for (then, said) in [
+        ("127.0.0.1", "DNS rebinding"),
+        ("::ffff:127.0.0.1", "DNS rebinding"),
+        ("169.254.169.254", "no API is expected"),
+    ] {
+        let resolver = leading_to(&["192.0.2.1", then]);
+        // It led outside, where nothing is sent in a test.
+        assert_eq!(resolver.resolve("api.test".parse().unwrap()).await.unwrap().count(), 1);
+        let error = fetch(&client_of(resolver)).await.unwrap_err();
+        assert!(matches!(error, RequestError::Connect { .. }), "{error:?}");
+        let error = error.to_string();
+        assert!(error.contains(said) && error.contains("allow_private_addresses") && error.contains(then), "{error}");
+    }
+    assert_eq!(server.requests().len(), 2, "nothing was sent to where a name had moved");
 }
 
 #[tokio::test]

@@ -59,6 +59,18 @@ fn n08_a_name_that_does_not_resolve_is_tried_again_and_then_named() {
 }
 
 #[test]
+fn n09_an_api_on_this_machine_is_read_by_its_name() {
+    let api = Api::start(numbered(4, 2));
+    let workspace = Workspace::new();
+    let base = format!("http://localhost:{}/", api.address.port());
+    for client in ["", "allow_private_addresses = true"] {
+        workspace.write("config.toml", &config(client, BY_PAGE).replace("BASE", &base));
+        workspace.sync(0);
+    }
+    assert_eq!(api.seen().len(), 4);
+}
+
+#[test]
 fn n14_a_proxy_of_the_environment_gets_nothing() {
     let proxy = Api::start(|_, _| respond(502, &[], ""));
     let api = Api::start(numbered(25, 10));
