@@ -1,7 +1,8 @@
-"""drive_dlt.py SPEC.json: one run of a dlt pipeline, from its `rest_api` source into SQLite by its `sqlalchemy` destination.
+"""drive_dlt.py SPEC.json: a dlt pipeline, from its `rest_api` source into SQLite by its `sqlalchemy` destination.
 
 An exception ends it with exit code 1, as it would any script with a pipeline.
 """
+
 import json
 import sys
 
@@ -28,7 +29,8 @@ with open(sys.argv[1], encoding="utf-8") as file:
     spec = json.load(file)
 config = spec["config"]
 if spec["hardened"]:
-    config["client"]["session"] = Client(raise_for_status=False, retry_condition=lambda _, error: isinstance(error, NoPage)).session
+    client = Client(raise_for_status=False, retry_condition=lambda _, error: isinstance(error, NoPage))
+    config["client"]["session"] = client.session
     config["resources"][0]["endpoint"]["response_actions"] = [{"status_code": 200, "action": refuse}]
 pipeline = dlt.pipeline(
     "peer",
@@ -36,4 +38,8 @@ pipeline = dlt.pipeline(
     destination=dlt.destinations.sqlalchemy(f"sqlite:///{spec['database']}"),
     dataset_name="main",
 )
-print(pipeline.run(rest_api_source(config)))
+if not spec["pages_per_load"]:
+    print(pipeline.run(rest_api_source(config)))
+else:
+    while not (load := pipeline.run(rest_api_source(config).add_limit(spec["pages_per_load"]))).is_empty:
+        print(load)

@@ -1,19 +1,24 @@
-"""Drives the tools through the faults and prints what they did. If that was all tools and all faults, it writes the page, too.
+"""Drives the tools through the faults and prints what they did; after all tools and all faults it writes the page, too.
 
 Exits 1 if highwater is neither right nor loud somewhere.
 """
+
 import argparse
 import datetime
 import os
 import platform
+import signal
 import socket
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from faults import FAULTS, Bench, Outcome, bombed
+from bench import Bench, Outcome
+from faults import FAULTS, bombed
+from process import end_all
 from server import Server
 from tools import KEY, Airbyte, Case, Dlt, Highwater, Tool
 from words import LEGEND, NOTES, PAGE
@@ -32,35 +37,69 @@ def reach_nobody() -> bool:
 
 
 def judged(server: Server, tool: Tool, fault: Callable, folder: Path) -> list[Outcome]:
-    """What came of one tool before one fault; a mistake of the judge's is no outcome, and ends everything."""
+    """What became of one tool before one fault."""
     outcomes = []
     for outcome in fault(Bench(server, tool, folder / fault.__name__ / tool.name)):
         outcomes.append(outcome)
-        print(f"{fault.__name__:13} {tool.name:12} {outcome.mark:8} {outcome.part + ': ' if outcome.part else ''}{outcome.text}", flush=True)
+        part = f"{outcome.part}: " if outcome.part else ""
+        print(f"{fault.__name__:13} {tool.name:12} {outcome.mark:8} {part}{outcome.text}", flush=True)
     return outcomes
 
 
+def all_judged(tools: list[Tool], faults: list[Callable]) -> dict[str, dict[str, list[Outcome]]]:
+    """By fault and tool. Several at a time, as much of it is waiting; one by one where memory is measured."""
+    for number in [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]:
+        signal.signal(number, end_all)
+    server = Server()
+    results: dict[str, dict[str, list[Outcome]]] = {fault.__name__: {} for fault in faults}
+    with tempfile.TemporaryDirectory() as folder:
+        # What the tools keep for themselves stays here; their telemetry is off.
+        quiet = {"RUNTIME__DLTHUB_TELEMETRY": "false", "DO_NOT_TRACK": "1"}
+        os.environ |= {"HOME": folder, "DLT_DATA_DIR": folder, "API_KEY": KEY, **quiet}
+
+        def judge(pair: tuple[Callable, Tool]) -> None:
+            fault, tool = pair
+            results[fault.__name__][tool.name] = judged(server, tool, fault, Path(folder))
+
+        pairs = [(fault, tool) for fault in faults for tool in tools]
+        for at_a_time, of_memory in [(3, False), (1, True)]:
+            with ThreadPoolExecutor(at_a_time) as pool:
+                list(pool.map(judge, [pair for pair in pairs if (pair[0] is bombed) == of_memory]))
+    return results
+
+
 def cell(outcomes: list[Outcome]) -> str:
-    return "<br>".join(f"{one.part + ': ' if one.part else ''}**{one.mark}** – {one.text}" for one in outcomes)
+    """A line for each outcome; parts that came out the same share one."""
+    lines: dict[str, list[str]] = {}
+    for one in outcomes:
+        lines.setdefault(f"**{one.mark}** – {one.text}", []).append(one.part)
+    return "<br>".join(f"{' and '.join(parts)}: {line}" if any(parts) else line for line, parts in lines.items())
 
 
 def title(fault: Callable) -> str:
     return str(fault.__doc__)
 
 
-def page(tools: list[Tool], results: dict[str, dict[str, list[Outcome]]]) -> str:
+def note(number: int, fault: Callable) -> str:
+    indent = " " * len(f"{number}. ")
+    text = f"{number}. **{title(fault)}.** {NOTES[fault.__name__]}"
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def page(tools: list[Tool], results: dict[str, dict[str, list[Outcome]]], alone: bool) -> str:
     case = Case("http://127.0.0.1:PORT/", order="desc")
     head = "| | fault | " + " | ".join(f"{tool.name} {tool.version}" for tool in tools) + " |"
     lines = [head, "|---" * (2 + len(tools)) + "|"]
     for number, fault in enumerate(FAULTS, 1):
         cells = [cell(results[fault.__name__][tool.name]) for tool in tools]
         lines.append(f"| {number} | {title(fault)} | " + " | ".join(cells) + " |")
-    notes = [f"{number}. **{title(fault)}.** {NOTES[fault.__name__]}" for number, fault in enumerate(FAULTS, 1)]
+    notes = [note(number, fault) for number, fault in enumerate(FAULTS, 1)]
     highwater, dlt, airbyte = (tool.configuration(case).strip() for tool in tools)
     return PAGE.format(
         date=datetime.date.today().isoformat(),
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
+        place="in a network namespace that has nothing but loopback" if alone else "on loopback",
         versions=", ".join(f"{tool.name} {tool.version}" for tool in tools),
         table="\n".join(lines),
         legend="\n".join(f"| **{mark}** | {meaning} |" for mark, meaning in LEGEND.items()),
@@ -85,19 +124,13 @@ def main() -> int:
     tools += [Dlt(options.dlt)] if options.dlt else []
     tools += [Airbyte(options.airbyte)] if options.airbyte else []
     print(", ".join(f"{tool.name} {tool.version}" for tool in tools))
-    print("nothing but loopback can be reached" if reach_nobody() else "no network namespace here: the tools could reach others, and are not asked to")
-    server = Server()
-    results: dict[str, dict[str, list[Outcome]]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        # What the tools keep for themselves stays here; their telemetry is off.
-        os.environ |= {"HOME": folder, "DLT_DATA_DIR": folder, "RUNTIME__DLTHUB_TELEMETRY": "false", "DO_NOT_TRACK": "1", "API_KEY": KEY}
-        for fault in chosen:
-            # One by one where memory is what is measured, or all would need it at the same time.
-            with ThreadPoolExecutor(1 if fault is bombed else len(tools)) as pool:
-                outcomes = pool.map(lambda tool, fault=fault: judged(server, tool, fault, Path(folder)), tools)
-                results[fault.__name__] = dict(zip([tool.name for tool in tools], outcomes, strict=True))
+    alone = reach_nobody()
+    print(
+        "nothing but loopback can be reached" if alone else "others than loopback could be reached, and are not asked"
+    )
+    results = all_judged(tools, chosen)
     if chosen == FAULTS and len(tools) == 3:
-        DOCS.write_text(page(tools, results), encoding="utf-8")
+        DOCS.write_text(page(tools, results, alone), encoding="utf-8")
         print("written: docs/peers.md")
     else:
         print("not all of it was measured: docs/peers.md stays as it was")

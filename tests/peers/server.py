@@ -2,6 +2,7 @@
 
 It has two ports: `home`, where the API is, and `elsewhere`, another origin that must not be sent the API's key.
 """
+
 import asyncio
 import email.utils
 import json
@@ -72,7 +73,9 @@ class Server:
     def _run(self, ready: threading.Event) -> None:
         asyncio.set_event_loop(self.loop)
         for origin in ["home", "elsewhere"]:
-            serve = asyncio.start_server(lambda reader, writer, origin=origin: self._connection(origin, reader, writer), "127.0.0.1", 0)
+            serve = asyncio.start_server(
+                lambda reader, writer, origin=origin: self._connection(origin, reader, writer), "127.0.0.1", 0
+            )
             self.ports[origin] = self.loop.run_until_complete(serve).sockets[0].getsockname()[1]
         ready.set()
         self.loop.run_forever()
@@ -91,7 +94,9 @@ class Server:
         head = await reader.readuntil(b"\r\n\r\n")
         first, *lines = head[:REQUEST_BYTES_MAX].decode("latin-1").split("\r\n")
         url = urlsplit(first.split(" ")[1])
-        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
+        headers = {
+            name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)
+        }
         params = {name: values[-1] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
         request = Request(time.time(), origin, url.path, params, headers)
         self.log.append(request)
@@ -101,8 +106,16 @@ class Server:
             await asyncio.to_thread(answer.wait_for.wait, 120)
 
         length = len(answer.body) if answer.length is None else answer.length
-        said = {"Content-Type": "application/json", "Date": email.utils.formatdate(usegmt=True), "Content-Length": str(length)} | answer.headers
-        head_out = f"HTTP/1.1 {answer.status} Scripted\r\n" + "".join(f"{name}: {value}\r\n" for name, value in said.items()) + "\r\n"
+        said = {
+            "Content-Type": "application/json",
+            "Date": email.utils.formatdate(usegmt=True),
+            "Content-Length": str(length),
+        } | answer.headers
+        head_out = (
+            f"HTTP/1.1 {answer.status} Scripted\r\n"
+            + "".join(f"{name}: {value}\r\n" for name, value in said.items())
+            + "\r\n"
+        )
         body = answer.body[:length] if answer.reset_after is None else answer.body[: answer.reset_after]
         writer.write(head_out.encode() + body)
         await writer.drain()

@@ -1,17 +1,16 @@
 """The three tools: how each is configured for a case, started, and what it has in its database afterwards."""
+
 import json
-import os
-import re
-import signal
 import sqlite3
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+from process import Process
 
 KEY = "secret-7f3a9c"
 """The credential of the API. No request to another origin may carry it."""
@@ -34,58 +33,12 @@ class Case:
     """`bearer`, or `key` for a header `X-Api-Key`."""
     window_days: int = 0
     """airbyte-cdk saves its place between windows of the cursor only: so many days in each, one window without."""
-    one_by_one: bool = False
-    """airbyte-cdk reads one window at a time, not several."""
+    pages_per_load: int = 0
+    """dlt loads after so many pages, and goes on until nothing more comes; 0: it loads once, at the end."""
     hardened: bool = False
     """With what the tool has against a page without records, where that is not its default."""
-    value_as_text: bool = False
-    """dlt is told that the field `value` is text."""
-
-
-@dataclass
-class Run:
-    code: int | None
-    """The exit code; None if it had to be killed because it came to no end."""
-    seconds: float
-    peak_mib: int
-    """The most memory that it had at a time."""
-
-
-class Process:
-    """A program in a session of its own, so that it can be killed with whatever it started."""
-
-    def __init__(self, command: list[str], folder: Path, out: Path) -> None:
-        self.began = time.monotonic()
-        self.peak_kib = 0
-        with open(out, "ab") as file:
-            self.child = subprocess.Popen(
-                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
-            )
-
-    def ended(self) -> Run | None:
-        # Not ru_maxrss: that begins with what the process had that started it.
-        status = Path(f"/proc/{self.child.pid}/status").read_text()
-        if peak := re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE):
-            self.peak_kib = int(peak[1])
-        if (code := self.child.poll()) is None:
-            return None
-        return Run(code, time.monotonic() - self.began, self.peak_kib // 1024)
-
-    def kill(self) -> Run:
-        os.killpg(self.child.pid, signal.SIGKILL)
-        while not (run := self.ended()):
-            time.sleep(0.02)
-        return run
-
-    def wait(self, seconds: float) -> Run:
-        """Until it ends by itself; if that takes longer, it is killed and has no exit code."""
-        while not (run := self.ended()):
-            if time.monotonic() - self.began > seconds:
-                run = self.kill()
-                run.code = None
-                break
-            time.sleep(0.02)
-        return run
+    exact_values: bool = False
+    """dlt is told that the field `value` is text, and to parse JSON by a slower way that loses less."""
 
 
 def query(database: Path, sql: str) -> list[dict[str, Any]]:
@@ -162,6 +115,8 @@ class Dlt:
         if case.incremental:
             endpoint["params"] = {"since": "{incremental.start_value}"}
             endpoint["incremental"] = {"cursor_path": "updated_at", "initial_value": FIRST}
+            if case.pages_per_load:
+                endpoint["incremental"]["row_order"] = "asc"
         client = {
             "base_url": case.url,
             "auth": {
@@ -173,8 +128,13 @@ class Dlt:
                 "link": {"type": "json_link", "next_url_path": "next"},
             }[case.paginator],
         }
-        items: dict[str, Any] = {"name": "items", "primary_key": "id", "write_disposition": case.disposition, "endpoint": endpoint}
-        if case.value_as_text:
+        items: dict[str, Any] = {
+            "name": "items",
+            "primary_key": "id",
+            "write_disposition": case.disposition,
+            "endpoint": endpoint,
+        }
+        if case.exact_values:
             items["columns"] = {"value": {"data_type": "text"}}
         return json.dumps({"client": client, "resources": [items]}, indent=2)
 
@@ -183,10 +143,13 @@ class Dlt:
             "folder": str(folder / "pipelines"),
             "database": str(folder / "copy.db"),
             "hardened": case.hardened,
+            "pages_per_load": case.pages_per_load,
             "config": json.loads(self.configuration(case)),
         }
         (folder / "spec.json").write_text(json.dumps(spec))
-        return Process([str(self.python), str(Path(__file__).with_name("drive_dlt.py")), "spec.json"], folder, folder / "log")
+        settings = ["DLT_USE_JSON=simplejson"] if case.exact_values else []
+        command = ["env", *settings, str(self.python), str(Path(__file__).with_name("drive_dlt.py")), "spec.json"]
+        return Process(command, folder, folder / "log")
 
     def settle(self, folder: Path) -> None:
         """It has its own destination."""
@@ -195,7 +158,9 @@ class Dlt:
         """The rows; a value that did not fit its column is in a variant of it, which has `__v_` in its name."""
         rows = []
         for row in query(folder / "copy.db", "SELECT * FROM items"):
-            variants = {name.partition("__v_")[0]: value for name, value in row.items() if "__v_" in name and value is not None}
+            variants = {
+                name.partition("__v_")[0]: value for name, value in row.items() if "__v_" in name and value is not None
+            }
             rows.append(row | variants)
         return rows
 
@@ -251,7 +216,10 @@ class Airbyte:
             "retriever": {
                 "type": "SimpleRetriever",
                 "requester": requester,
-                "record_selector": {"type": "RecordSelector", "extractor": {"type": "DpathExtractor", "field_path": ["data"]}},
+                "record_selector": {
+                    "type": "RecordSelector",
+                    "extractor": {"type": "DpathExtractor", "field_path": ["data"]},
+                },
                 "paginator": paginator,
             },
             "schema_loader": {"type": "InlineSchemaLoader", "schema": {"type": "object", "additionalProperties": True}},
@@ -263,10 +231,11 @@ class Airbyte:
             "type": "DeclarativeSource",
             "check": {"type": "CheckStream", "stream_names": ["items"]},
             "streams": [stream],
-            "spec": {"type": "Spec", "connection_specification": {"type": "object", "properties": {"api_key": {"type": "string"}}}},
+            "spec": {
+                "type": "Spec",
+                "connection_specification": {"type": "object", "properties": {"api_key": {"type": "string"}}},
+            },
         }
-        if case.one_by_one:
-            manifest["concurrency_level"] = {"type": "ConcurrencyLevel", "default_concurrency": 1}
         return json.dumps(manifest, indent=2)
 
     @staticmethod
@@ -314,7 +283,16 @@ class Airbyte:
         for name, text in files.items():
             (folder / f"{name}.json").write_text(text)
         (folder / "messages").unlink(missing_ok=True)
-        options = ["--config", "config.json", "--catalog", "catalog.json", "--state", "state.json", "--manifest-path", "manifest.json"]
+        options = [
+            "--config",
+            "config.json",
+            "--catalog",
+            "catalog.json",
+            "--state",
+            "state.json",
+            "--manifest-path",
+            "manifest.json",
+        ]
         return Process([str(self.program), "read", *options], folder, folder / "messages")
 
     @staticmethod
@@ -325,10 +303,10 @@ class Airbyte:
         return closing(db)
 
     def settle(self, folder: Path) -> None:
-        """The destination, which is no part of the CDK: what the source wrote, up to the moment when it ended or was killed.
+        """The destination, which is no part of the CDK: it takes what the source wrote until it ended or was killed.
 
-        Rows are committed together with the state that follows them, and what no state follows is left out: with no other
-        rule would fewer rows come twice.
+        Rows are committed together with the state that follows them, and what no state follows is left out: with no
+        other rule would fewer rows come twice.
         """
         merges = (folder / "mode.json").read_text() == "append_dedup"
         with self._destination(folder) as db:
@@ -357,7 +335,10 @@ class Airbyte:
                     yield message, line
 
     def rows(self, folder: Path) -> list[dict[str, Any]]:
-        return [exact_json(row["message"])["record"]["data"] for row in query(folder / "copy.db", "SELECT message FROM items")]
+        return [
+            exact_json(row["message"])["record"]["data"]
+            for row in query(folder / "copy.db", "SELECT message FROM items")
+        ]
 
 
 Tool = Highwater | Dlt | Airbyte

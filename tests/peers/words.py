@@ -7,18 +7,18 @@ LEGEND = {
     "doubled": "Rows are there more than once, with exit code 0.",
     "silent": "Data is missing, changed or a stranger's, with exit code 0.",
     "leak": "The API's key was sent to another origin.",
-    "endless": "It came to no end, and had to be killed.",
+    "endless": "It came to no end within the time it had, and was killed.",
     "early": "It asked again before the time that the API had named.",
-    "memory": "It held the whole body in memory.",
+    "memory": "Its memory grew with what the body unpacks to.",
 }
 
 NOTES = {
     "killed": """40 pages of 25 records, oldest first. When page 26 has been asked for, the server keeps it waiting; two seconds
-   later the process is killed, and then run again. dlt loads when all of it has been extracted; its documentation splits long
-   loads into several runs, with `add_limit` or with ranges that have an `end_value`. airbyte-cdk saves its place between
-   windows of the cursor, so it got a `step` of four days, without which it would begin at the beginning; it reads two
-   windows at a time unless `concurrency_level` says otherwise, so its numbers are not the same in each run. For `append`,
-   Airbyte's documentation promises "at least once".""",
+   later the process is killed, and then run again. dlt loads when all of it has been extracted. Its documentation splits long
+   loads into several: here with `row_order` and an `add_limit` of four pages, in a loop. airbyte-cdk saves its place between
+   windows of the cursor; there is one, unless a `step` makes more, here of four days each. It reads two windows at a time, so
+   the numbers differ from run to run, and rows of the window that is not yet done come again. For `append`, Airbyte's
+   documentation promises "at least once".""",
     "html": """60 records, newest first, ten in a page; the third page is HTML with status 200 as long as the first run lasts.
    Newest first is how many APIs sort, and where silence costs most: the cursor moves to the newest record, and what is
    behind the page is not asked for any more. airbyte-cdk's `JsonDecoder` makes an empty object of what is no JSON, and an
@@ -26,7 +26,7 @@ NOTES = {
    helps.""",
     "envelope": """As before, but the third page is `{"error": …}`, with status 200. For dlt and airbyte-cdk a page without
    the records' path is a page without records, and one without a token the last one. In dlt, `response_actions` with a function
-   of one's own helps.""",
+   of one's own helps; where an API has a field that says whether there is more, so would `has_more_path`.""",
     "cut": """As before, but the third page is cut in its middle, and only once. First with a reset connection, then with a
    `Content-Length` that is too short, so that HTTP itself is content. In dlt, `response_actions` sees what is no page, and a
    `session` with a `retry_condition` tries it again.""",
@@ -45,8 +45,10 @@ NOTES = {
    it cannot.""",
     "numbers": """One kind of value in each of eight runs: the largest integers of 64 bits, signed and unsigned, one of 30
    digits, `0.1`, a decimal with 19 digits, the number 7 before the text `007`, the numbers 1, 1.5 and 2, and `1e400`. A value
-   counts as the same if it is the same text or exactly the same number, which may be stored as text. dlt has a hint for
-   columns, `data_type`. Both peers parse numbers with a decimal point as floats before any option of theirs sees them.""",
+   counts as the same if it is the same text or exactly the same number, which may be stored as text. For dlt,
+   the column was then declared as text, and the parser `simplejson` chosen. What it refuses while it loads stays in its pipeline, where each
+   following run tries it again, until somebody removes it. Both peers make floats of numbers with a decimal point before any
+   option of theirs sees them.""",
     "bombed": """A body of 200 KiB that unpacks to 200 MiB: one record with one long text. highwater refuses it beyond
    `max_page_bytes`, 64 MiB unless it is set, so a record of that size, if it was meant, is not stored. The peers store it;
    we found no option of theirs that bounds it.""",
@@ -70,9 +72,8 @@ Run on {date} on {system} with Python {python}: {versions}.
 ## How it is judged
 
 From outside, and for all three by the same rules: the rows in the database against the records that the server holds, the exit
-code, the server's log of requests, and what a second run does once the fault is gone. The server is a program of 120
-lines that sends exactly the bytes that a script says; everything happens in a network namespace that has nothing but loopback,
-with telemetry switched off. Waits have their defaults. Each peer is configured the way its documentation shows for such an API:
+code, the server's log of requests, and what a second run does once the fault is gone. The server sends exactly
+the bytes that a script says. Everything ran {place}, with telemetry switched off. Retries and waits have their defaults. Each peer is configured the way its documentation shows for such an API:
 
 - **dlt**: its `rest_api` source, `merge` or `append` with a primary key and an incremental cursor, into SQLite by its
   `sqlalchemy` destination. An exception ends it with exit code 1.
@@ -80,7 +81,7 @@ with telemetry switched off. Waits have their defaults. Each peer is configured 
   stores rows in SQLite, by their key for `append_dedup` (`merge` in the table), and commits them together with the state message
   that follows them. State is handed to the next run as Airbyte does.
 
-Where a peer falls short by default and has an option against it, the option was tried, too, and is named in the table.
+Where a peer falls short by default and we found an option against it, that was tried, too, and is named in the table.
 
 What this page is not: a comparison of everything. The faults were chosen by those who wrote highwater, from those that it is
 tested against; others would choose others. It says nothing of speed, and highwater writes one kind of destination, while
@@ -120,7 +121,7 @@ tests/peers/run                     # or HIGHWATER=PROGRAM tests/peers/run
 tests/peers/run html cut            # only these, without writing this page
 ```
 
-It needs Linux, Python 3.10 or later with `venv`, and PyPI; everything is installed into a temporary folder. It takes some six
+It needs Linux, Python 3.10 or later with `venv`, and PyPI; everything is installed into a temporary folder. It takes six to ten
 minutes. What cannot be installed is named and left out, and then this page stays as it was. Numbers of requests and of
 memory are rounded down to two digits.
 """
