@@ -30,10 +30,10 @@ def killed(bench: Bench) -> Iterator[Outcome]:
     yield killed_once(bench, "merge")
     yield killed_once(bench, "append")
     if bench.tool.name == "dlt":
-        yield killed_once(bench, "append", ", with `add_limit`", pages_per_load=4)
+        yield killed_once(bench, "append", " with `add_limit`", pages_per_load=4)
     if bench.tool.name == "airbyte-cdk":
-        yield killed_once(bench, "merge", ", with `step`", window_days=4)
-        yield killed_once(bench, "append", ", with `step`", window_days=4)
+        yield killed_once(bench, "merge", " with `step`", window_days=4)
+        yield killed_once(bench, "append", " with `step`", window_days=4)
 
 
 def killed_once(bench: Bench, disposition: str, option: str = "", **options: Any) -> Outcome:
@@ -91,14 +91,14 @@ def interrupted(
 
 
 def hardened(
-    bench: Bench, default: Outcome, held: list[dict[str, Any]], script: Script, good: Script
+    bench: Bench, default: Outcome, held: list[dict[str, Any]], script: Script, good: Script, part: str = ""
 ) -> Iterator[Outcome]:
     """What the tool's own option against it makes of the same, where the default fell short and there is one."""
     option = {"dlt": "with `response_actions` and `retry_condition`", "airbyte-cdk": "with `response_filters`"}.get(
         bench.tool.name
     )
     if default.mark != "right" and option:
-        yield interrupted(bench, held, script, good, option, order="desc", hardened=True)
+        yield interrupted(bench, held, script, good, part + option, order="desc", hardened=True)
 
 
 def html(bench: Bench) -> Iterator[Outcome]:
@@ -138,7 +138,7 @@ def cut(bench: Bench) -> Iterator[Outcome]:
     yield interrupted(bench, held, but(good, "page-2", reset, 1), good, "reset", order="desc")
     default = interrupted(bench, held, but(good, "page-2", short, 1), good, "short length", order="desc")
     yield default
-    yield from hardened(bench, default, held, but(good, "page-2", short, 1), good)
+    yield from hardened(bench, default, held, but(good, "page-2", short, 1), good, "short length ")
 
 
 def lured(bench: Bench) -> Iterator[Outcome]:
@@ -153,9 +153,9 @@ def lured(bench: Bench) -> Iterator[Outcome]:
         return Answer(status=307, headers={"Location": elsewhere + "items?cursor=page-1"})
 
     parts = {
-        "next link, bearer token": {"paginator": "link"},
-        "redirect, `X-Api-Key`": {"auth": "key"},
-        "redirect, bearer token": {},
+        "next link with a bearer token": {"paginator": "link"},
+        "redirect with `X-Api-Key`": {"auth": "key"},
+        "redirect with a bearer token": {},
     }
     for part, how in parts.items():
         case = bench.begin(script, incremental=False, **how)
@@ -165,7 +165,7 @@ def lured(bench: Bench) -> Iterator[Outcome]:
         told = sum(any(KEY in value for value in request.headers.values()) for request in away)
         stranger = any(row["name"] == "stranger" for row in bench.rows())
         went = f"followed, {'with' if told else 'without'} the key" if away else "nothing was sent there"
-        mark = "leak" if told else "silent" if stranger else "loud" if run.code else "right"
+        mark = "leak" if told else "followed" if away else verdict(run, len(held) - len(bench.rows()), 0)
         yield Outcome(mark, f"{ending(run)}, {went}{', and its rows were stored' * stranger}", part)
 
 

@@ -70,10 +70,12 @@ def all_judged(tools: list[Tool], faults: list[Callable]) -> dict[str, dict[str,
 
 def cell(outcomes: list[Outcome]) -> str:
     """A line for each outcome; parts that came out the same share one."""
+    if len(outcomes) == 1:
+        return f"**{outcomes[0].mark}** – {outcomes[0].text}"
     lines: dict[str, list[str]] = {}
     for one in outcomes:
-        lines.setdefault(f"**{one.mark}** – {one.text}", []).append(one.part)
-    return "<br>".join(f"{' and '.join(parts)}: {line}" if any(parts) else line for line, parts in lines.items())
+        lines.setdefault(f"**{one.mark}** – {one.text}", []).append(one.part or "by default")
+    return "<br>".join(f"{', '.join(parts)}: {line}" for line, parts in lines.items())
 
 
 def title(fault: Callable) -> str:
@@ -82,7 +84,7 @@ def title(fault: Callable) -> str:
 
 def note(number: int, fault: Callable) -> str:
     indent = " " * len(f"{number}. ")
-    text = f"{number}. **{title(fault)}.** {NOTES[fault.__name__]}"
+    text = f"{number}. **{title(fault)}.** {' '.join(NOTES[fault.__name__].split())}"
     return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
@@ -94,7 +96,7 @@ def page(tools: list[Tool], results: dict[str, dict[str, list[Outcome]]], alone:
         cells = [cell(results[fault.__name__][tool.name]) for tool in tools]
         lines.append(f"| {number} | {title(fault)} | " + " | ".join(cells) + " |")
     notes = [note(number, fault) for number, fault in enumerate(FAULTS, 1)]
-    highwater, dlt, airbyte = (tool.configuration(case).strip() for tool in tools)
+    highwater, dlt, airbyte = (tool.configuration(case).replace(KEY, "KEY").strip() for tool in tools)
     return PAGE.format(
         date=datetime.date.today().isoformat(),
         python=platform.python_version(),

@@ -3,10 +3,11 @@
 LEGEND = {
     "right": "Everything is there, once, and nothing went where it should not.",
     "loud": "Not everything is there, and the exit code says so. Where the fault does not go away, nobody could do better.",
-    "again": "Everything is there, once; what had been received before was asked for again.",
+    "again": "Everything is there, once; more than two pages that had been received were asked for again.",
     "doubled": "Rows are there more than once, with exit code 0.",
-    "silent": "Data is missing, changed or a stranger's, with exit code 0.",
+    "silent": "Data is missing or changed, with exit code 0.",
     "leak": "The API's key was sent to another origin.",
+    "followed": "It went to another origin, without the key, and stored what came from there.",
     "endless": "It came to no end within the time it had, and was killed.",
     "early": "It asked again before the time that the API had named.",
     "memory": "Its memory grew with what the body unpacks to.",
@@ -28,11 +29,11 @@ NOTES = {
    the records' path is a page without records, and one without a token the last one. In dlt, `response_actions` with a function
    of one's own helps; where an API has a field that says whether there is more, so would `has_more_path`.""",
     "cut": """As before, but the third page is cut in its middle, and only once. First with a reset connection, then with a
-   `Content-Length` that is too short, so that HTTP itself is content. In dlt, `response_actions` sees what is no page, and a
+   `Content-Length` that is too short, so that HTTP itself finds nothing wrong. In dlt, `response_actions` sees what is no page, and a
    `session` with a `retry_condition` tries it again.""",
     "lured": """The second page is at another port, another origin; the first page links to it, or a redirect with status
    307 leads there. Both peers attach the key to whatever link they follow; on a redirect, their HTTP library takes a bearer
-   token off, but no other header. We found no option of either's configuration against it. The price of highwater's way: an
+   token off, but no other header. Following without the key may be what an API means. We found no option of either's configuration against it. The price of highwater's way: an
    API whose pages really are on two hosts cannot be read.""",
     "looped": """Each page names the same next token. dlt's `add_limit` bounds the number of pages; otherwise we found no
    option in either that notices a token that does not change.""",
@@ -56,7 +57,7 @@ NOTES = {
 
 PAGE = """# What others do under the same faults
 
-Ten faults from [faults.md](faults.md), by which users lose data, keys or patience. The same server plays them to highwater and
+Ten faults from [faults.md](faults.md), by which data, keys or time are lost. The same server plays them to highwater and
 to two programs that do the same job: [dlt](https://dlthub.com) and Airbyte's
 [connector development kit](https://docs.airbyte.com/platform/connector-development). This page is written by
 `tests/peers/run` from what it measures; only the explanations are typed by hand.
@@ -73,7 +74,8 @@ Run on {date} on {system} with Python {python}: {versions}.
 
 From outside, and for all three by the same rules: the rows in the database against the records that the server holds, the exit
 code, the server's log of requests, and what a second run does once the fault is gone. The server sends exactly
-the bytes that a script says. Everything ran {place}, with telemetry switched off. Retries and waits have their defaults. Each peer is configured the way its documentation shows for such an API:
+the bytes that a script says. Everything ran {place}, with telemetry
+switched off. Retries and waits have their defaults. Each peer is configured the way its documentation shows for such an API:
 
 - **dlt**: its `rest_api` source, `merge` or `append` with a primary key and an incremental cursor, into SQLite by its
   `sqlalchemy` destination. An exception ends it with exit code 1.
