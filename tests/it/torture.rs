@@ -1,11 +1,15 @@
 //! What is promised, while processes, disks and power fail: an API whose pages are known by heart, a judge that holds the
 //! file against all that was ever served, and the ways to break what lies between.
 
+mod calls;
+mod disk;
 mod judge;
 mod kills;
 mod shop;
+mod sweep;
 
 use std::process::Command;
+use std::sync::Arc;
 
 use crate::support::{Finished, Workspace, binary};
 use judge::{Judge, Standings, check_requests, nothing_read, still_open};
@@ -23,7 +27,7 @@ fn seed() -> u64 {
 
 /// A file that processes read the shop into, one after the other, and what is known of it.
 struct Victim {
-    shop: Shop,
+    shop: Arc<Shop>,
     workspace: Workspace,
     judge: Judge,
     /// Where the file stood when it was last looked at.
@@ -36,6 +40,7 @@ struct Victim {
 
 impl Victim {
     fn new(shop: Shop) -> Self {
+        let shop = Arc::new(shop);
         let (workspace, judge) = (shop.workspace(), Judge::new(shop.size));
         Self { shop, workspace, judge, standings: nothing_read(), life: 0, rounds: 0 }
     }
@@ -47,7 +52,7 @@ impl Victim {
 
     /// The next life: a sync of what is still open, under another program where `wrapper` is one with its arguments.
     fn command(&mut self, wrapper: &[&str]) -> Command {
-        self.life += 1;
+        self.life = self.shop.next_life();
         let binary = binary();
         let line: Vec<&str> = wrapper.iter().copied().chain([&*binary, "sync"]).collect();
         let mut command = self.workspace.command_of(line[0], &line[1..]);
