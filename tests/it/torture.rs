@@ -3,6 +3,7 @@
 
 mod calls;
 mod disk;
+mod hands;
 mod judge;
 mod kills;
 mod shop;

@@ -64,8 +64,16 @@ pub(crate) struct Point<'a> {
 
 impl Point<'_> {
     fn name(&self) -> String {
-        let more = if self.more { "+" } else { "" };
-        format!("{}/{}/{}/{}{more}", self.workload.name, self.call, self.fault, self.number)
+        format!("{}/{}", self.kind(), self.number)
+    }
+
+    /// Without its number.
+    fn kind(&self) -> String {
+        format!("{}/{}/{}{}", self.workload.name, self.call, self.fault, self.more())
+    }
+
+    fn more(&self) -> &'static str {
+        if self.more { "+" } else { "" }
     }
 }
 
@@ -105,8 +113,7 @@ impl Victim {
     /// Strikes at a call; returns how it ended and the calls that something was done to.
     fn strike(&mut self, point: &Point<'_>) -> (Finished, Vec<String>) {
         let call = &point.call;
-        let more = if point.more { "+" } else { "" };
-        let inject = format!("inject={call}:{}:when={}{more}", point.fault, point.number);
+        let inject = format!("inject={call}:{}:when={}{}", point.fault, point.number, point.more());
         let trace = format!("trace={call}");
         let paths: Vec<String> = point.workload.files.iter().map(|file| self.folder() + file).collect();
         let mut options = vec!["-e", &trace, "-e", &inject];
@@ -226,7 +233,8 @@ fn make_old(victim: &Victim) {
     db.close().unwrap();
 }
 
-/// What is to be done: everything, a few points that the dice choose, or the one that `HIGHWATER_TORTURE_POINT` names.
+/// What is to be done: everything, a few points that the dice choose, or the one that `HIGHWATER_TORTURE_POINT` names; where
+/// that ends with a slash, all whose names begin so.
 pub(crate) struct Form {
     pub(crate) seed: u64,
     few: Option<usize>,
@@ -246,13 +254,23 @@ impl Form {
 
     fn of<'a>(&self, mut points: Vec<Point<'a>>) -> Vec<Point<'a>> {
         if let Some(wanted) = &self.point {
-            points.retain(|point| point.name() == *wanted);
+            points
+                .retain(|point| point.name() == *wanted || (wanted.ends_with('/') && point.name().starts_with(wanted)));
         }
+        let Some(few) = self.few else { return points };
+        // Calls that are made rarely get their turn as well.
         let mut dice = Dice(self.seed);
-        while self.few.is_some_and(|few| points.len() > few) {
-            points.swap_remove(usize::try_from(dice.below(points.len() as u64)).unwrap());
+        let kinds: BTreeSet<_> = points.iter().map(Point::kind).collect();
+        let kinds: Vec<_> = kinds.into_iter().collect();
+        let mut chosen = Vec::new();
+        for _ in 0..few {
+            let kind = dice.one_of(&kinds);
+            let of_kind: Vec<usize> = (0..points.len()).filter(|number| points[*number].kind() == *kind).collect();
+            if !of_kind.is_empty() {
+                chosen.push(points.swap_remove(*dice.one_of(&of_kind)));
+            }
         }
-        points
+        chosen
     }
 }
 
@@ -285,85 +303,64 @@ struct Sum {
     time: Duration,
 }
 
-/// Strikes at all `points`, and has `check` say whether what came of each is right; it is given the calls that something was
-/// done to. Prints a table, and `TORTURE` lines for `title`.
-pub(crate) fn sweep(
-    title: &str,
-    form: &Form,
-    points: Vec<Point<'_>>,
-    check: impl Fn(&mut Victim, &Finished, &[String]) + Sync,
-) {
+impl Sum {
+    fn add(&mut self, other: &Self) {
+        self.points += other.points;
+        self.missed += other.missed;
+        self.calls += other.calls;
+        self.violations += other.violations;
+        self.time += other.time;
+    }
+}
+
+/// Strikes at all points of the form, and has `check` say whether what came of each is right; it is given the calls that
+/// something was done to. Prints a table, and `TORTURE` lines for `title`.
+pub(crate) fn sweep(title: &str, form: &Form, points: Vec<Point<'_>>, check: impl Fn(&Finished, &[String]) + Sync) {
     let points = form.of(points);
-    assert!(!points.is_empty() || form.point.is_some(), "there is nothing to strike at");
     let struck = side_by_side(&points, |point| {
         let started = Instant::now();
         let mut victim = point.workload.base.fork();
         let result = catch_unwind(AssertUnwindSafe(|| {
             let open = victim.open();
             let (finished, calls) = victim.strike(point);
+            check(&finished, &calls);
             if finished.code == Some(0) {
-                victim.ended_well(Finished { code: Some(0), ..Finished::default() }, &open);
+                victim.ended_well(finished, &open);
             } else {
                 victim.judge(&open);
             }
-            check(&mut victim, &finished, &calls);
             victim.complete();
             calls.len() as u64
         }));
         if result.is_err() {
-            let folder = victim.workspace.keep();
-            println!(
-                "VIOLATION at {0}; what is left is in {1}. Again: HIGHWATER={2} HIGHWATER_TORTURE_POINT='{0}' \
-                 cargo test --locked --test it torture:: -- --nocapture",
-                point.name(),
-                folder.display(),
-                binary()
-            );
+            println!("VIOLATION: what is left is in {}", victim.workspace.keep().display());
+            let (name, binary) = (point.name(), binary());
+            println!("VIOLATION: again: HIGHWATER={binary} HIGHWATER_TORTURE_POINT={name} {AGAIN}");
         }
-        let mut sum = Sum { points: 1, time: started.elapsed(), ..Sum::default() };
-        match result {
-            Ok(calls) => (sum.missed, sum.calls) = (u64::from(calls == 0), calls),
-            Err(_) => sum.violations = 1,
-        }
-        (
-            (
-                point.workload.name,
-                format!("{} {}{}", point.call, point.fault, if point.more { ", and all after it" } else { "" }),
-            ),
-            sum,
-        )
+        let (violations, calls) = (u64::from(result.is_err()), result.unwrap_or(1));
+        let sum = Sum { points: 1, missed: u64::from(calls == 0), calls, violations, time: started.elapsed() };
+        (point.workload.name, point.kind(), sum)
     });
-    report(title, form.seed, struck);
+    report(title, form.seed, &struck);
 }
 
-fn report(title: &str, seed: u64, struck: Vec<((&'static str, String), Sum)>) {
-    let mut kinds: BTreeMap<_, Sum> = BTreeMap::new();
-    let mut workloads: BTreeMap<_, Sum> = BTreeMap::new();
-    for (kind, one) in struck {
-        for sum in [workloads.entry(kind.0).or_default(), kinds.entry(kind).or_default()] {
-            sum.points += one.points;
-            sum.missed += one.missed;
-            sum.calls += one.calls;
-            sum.violations += one.violations;
-            sum.time += one.time;
-        }
+/// How a point is struck again.
+const AGAIN: &str = "cargo test --locked --test it torture:: -- --nocapture";
+
+fn report(title: &str, seed: u64, struck: &[(&str, String, Sum)]) {
+    let (mut kinds, mut workloads) = (BTreeMap::<_, Sum>::new(), BTreeMap::<_, Sum>::new());
+    for (workload, kind, one) in struck {
+        kinds.entry(kind).or_default().add(one);
+        workloads.entry(workload).or_default().add(one);
     }
-    for ((workload, kind), sum) in kinds {
-        let Sum { points, missed, calls, violations, time } = sum;
+    for (kind, Sum { points, missed, calls, violations, time }) in kinds {
         let time = time.as_secs_f64();
-        println!(
-            "{workload:10} {kind:45} {points:4} points, {calls:5} calls, {missed:3} missed, {violations} violations, {time:.1} s"
-        );
+        println!("{kind:36} {points:4} points ({missed} missed), {calls} calls, {violations} violations, {time:.1} s");
     }
-    let mut all = 0;
-    for (workload, Sum { points, missed, calls, violations, time }) in workloads {
+    for (workload, Sum { points, missed, calls, violations, time }) in &workloads {
         // Two at a time.
-        let time = time.as_secs_f64() / 2.0;
-        println!(
-            "TORTURE {title}: {workload}\t{} points, {calls} calls struck\t{violations}\t{seed}\t{time:.1}",
-            points - missed
-        );
-        all += violations;
+        let (struck, time) = (points - missed, time.as_secs_f64() / 2.0);
+        println!("TORTURE {title}: {workload}\t{struck} points, {calls} calls\t{violations}\t{seed}\t{time:.0}");
     }
-    assert_eq!(all, 0, "violations, see above");
+    assert_eq!(workloads.values().map(|sum| sum.violations).sum::<u64>(), 0, "violations, see above");
 }
