@@ -253,10 +253,14 @@ async fn open_serve_close(
             tracing::error!(%panic, "the status page");
         }
     }
-    // After a failed write the WAL still holds the data: the next start replays it. Nothing more is written to it.
-    result?;
-    close(db).await?;
-    Ok(())
+    match result {
+        // A file that was taken away is still open. Its WAL has to go into it now: beside another file in its place, the next
+        // start would take it for that one's, and beside none for nobody's.
+        Ok(()) | Err(DbError::Gone(_)) => close(db).await?,
+        // After a failed write the WAL still holds the data: the next start replays it. Nothing more is written to it.
+        Err(_) => {}
+    }
+    Ok(result?)
 }
 
 async fn close(db: Arc<Db>) -> Result<(), DbError> {

@@ -23,7 +23,7 @@ fn x01_d12_a_kill_at_any_system_call_leaves_a_file_that_the_next_start_goes_on_w
             points.extend((1..=*count).map(point));
         }
     }
-    sweep("kill at every system call", &form, points, |finished, calls| {
+    sweep("kill at every system call", &form, points, |_, finished, calls| {
         assert!(matches!(finished.code, None | Some(0)), "{finished:#?}");
         assert_eq!(calls.is_empty(), finished.code.is_some(), "{finished:#?}");
     });

@@ -1,8 +1,9 @@
-//! What people and other programs do to a daemon and to its file: stop it for a while, set the clock, take the file away,
-//! keep it locked, fill its disk.
+//! What people and other programs do to a daemon and to its file: stop it for a while, take the file away, keep it locked,
+//! fill its disk.
+
+#![expect(clippy::print_stdout, reason = "what cannot be done here is said")]
 
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -10,8 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::database_file::is_installed;
-use crate::pages::{Pages, items, until};
-use crate::support::{Api, Running, Seen, Workspace, binary, json as answer, records};
+use crate::pages::{Pages, gate, items, until};
+use crate::support::{Api, Running, Seen, Workspace, binary, finish, json as answer, records};
 
 /// A resource that is read at the times that `keys` say; the status page is off, and a lock is not waited for for long.
 fn daemon(api: &Api, keys: &str) -> Workspace {
@@ -105,6 +106,26 @@ fn d08_a_file_that_is_removed_moved_or_replaced_under_a_daemon_ends_it_and_the_n
 }
 
 #[test]
+fn d08_a_sync_whose_file_is_taken_away_does_not_end_well_and_the_file_is_whole() {
+    let (gate, barrier) = gate();
+    let pages = large_pages();
+    let api = Api::start(move |request, _| {
+        barrier.wait();
+        pages.answer(request)
+    });
+    let workspace = Workspace::with_config(api.address, &items(""));
+    let running = workspace.spawn(&["sync"]);
+    api.wait_for(1);
+    std::fs::rename(workspace.path("highwater.db"), workspace.path("away.db")).unwrap();
+    drop(gate);
+    let ended = finish(running);
+    assert_eq!(ended.code, Some(74), "{ended:#?}");
+    assert!(ended.stderr.contains("highwater.db was moved, removed or replaced"), "{ended:#?}");
+    std::fs::rename(workspace.path("away.db"), workspace.path("highwater.db")).unwrap();
+    check_large_pages(&workspace);
+}
+
+#[test]
 fn d01_a_daemon_outlives_a_program_that_keeps_the_file_locked() {
     let api = Api::start(ten_records);
     let workspace = daemon(&api, "every = \"1s\"");
@@ -141,45 +162,9 @@ fn d07_a_reader_that_never_ends_keeps_a_daemon_neither_from_its_work_nor_from_it
     workspace.check_books();
 }
 
-/// Where Debian and its kin keep the library that lies about the time.
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
-
-#[test]
-fn x06_a_clock_that_jumps_under_a_daemon_moves_calendars_and_no_intervals() {
-    if !Path::new(FAKETIME).exists() {
-        println!("skipped: libfaketime is not installed");
-        return;
-    }
-    let api = Api::start(ten_records);
-    let workspace = daemon(&api, "every = \"2h\"\n[sources.shop.resources.daily]\nschedule = \"0 0 * * *\"");
-    let faked = |offset: &str| {
-        workspace.write("offset.new", offset);
-        std::fs::rename(workspace.path("offset.new"), workspace.path("offset")).unwrap();
-    };
-    let of = |path: &str| api.seen().iter().filter(|request| request.path() == path).count();
-    faked("+0");
-    let mut command = workspace.command(&["serve", "-v"]);
-    command.env("LD_PRELOAD", FAKETIME).env("FAKETIME_TIMESTAMP_FILE", workspace.path("offset"));
-    command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    let mut daemon = Running::start(command);
-    api.wait_for(2);
-    // A day on: what comes daily comes, once; what comes every two hours does not, as no hour has passed.
-    faked("+1d");
-    api.wait_for(3);
-    // Back again: nothing comes. Had it, it would be there when a reload is over.
-    faked("+0");
-    for _ in 0..2 {
-        daemon.signal(Signal::HUP);
-        daemon.wait_for("took over the configuration");
-    }
-    stop(daemon);
-    assert_eq!((of("/items"), of("/daily")), (1, 2));
-    workspace.check_books();
-}
-
 /// A small disk of its own that is full, in a namespace that nobody else sees.
 const FULL_DISK: &str =
-    "mkdir disk; mount -t tmpfs -o size=700k none disk || exit 77; head -c 500000 /dev/zero > disk/filler\n";
+    "mkdir disk; mount -t tmpfs -o size=4m none disk || exit 77; head -c 3400000 /dev/zero > disk/filler\n";
 
 /// Runs a script in a namespace of its own; none where that is not allowed.
 fn with_disk(api: &Api, keys: &str, script: &str) -> Option<(Workspace, Running)> {
@@ -210,7 +195,7 @@ fn check_large_pages(workspace: &Workspace) {
 #[test]
 fn d03_a_file_system_without_room_fails_the_run_and_with_room_the_next_one_goes_on() {
     let api = Api::start(large_pages().api());
-    let script = "\"$0\" sync; echo \"ended with $?\" >&2; rm disk/filler; \"$0\" sync; echo \"ended with $?\" >&2";
+    let script = "\"$0\" sync >&2; echo \"ended with $?\" >&2; rm disk/filler; \"$0\" sync; echo \"ended with $?\" >&2";
     let Some((workspace, mut running)) = with_disk(&api, "", script) else { return };
     running.wait_for("no space left for the database");
     running.wait_for("ended with 74");

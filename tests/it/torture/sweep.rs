@@ -1,6 +1,8 @@
 //! What the tortures at single system calls have in common: files in several states to start from, the calls that a sync of
 //! each makes in the folder of its database, and points to strike at, two of them side by side.
 
+#![expect(clippy::print_stdout, reason = "a sweep says what it did")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Stdio};
@@ -62,6 +64,15 @@ pub(crate) struct Point<'a> {
     pub(crate) more: bool,
 }
 
+/// A call that something was done to.
+#[derive(Debug)]
+pub(crate) struct Struck {
+    /// As strace shows it.
+    pub(crate) call: String,
+    /// Whether no such call has been made on the WAL before.
+    pub(crate) is_before_wal: bool,
+}
+
 impl Point<'_> {
     fn name(&self) -> String {
         format!("{}/{}", self.kind(), self.number)
@@ -111,7 +122,7 @@ impl Victim {
     }
 
     /// Strikes at a call; returns how it ended and the calls that something was done to.
-    fn strike(&mut self, point: &Point<'_>) -> (Finished, Vec<String>) {
+    fn strike(&mut self, point: &Point<'_>) -> (Finished, Vec<Struck>) {
         let call = &point.call;
         let inject = format!("inject={call}:{}:when={}{}", point.fault, point.number, point.more());
         let trace = format!("trace={call}");
@@ -124,9 +135,12 @@ impl Victim {
         }
         let finished = self.traced(&options);
         let calls = std::fs::read_to_string(self.workspace.path("calls")).unwrap();
+        let first_of_wal = calls.lines().position(|call| call.contains("/highwater.db-wal")).unwrap_or(usize::MAX);
         // A call that a process was killed at never returned.
-        let is_struck = |call: &&str| call.contains("(INJECTED)") || call.ends_with(" = ?");
-        (finished, calls.lines().filter(is_struck).map(str::to_owned).collect())
+        let is_struck = |call: &str| call.contains("(INJECTED)") || call.ends_with(" = ?");
+        let struck = calls.lines().enumerate().filter(|(_, call)| is_struck(call));
+        let struck = struck.map(|(at, call)| Struck { call: call.to_owned(), is_before_wal: at < first_of_wal });
+        (finished, struck.collect())
     }
 
     /// Without a slash at its end.
@@ -149,6 +163,8 @@ impl Victim {
 /// The calls of a trace that touch the database, what SQLite keeps beside it, its lock, or the folder itself.
 fn calls_in(trace: &str, folder: &str) -> (BTreeSet<String>, BTreeMap<String, u64>) {
     let (mut files, mut by_thread) = (BTreeSet::new(), BTreeMap::<(&str, &str), u64>::new());
+    // Where a path starts from is not what is touched.
+    let trace = trace.replace(&format!("AT_FDCWD<{folder}>"), "AT_FDCWD");
     for line in trace.lines() {
         let Some((_, found)) = line.split_once(folder) else { continue };
         let file = &found[..found.find(['"', '>']).unwrap()];
@@ -315,7 +331,12 @@ impl Sum {
 
 /// Strikes at all points of the form, and has `check` say whether what came of each is right; it is given the calls that
 /// something was done to. Prints a table, and `TORTURE` lines for `title`.
-pub(crate) fn sweep(title: &str, form: &Form, points: Vec<Point<'_>>, check: impl Fn(&Finished, &[String]) + Sync) {
+pub(crate) fn sweep(
+    title: &str,
+    form: &Form,
+    points: Vec<Point<'_>>,
+    check: impl Fn(&Point<'_>, &Finished, &[Struck]) + Sync,
+) {
     let points = form.of(points);
     let struck = side_by_side(&points, |point| {
         let started = Instant::now();
@@ -323,7 +344,7 @@ pub(crate) fn sweep(title: &str, form: &Form, points: Vec<Point<'_>>, check: imp
         let result = catch_unwind(AssertUnwindSafe(|| {
             let open = victim.open();
             let (finished, calls) = victim.strike(point);
-            check(&finished, &calls);
+            check(point, &finished, &calls);
             if finished.code == Some(0) {
                 victim.ended_well(finished, &open);
             } else {
