@@ -286,18 +286,20 @@ async fn open_serve_close(
             tracing::error!(%panic, "the status page");
         }
     }
-    match result {
-        Ok(()) => Ok(close(db).await?),
+    match &result {
+        // A file that was taken away is still open. Its WAL has to go into it now: beside another file in its place, the next
+        // start would take it for that one's, and beside none for nobody's.
+        Ok(()) | Err(DbError::Gone(_)) => close(db).await?,
         // It is opened again by this very process, which must not have it open twice.
         Err(DbError::Full) => {
             if let Err(error) = close(db).await {
                 tracing::debug!(%error, "close the database while the disk is full");
             }
-            Err(DbError::Full.into())
         }
         // After a failed write the WAL still holds the data: the next start replays it. Nothing more is written to it.
-        Err(error) => Err(error.into()),
+        Err(_) => {}
     }
+    Ok(result?)
 }
 
 async fn close(db: Arc<Db>) -> Result<(), DbError> {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 
 use super::history::now_text;
 use super::runs::ENDED_BEFORE_ITS_RUN;
-use super::{Db, DbError, lock, sqlite};
+use super::{Db, DbError, sqlite};
 use crate::page::{ResourceId, RunKind, StopReason};
 use crate::schedule::Past;
 
@@ -114,11 +114,7 @@ impl Db {
     /// When the thread is gone, or cannot read the file, or the file is no longer where it was opened: what is written
     /// then is lost with the process.
     pub async fn ping(&self) -> Result<(), DbError> {
-        match lock::file_at(&self.real_path) {
-            Ok(file) if file == self.file => {}
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-            Ok(_) | Err(_) => return Err(DbError::Gone(self.real_path.clone())),
-        }
+        self.check_place()?;
         self.writer.call("ping", |connection, _| Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?)).await
     }
 }

@@ -161,14 +161,26 @@ impl Db {
         self.writer.call("end runs", |connection, _| runs::end_runs_left_open(connection, None, None)).await
     }
 
+    /// Whether the file is still where it was opened. It is only looked at, never opened.
+    fn check_place(&self) -> Result<(), DbError> {
+        match lock::file_at(&self.real_path) {
+            Ok(file) if file == self.file => Ok(()),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            Ok(_) | Err(_) => Err(DbError::Gone(self.real_path.clone())),
+        }
+    }
+
     /// Moves the WAL into the file, closes the file and lets the next instance in.
     ///
     /// # Errors
-    /// When the WAL cannot be written back; the file then still holds everything, in the WAL.
+    /// When the WAL cannot be written back; the file then still holds everything, in the WAL. When the file is no longer
+    /// where it was opened; wherever it is, it is whole.
     pub async fn close(self) -> Result<(), DbError> {
         // A reader that panicked did not end its run.
         self.writer.call("close", |connection, _| runs::end_runs_left_open(connection, None, Some("a bug"))).await?;
-        self.writer.close().await
+        let place = self.check_place();
+        self.writer.close().await?;
+        place
     }
 }
 

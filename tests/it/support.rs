@@ -31,7 +31,7 @@ pub(crate) struct Workspace {
 }
 
 /// What a finished process left.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Finished {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
@@ -60,6 +60,11 @@ impl Workspace {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Leaves the folder where it is when the test has ended.
+    pub(crate) fn keep(self) -> PathBuf {
+        self.folder.keep()
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {

@@ -1,10 +1,14 @@
 //! What is promised, while processes, disks and power fail: an API whose pages are known by heart, a judge that holds the
 //! file against all that was ever served, and the ways to break what lies between.
 
+mod calls;
+mod disk;
+mod hands;
 mod judge;
 mod kills;
 mod power;
 mod shop;
+mod sweep;
 
 use std::process::Command;
 use std::sync::Arc;
@@ -38,6 +42,7 @@ struct Victim {
 
 impl Victim {
     fn new(shop: Shop) -> Self {
+        let shop = Arc::new(shop);
         let (workspace, judge) = (shop.workspace(), Judge::new(shop.size));
         Self { shop: shop.into(), workspace, judge, standings: nothing_read(), life: 0, rounds: 0 }
     }
@@ -49,7 +54,7 @@ impl Victim {
 
     /// The next life: a sync of what is still open, under another program where `wrapper` is one with its arguments.
     fn command(&mut self, wrapper: &[&str]) -> Command {
-        self.life += 1;
+        self.life = self.shop.next_life();
         let binary = binary();
         let line: Vec<&str> = wrapper.iter().copied().chain([&*binary, "sync"]).collect();
         let mut command = self.workspace.command_of(line[0], &line[1..]);

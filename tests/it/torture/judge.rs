@@ -18,6 +18,7 @@ struct Committed {
 }
 
 /// What is known of the file from the looks before.
+#[derive(Clone)]
 pub(crate) struct Judge {
     size: Size,
     ledger: Vec<Committed>,

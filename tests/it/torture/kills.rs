@@ -4,6 +4,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use super::shop::{Log, Shop, Size};
+use super::sweep::side_by_side;
 use super::{Victim, from_environment, seed};
 use crate::histories::dice::Dice;
 use crate::support::finish;
@@ -54,9 +55,21 @@ fn strike(child: &mut Child, life: u64, log: &Log, left: u64, random: &mut Dice)
     child.wait().unwrap().code().is_none()
 }
 
-/// Kills until a file has seen `kills_wanted` of them and is complete. Returns how many kills came before the first
-/// request of their life.
-fn torture(victim: &mut Victim, kills_wanted: u64, dice: &mut Dice) -> u64 {
+/// What came of one file, or of several.
+#[derive(Default)]
+struct Sum {
+    kills: u64,
+    /// Before the first request of their life.
+    in_start: u64,
+    lives: u64,
+    rounds: u64,
+    pages: u64,
+    requests: u64,
+}
+
+/// Kills until a file has seen `kills_wanted` of them and is complete.
+fn torture(kills_wanted: u64, dice: &mut Dice) -> Sum {
+    let mut victim = Victim::new(Shop::open(SIZE, LATENCY));
     let (mut kills, mut in_start) = (0, 0);
     // A round reads everything once. It lasts for as many lives as it takes; the last one ends without kills.
     while victim.rounds == 0 || kills < kills_wanted {
@@ -79,7 +92,8 @@ fn torture(victim: &mut Victim, kills_wanted: u64, dice: &mut Dice) -> u64 {
         }
         victim.check_all();
     }
-    in_start
+    let (pages, requests) = (victim.judge.pages() as u64, victim.shop.log.requests() as u64);
+    Sum { kills, in_start, lives: victim.life, rounds: victim.rounds, pages, requests }
 }
 
 #[test]
@@ -88,24 +102,18 @@ fn x01_a_sync_that_is_killed_again_and_again_ends_with_every_row_once_and_asks_f
     let seed = seed();
     println!("HIGHWATER_TORTURE_KILLS={wanted} HIGHWATER_TORTURE_SEED={seed}");
     let started = Instant::now();
-    let mut dice = Dice(seed);
-    let (mut kills, mut in_start, mut lives, mut rounds, mut pages, mut requests) = (0, 0, 0, 0, 0, 0);
-    while kills < wanted {
-        // The judge reads the whole file after each kill, so none becomes too long.
-        let kills_of_file = KILLS_OF_FILE.min(wanted - kills);
-        let mut victim = Victim::new(Shop::open(SIZE, LATENCY));
-        in_start += torture(&mut victim, kills_of_file, &mut dice);
-        kills += kills_of_file;
-        lives += victim.life;
-        rounds += victim.rounds;
-        pages += victim.judge.pages() as u64;
-        requests += victim.shop.log.requests() as u64;
-    }
+    // The judge reads the whole file after each kill, so none becomes too long. Each has dice of its own.
+    let first_kills: Vec<u64> = (0..wanted).step_by(usize::try_from(KILLS_OF_FILE).unwrap()).collect();
+    let files = side_by_side(&first_kills, |first| torture(KILLS_OF_FILE.min(wanted - first), &mut Dice(seed + first)));
+    let sum = |of: fn(&Sum) -> u64| files.iter().map(of).sum::<u64>();
+    let (kills, lives, rounds) = (sum(|file| file.kills), sum(|file| file.lives), sum(|file| file.rounds));
+    let (pages, requests) = (sum(|file| file.pages), sum(|file| file.requests));
     println!(
-        "{kills} kills ({in_start} before the first request) in {lives} lives and {rounds} reads of everything: {pages} \
-         pages committed, {} requests lost in a kill and sent again, {:.1} s",
-        requests - pages,
-        started.elapsed().as_secs_f64()
+        "{kills} kills ({} before the first request) in {lives} lives and {rounds} reads of everything: {pages} pages \
+         committed, {} requests lost in a kill and sent again",
+        sum(|file| file.in_start),
+        requests - pages
     );
+    println!("TORTURE kill at random\t{kills} kills, {pages} pages\t0\t{seed}\t{:.0}", started.elapsed().as_secs_f64());
     assert_eq!(pages, rounds * SIZE.total());
 }

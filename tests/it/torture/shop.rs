@@ -2,6 +2,7 @@
 //! of what each process asked for.
 
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -176,6 +177,7 @@ impl Size {
 pub(crate) struct Shop {
     pub(crate) size: Size,
     pub(crate) log: Arc<Log>,
+    lives: AtomicU64,
     api: Api,
 }
 
@@ -191,7 +193,12 @@ impl Shop {
             heard.note((life, kind, page));
             kind.answer(page, size.of(kind), life)
         });
-        Self { size, log, api }
+        Self { size, log, lives: AtomicU64::new(0), api }
+    }
+
+    /// The number of another process that reads from it; none has the same.
+    pub(crate) fn next_life(&self) -> u64 {
+        self.lives.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// A folder with a configuration that reads all of it.
