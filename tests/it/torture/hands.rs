@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::database_file::is_installed;
@@ -167,14 +167,14 @@ const FULL_DISK: &str =
     "mkdir disk; mount -t tmpfs -o size=4m none disk || exit 77; head -c 3400000 /dev/zero > disk/filler\n";
 
 /// Runs a script in a namespace of its own; none where that is not allowed.
-fn with_disk(api: &Api, keys: &str, script: &str) -> Option<(Workspace, Running)> {
+fn with_disk(api: &Api, script: &str) -> Option<(Workspace, Running)> {
     let can = std::process::Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"]).output();
     if !is_installed("unshare") || !can.is_ok_and(|output| output.status.success()) {
         println!("skipped: a file system can only be mounted by root");
         return None;
     }
     let text = "[web]\nlisten = \"off\"\n[destination]\npath = \"disk/highwater.db\"\n[pipeline]\nbatch_rows = 1\n";
-    let workspace = Workspace::with_config(api.address, &(text.to_owned() + &items(keys)));
+    let workspace = Workspace::with_config(api.address, &(text.to_owned() + &items("")));
     let script = FULL_DISK.to_owned() + script + "\ncp disk/highwater.db* .";
     let mut command = workspace.command_of("unshare", &["-m", "sh", "-c", &script, &binary()]);
     command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").process_group(0);
@@ -196,7 +196,7 @@ fn check_large_pages(workspace: &Workspace) {
 fn d03_a_file_system_without_room_fails_the_run_and_with_room_the_next_one_goes_on() {
     let api = Api::start(large_pages().api());
     let script = "\"$0\" sync >&2; echo \"ended with $?\" >&2; rm disk/filler; \"$0\" sync; echo \"ended with $?\" >&2";
-    let Some((workspace, mut running)) = with_disk(&api, "", script) else { return };
+    let Some((workspace, mut running)) = with_disk(&api, script) else { return };
     running.wait_for("no space left for the database");
     running.wait_for("ended with 74");
     let asked = api.seen().len();
