@@ -12,11 +12,14 @@ use tokio::task::JoinSet;
 use super::secrets::{Place, SPELLINGS, canary};
 use crate::faults::server::Then;
 
+/// The bytes of an answer.
+type Reply = fn(&Echo) -> Vec<u8>;
+
 /// What a resource gets from the API, and what its configuration says beside its path.
 pub(super) struct Fault {
     pub(super) name: &'static str,
     pub(super) resource: &'static str,
-    reply: fn(&Echo) -> Vec<u8>,
+    reply: Reply,
     then: Then,
 }
 
@@ -33,11 +36,11 @@ pub(super) struct Echo {
     turn: usize,
 }
 
-const fn fault(name: &'static str, resource: &'static str, reply: fn(&Echo) -> Vec<u8>) -> Fault {
+const fn fault(name: &'static str, resource: &'static str, reply: Reply) -> Fault {
     Fault { name, resource, reply, then: Then::Keep }
 }
 
-const fn ends(name: &'static str, then: Then, reply: fn(&Echo) -> Vec<u8>) -> Fault {
+const fn ends(name: &'static str, then: Then, reply: Reply) -> Fault {
     Fault { name, resource: "", reply, then }
 }
 
@@ -173,7 +176,7 @@ pub(super) const FAULTS: [Fault; 56] = [
 ];
 
 /// Answers of who gives out tokens: a part of the path, and the answer.
-pub(super) const ENDPOINTS: [(&str, fn(&Echo) -> Vec<u8>); 11] = [
+pub(super) const ENDPOINTS: [(&str, Reply); 11] = [
     ("error_401", |echo| {
         http("401 No", "", &json!({ "error": "invalid_client", "error_description": echo.request }).to_string())
     }),
