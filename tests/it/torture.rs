@@ -44,7 +44,7 @@ impl Victim {
     fn new(shop: Shop) -> Self {
         let shop = Arc::new(shop);
         let (workspace, judge) = (shop.workspace(), Judge::new(shop.size));
-        Self { shop: shop.into(), workspace, judge, standings: nothing_read(), life: 0, rounds: 0 }
+        Self { shop, workspace, judge, standings: nothing_read(), life: 0, rounds: 0 }
     }
 
     /// The resources that this round has not read to the end yet.
