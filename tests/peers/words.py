@@ -51,7 +51,7 @@ NOTES = {
    following run tries it again, until somebody removes it. Both peers make floats of numbers with a decimal point before any
    option of theirs sees them.""",
     "bombed": """A body of 200 KiB that unpacks to 200 MiB: one record with one long text. highwater refuses it beyond
-   `max_page_bytes`, 64 MiB unless it is set, so a record of that size, if it was meant, is not stored. The peers store it;
+   `max_page_bytes`, 32 MiB unless it is set, so a record of that size, if it was meant, is not stored. The peers store it;
    we found no option of theirs that bounds it.""",
 }
 
