@@ -19,11 +19,12 @@ const ONE: &str = "paginator = { type = \"single_page\" }";
 /// so much longer than the next one, at most.
 const JITTER: Duration = Duration::from_millis(60);
 
-/// No window of `per` holds more than `requests`.
+/// No window of `per` holds more than `requests`, to within what a busy machine adds: a fifth of a long window.
 pub(crate) fn assert_rate(times: &[Instant], requests: usize, per: Duration) {
+    let jitter = JITTER.max(per / 5);
     for window in times.windows(requests + 1) {
         let span = window[requests] - window[0];
-        assert!(span + JITTER >= per, "{} requests within {span:?}", requests + 1);
+        assert!(span + jitter >= per, "{} requests within {span:?}", requests + 1);
     }
 }
 
