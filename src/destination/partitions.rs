@@ -166,11 +166,12 @@ fn take_back(transaction: &Transaction<'_>, target: &Target, pages: Pages) -> Re
         WriteDisposition::Append => target.table.clone(),
         WriteDisposition::Replace => staging_table(&target.table),
     };
+    // Records that were all set aside are known at the boundary, and have made no table.
+    boundary::take_back(transaction, pages)?;
+    aside::take_back(transaction, pages)?;
     if !table_exists(transaction, &table)? {
         return Ok(());
     }
-    boundary::take_back(transaction, pages)?;
-    aside::take_back(transaction, pages)?;
     let taken_back = family::take_back(transaction, &table, pages).map_err(|error| refused(target, error))?;
     counted::took_back(transaction, target, taken_back as u64)
 }

@@ -35,26 +35,25 @@ const STEP: &str = "processing_steps = [{ add = { x = \"missing.y if bad is defi
 const RANGE: &str = "params = { since = \"${incremental.start_value}\", until = \"${incremental.end_value}\" }\n";
 
 /// Reads it with the step that fails, then without, and says which ids are there in the end.
-fn twice(is_bad: fn(i64) -> bool, resources: &str, arguments: &[&str]) -> (Workspace, Vec<i64>) {
+fn twice(is_bad: fn(i64) -> bool, text: &str, arguments: &[&str]) -> (Workspace, Vec<i64>) {
     let api = api(is_bad);
-    let text = format!("{CLIENT}{resources}");
     let workspace = Workspace::with_config(api.address, &format!("{text}{STEP}"));
     let first = workspace.run(arguments);
-    assert_eq!(first.code, Some(65), "{resources}: {first:#?}");
-    workspace.configure(api.address, &text);
+    assert_eq!(first.code, Some(65), "{text}: {first:#?}");
+    workspace.configure(api.address, text);
     let asked = api.seen().len();
     for _ in 0..2 {
         let again = workspace.run(arguments);
-        assert_eq!(again.code, Some(0), "{resources}: {again:#?}");
+        assert_eq!(again.code, Some(0), "{text}: {again:#?}");
     }
-    assert!(api.seen().len() > asked, "{resources}: nothing is read again");
+    assert!(api.seen().len() > asked, "{text}: nothing is read again");
     let mut ids: Vec<i64> = workspace.column("SELECT id FROM s_r ORDER BY id");
-    if resources.contains("append") && !resources.contains("incremental") {
+    if text.contains("append") && !text.contains("incremental") {
         // Read twice without a cursor, everything is appended once more.
         ids = ids
             .chunks(2)
             .map(|pair| {
-                assert_eq!(pair[0], pair[pair.len() - 1], "{resources}");
+                assert_eq!(pair[0], pair[pair.len() - 1], "{text}");
                 pair[0]
             })
             .collect();
@@ -81,8 +80,10 @@ fn what_a_broken_run_had_finished_is_read_again_and_taken_once() {
         for disposition in ["primary_key = \"id\"\n", "write_disposition = \"append\"\n"] {
             for is_bad in bad {
                 let resources = format!("[sources.s.resources.r]\n{disposition}{}", shape.replace("RANGE", RANGE));
-                let (_, ids) = twice(is_bad, &resources, &["sync"]);
-                assert_eq!(ids, (0..50).collect::<Vec<_>>(), "{resources}");
+                for pipeline in ["", "[pipeline]\nbatch_rows = 1\n"] {
+                    let (_, ids) = twice(is_bad, &format!("{pipeline}{CLIENT}{resources}"), &["sync"]);
+                    assert_eq!(ids, (0..50).collect::<Vec<_>>(), "{pipeline}{resources}");
+                }
             }
         }
     }
@@ -93,7 +94,7 @@ fn a_child_that_broke_its_contract_reads_again_what_its_incremental_parent_bring
     let resources = "[sources.s.resources.issues]\nprimary_key = \"id\"\nparams = { since = \"${incremental.start_value}\" }\n\
                      incremental = { cursor_path = \"at\" }\n\
                      [sources.s.resources.r]\npath = \"c/${resources.issues.id}\"\nprimary_key = \"id\"\n";
-    let (_, ids) = twice(|n| n >= 34, resources, &["sync"]);
+    let (_, ids) = twice(|n| n >= 34, &format!("{CLIENT}{resources}"), &["sync"]);
     assert_eq!(ids, (0..50).collect::<Vec<_>>());
 }
 
@@ -104,7 +105,7 @@ fn a_backfill_that_broke_claims_no_coverage() {
          incremental = {{ cursor_path = \"at\", initial_value = 100, end_value = 200 }}\n{RANGE}"
     );
     let arguments = ["backfill", "s.r", "--from", "0", "--to", "50", "--step", "10"];
-    let (workspace, ids) = twice(|n| n >= 38, &resources, &arguments);
+    let (workspace, ids) = twice(|n| n >= 38, &format!("{CLIENT}{resources}"), &arguments);
     assert_eq!(ids, (0..50).collect::<Vec<_>>());
     let covered: Vec<String> = workspace.column("SELECT from_value || ' to ' || to_value FROM _hw_coverage");
     assert_eq!(covered, ["0 to 50"]);
