@@ -748,7 +748,7 @@ fn a_failing_page_among_those_in_flight_ends_the_read_in_order() {
     let is_broken = Arc::clone(&broken);
     let pages = numbered(120, 10);
     let api = Api::start_paced(
-        |request| Duration::from_millis(if number(request, "page") == Some(6) { 100 } else { 5 }),
+        |request| Duration::from_millis(if number(request, "page") == Some(6) { 500 } else { 5 }),
         move |request, n| {
             let fails = number(request, "page") == Some(6) && is_broken.load(Ordering::Relaxed);
             if fails { respond(400, &[], "") } else { pages(request, n) }

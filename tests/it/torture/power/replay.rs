@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ring::digest::{Context, Digest, SHA256};
@@ -66,7 +65,6 @@ struct Replay<'r> {
     /// The states that were looked at, and how many pages they have.
     seen: Mutex<HashMap<Vec<u8>, usize>>,
     tally: Mutex<Tally>,
-    lives: AtomicU64,
 }
 
 /// Looks at so many different states.
@@ -78,7 +76,6 @@ pub(super) fn replay(recording: &Recording, wanted: usize, seed: u64) -> Tally {
         memory: if in_memory.is_dir() { in_memory.to_owned() } else { std::env::temp_dir() },
         seen: Mutex::default(),
         tally: Mutex::default(),
-        lives: AtomicU64::new(recording.victim.life),
     };
     let mut dice = Dice(seed);
     let mut cuts = cuts(recording, &mut dice);
@@ -95,8 +92,8 @@ pub(super) fn replay(recording: &Recording, wanted: usize, seed: u64) -> Tally {
     Tally { states, ..replay.tally.into_inner().unwrap() }
 }
 
-/// Gives a victim, whose last `life` was that one, what is left when the power fails at any moment of a recording.
-pub(super) fn cut_once(recording: &Recording, victim: &mut Victim, life: u64, dice: &mut Dice) {
+/// Gives a victim what is left when the power fails at any moment of a recording.
+pub(super) fn cut_once(recording: &Recording, victim: &mut Victim, dice: &mut Dice) {
     let mut disk = Disk::new(&recording.base);
     let after = dice.below(recording.calls.len() as u64 + 1) as usize;
     recording.calls[..after].iter().for_each(|call| disk.make(call));
@@ -104,7 +101,6 @@ pub(super) fn cut_once(recording: &Recording, victim: &mut Victim, life: u64, di
     let files = disk.after_cut(choice, dice);
     (victim.judge, victim.standings) = judge(recording, &files, dice.next(), &std::env::temp_dir());
     victim.rounds = victim.standings.values().map(|standing| standing.complete).max().unwrap().max(1);
-    victim.life = life;
     // The one that it was read from.
     victim.shop = Arc::clone(&recording.victim.shop);
     std::fs::copy(recording.victim.workspace.path("config.toml"), victim.workspace.path("config.toml")).unwrap();
@@ -214,7 +210,7 @@ impl Replay<'_> {
         let rounds = if least == most { most + 1 } else { most };
         // Where several reads were taken back, each sync brings one of them.
         for _ in least..rounds {
-            let life = self.lives.fetch_add(1, Ordering::Relaxed) + 1;
+            let life = victim.shop.next_life();
             let open = still_open(&standings, rounds);
             let mut command = victim.workspace.command_of(&binary(), &["sync"]);
             command.args(open.iter().map(|kind| format!("shop.{}", kind.name()))).current_dir(folder);
