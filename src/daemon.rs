@@ -75,6 +75,8 @@ pub struct Daemon<'d> {
     status: String,
     /// Ends everything.
     stop: CancellationToken,
+    /// Whether that was asked for, by a signal.
+    asked_to_stop: CancellationToken,
     /// The file cannot be written any more.
     db_error: Option<DbError>,
 }
@@ -92,7 +94,7 @@ impl<'d> Daemon<'d> {
         stop: &CancellationToken,
     ) -> Result<Self, DbError> {
         db.end_runs_left_open().await?;
-        let stop = stop.child_token();
+        let (asked_to_stop, stop) = (stop.clone(), stop.child_token());
         let pipeline = Pipeline::start(&loaded.config.pipeline, Arc::clone(&db), &stop);
         let shown = reload::shown(&loaded);
         let (sender, requests) = mpsc::channel(REQUESTS_MAX);
@@ -125,6 +127,7 @@ impl<'d> Daemon<'d> {
             notify,
             status: String::new(),
             stop,
+            asked_to_stop,
             db_error: None,
         };
         daemon.jobs.configure(None, &daemon.config, Now::read());
@@ -161,7 +164,10 @@ impl<'d> Daemon<'d> {
                 () = self.stop.cancelled(), if !is_stopping => {
                     is_stopping = true;
                     until = Instant::now() + *self.config.pipeline.shutdown_grace + CUT_BEFORE;
-                    self.notify.stopping();
+                    // Who says that it stops is ended by systemd, and one whose disk is full goes on when there is room.
+                    if self.asked_to_stop.is_cancelled() {
+                        self.notify.stopping();
+                    }
                 }
                 Some((run, result)) = self.runs.next() => self.end_run(run, result).await,
                 Some(request) = self.requests.recv(), if !is_stopping => self.answer(request).await,
