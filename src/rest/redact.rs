@@ -8,6 +8,7 @@ use url::{Url, form_urlencoded};
 
 use crate::rest::client::Client;
 use crate::rest::link::LinkError;
+use crate::rest::request::cut;
 use crate::rest::request::{RequestParts, Target, redactor_for};
 use crate::secret::{MASK, Secret};
 use crate::template::Template;
@@ -16,6 +17,8 @@ mod spelling;
 
 /// Shorter texts are no secrets; masking them would only garble what is shown.
 const MASKED_BYTES_MIN: usize = 3;
+/// Nothing that is shown is longer; what is behind it is not searched.
+const SHOWN_BYTES_MAX: usize = 4 << 10;
 /// A query value is taken for an echoed credential by its value alone only from this length on, so that a password
 /// of `1` does not cost a link its `page=1`.
 const ECHO_BYTES_MIN: usize = 8;
@@ -94,7 +97,7 @@ impl Redactor {
         self.parameters.push(name.to_owned());
     }
 
-    /// The text with every secret masked, however it is written there, also where it is cut off.
+    /// The text with every secret masked, however it is written there, also where it is cut off; cut to 4 KiB itself.
     pub(super) fn scrub(&self, text: &str) -> String {
         self.scrub_from(text, MASKED_BYTES_MIN)
     }
@@ -105,7 +108,7 @@ impl Redactor {
     }
 
     fn scrub_from(&self, text: &str, bytes_min: usize) -> String {
-        let mut text = text.to_owned();
+        let (mut text, mut fuel) = (cut(text, SHOWN_BYTES_MAX), spelling::Fuel::new());
         let issued = self.issued();
         let masked = self.masked.iter().chain(issued.iter());
         let mut masked: Vec<&Secret> = masked.filter(|secret| secret.expose().len() >= bytes_min).collect();
@@ -115,7 +118,7 @@ impl Redactor {
             let encoded = spelling::in_base64(secret.expose());
             for shape in encoded.iter().map(String::as_str).chain([secret.expose()]) {
                 let (mut shown, mut rest) = (String::new(), text.as_str());
-                while let Some(found) = spelling::find(rest, shape, true) {
+                while let Some(found) = spelling::find(rest, shape, true, &mut fuel) {
                     shown = shown + &rest[..found.start] + MASK;
                     rest = &rest[found.end..];
                 }
@@ -134,12 +137,12 @@ impl Redactor {
 
     /// Whether a secret is in this text, other than those that are `written` in the open.
     fn holds(&self, text: &str, written: &str) -> bool {
-        let issued = self.issued();
+        let (issued, mut fuel) = (self.issued(), spelling::Fuel::new());
         let secrets = self.kept_out.iter().chain(issued.iter().filter(|secret| is_long(secret))).map(Secret::expose);
         secrets.filter(|secret| !written.contains(secret)).any(|secret| {
             let encoded = spelling::in_base64(secret);
             let mut shapes = encoded.iter().map(String::as_str).chain([secret]);
-            shapes.any(|shape| spelling::find(text, shape, false).is_some())
+            shapes.any(|shape| spelling::find(text, shape, false, &mut fuel).is_some())
         })
     }
 

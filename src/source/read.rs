@@ -290,7 +290,8 @@ impl Place<'_> {
         if let Next::Page(Position::Token { token, .. }) = &next
             && resource.client.holds_secret(&self.read.request, token)
         {
-            let reason = "the cursor of the next page holds a secret of the configuration, and positions are stored";
+            let reason = "the cursor of the next page holds a secret of the configuration, and positions are stored; \
+                          write what is no secret as it is, without ${env:…} or ${file:…}";
             return Err(PagingError(reason.to_owned()).into());
         }
         if undecided {

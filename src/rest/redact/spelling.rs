@@ -27,19 +27,48 @@ pub(super) fn in_base64(secret: &str) -> Vec<String> {
     found
 }
 
-/// Where `secret` stands in `text`, each of its characters written in any way that URLs, JSON and HTML have for it,
-/// letters in any case. Where the text may be `cut`, that it breaks off within the secret counts as well.
-pub(super) fn find(text: &str, secret: &str, cut: bool) -> Option<Range<usize>> {
-    let first = secret.chars().next()?;
-    let starts = text.char_indices().map(|(start, _)| start);
-    let likely = starts.filter(|start| spellings(&text[*start..], first).next().is_some());
-    likely.filter_map(|start| Some(start..end_of(text, secret, start, cut)?)).next()
+/// How far texts are searched. A server that knows how the search goes, and gives out tokens itself, could make it as long as
+/// it likes.
+pub(super) struct Fuel(u64);
+
+impl Fuel {
+    /// For all searches in a text: a moment, and many times what honest ones need.
+    pub(super) fn new() -> Self {
+        Self(5_000_000)
+    }
+
+    /// Takes steps; says whether there were as many left.
+    fn burn(&mut self, steps: usize) -> bool {
+        self.0 = self.0.saturating_sub(steps as u64);
+        self.0 > 0
+    }
 }
 
-fn end_of(text: &str, secret: &str, start: usize, cut: bool) -> Option<usize> {
+/// Where `secret` stands in `text`, each of its characters written in any way that URLs, JSON and HTML have for it,
+/// letters in any case. Where the text may be `cut`, that it breaks off within the secret counts as well. What cannot be searched
+/// within the bounds counts as the secret, all of it.
+pub(super) fn find(text: &str, secret: &str, cut: bool, fuel: &mut Fuel) -> Option<Range<usize>> {
+    let first = secret.chars().next()?;
+    for (start, _) in text.char_indices() {
+        let is_likely = spellings(&text[start..], first).next().is_some();
+        let end = if is_likely { end_of(text, secret, start, cut, fuel) } else { None };
+        if !fuel.burn(1) {
+            return Some(0..text.len());
+        }
+        if let Some(end) = end {
+            return Some(start..end);
+        }
+    }
+    None
+}
+
+fn end_of(text: &str, secret: &str, start: usize, cut: bool, fuel: &mut Fuel) -> Option<usize> {
     // Few characters have two readings, such as `%` where `%25` follows, so there are hardly ever two places.
     let (mut places, mut next) = (vec![start], Vec::new());
     for (read, char) in secret.chars().enumerate() {
+        if !fuel.burn(places.len()) {
+            return None;
+        }
         for place in places.drain(..) {
             let rest = &text[place..];
             if cut && read >= CUT_CHARS_MIN && (rest.is_empty() || rest.starts_with('…')) {
@@ -133,10 +162,24 @@ fn number(digits: &[u8], radix: u32, length: usize) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{find, in_base64};
+    use super::{Fuel, in_base64};
     use base64::Engine;
     use base64::engine::general_purpose::{STANDARD, URL_SAFE};
     use proptest::prelude::*;
+
+    fn find(text: &str, secret: &str, cut: bool) -> Option<std::ops::Range<usize>> {
+        super::find(text, secret, cut, &mut Fuel::new())
+    }
+
+    #[test]
+    fn a_search_that_would_take_too_long_takes_all_for_the_secret() {
+        for char in ["\\", "a", "%25"] {
+            let (text, secret) = (char.repeat(20_000), char.repeat(5_000) + "!");
+            let mut fuel = Fuel::new();
+            assert_eq!(super::find(&text, &secret, false, &mut fuel), Some(0..text.len()), "{char}");
+            assert_eq!(super::find("", &secret, true, &mut fuel), None);
+        }
+    }
 
     #[test]
     fn a_secret_is_found_however_it_is_written() {

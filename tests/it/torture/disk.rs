@@ -7,13 +7,16 @@ const FEW: usize = 16;
 
 /// What can happen at which calls, and whether at all that follow as well. A write of nothing is how a disk may say that it
 /// is full, too.
-const FAULTS: [(&str, &str, bool); 18] = [
+const FAULTS: [(&str, &str, bool); 24] = [
     ("pwrite64", "error=EIO", false),
+    ("pwrite64", "error=EIO", true),
+    ("pwrite64", "error=ENOSPC", false),
     ("pwrite64", "error=ENOSPC", true),
     ("pwrite64", "retval=0", false),
     ("write", "error=EIO", false),
     ("write", "error=ENOSPC", true),
     ("ftruncate", "error=EIO", false),
+    ("ftruncate", "error=EIO", true),
     ("ftruncate", "error=ENOSPC", true),
     ("fallocate", "error=ENOSPC", true),
     ("openat", "error=EIO", false),
@@ -26,6 +29,9 @@ const FAULTS: [(&str, &str, bool); 18] = [
     ("fdatasync", "error=EIO", true),
     ("fsync", "error=EIO", false),
     ("fsync", "error=EIO", true),
+    ("fdatasync", "error=ENOSPC", false),
+    ("fsync", "error=ENOSPC", false),
+    ("fsync", "error=ENOSPC", true),
 ];
 
 /// Whether an error may pass without a word, each for its reason.
@@ -36,7 +42,10 @@ fn is_ignored(point: &Point<'_>, struck: &Struck) -> bool {
     // Before a new file has its first WAL there is nothing in it that could be lost. All of it is written and flushed again
     // before that WAL is let go.
     let of_nothing = point.workload.name == "first" && struck.is_before_wal;
-    of_folder || of_nothing
+    // A column that is added to a STRICT table makes SQLite read its rows (quick_check), and pass over those that it cannot
+    // read. Nothing follows from them: the columns that a migration adds have defaults.
+    let of_check = point.workload.name == "migration" && point.call == "pread64" && !point.more;
+    of_folder || of_nothing || of_check
 }
 
 #[test]
