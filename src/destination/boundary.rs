@@ -35,7 +35,7 @@ impl Db {
         self.writer
             .call("read boundary", move |connection, _| {
                 let mut statement = connection.prepare_cached(
-                    "SELECT hash, NOT is_open AND (?5 IS NULL OR sort > ?5) FROM (
+                    "SELECT hash, NOT is_open AND (?5 IS NULL OR sort >= ?5) FROM (
                        SELECT hash, sort, page_id IN (SELECT page_id FROM _hw_pages WHERE read_id IN
                          (SELECT read_id FROM _hw_checkpoints
                           WHERE source = ?1 AND resource = ?2 AND partition = ?3 AND read_open = 1)) AS is_open

@@ -243,6 +243,22 @@ async fn n09_a_name_that_moves_into_the_network_is_not_followed() {
 }
 
 #[tokio::test]
+async fn n10_where_one_address_of_a_name_is_dead_the_next_one_is_taken_within_the_same_attempt() {
+    let server = Server::start(vec![reply(200, "Connection: close\r\n", "[1]")]).await;
+    for dead in ["::1", "127.0.0.2"] {
+        let found = [dead, "127.0.0.1"].map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).to_vec();
+        let resolver = Resolver::new(Arc::new(move |_| {
+            let found = found.clone();
+            async move { Ok(found) }.boxed()
+        }));
+        let options = json!({ "retry": { "max_attempts": 1 } });
+        let mut client = client(&format!("http://api.test:{}/v1/", server.port), options);
+        client.http = transport::builder(false, &client.options).dns_resolver(resolver).build().unwrap();
+        assert_eq!(fetch(&client).await.unwrap().value, Outcome::Accepted(json!([1])), "{dead}");
+    }
+}
+
+#[tokio::test]
 async fn n16_what_is_not_http_is_tried_twice_more() {
     for garbage in [
         &b"SSH-2.0-OpenSSH_9.2\r\n\r\n"[..],
