@@ -288,11 +288,8 @@ async fn serve(mut socket: TcpStream, known: Arc<Mutex<Known>>) {
         if socket.write_all(&bytes).await.is_err() {
             return;
         }
-        match then {
-            Then::Keep => {}
-            Then::Close => return,
-            Then::Reset => return socket.set_zero_linger().unwrap(),
-            Then::Silence => std::future::pending().await,
+        if !then.happens(&socket).await {
+            return;
         }
     }
 }

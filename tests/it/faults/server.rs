@@ -19,6 +19,21 @@ pub(crate) enum Then {
     Silence,
 }
 
+impl Then {
+    /// Lets it happen to a connection; whether that waits for another request.
+    pub(crate) async fn happens(self, socket: &TcpStream) -> bool {
+        match self {
+            Self::Keep => true,
+            Self::Close => false,
+            Self::Reset => {
+                socket.set_zero_linger().unwrap();
+                false
+            }
+            Self::Silence => std::future::pending().await,
+        }
+    }
+}
+
 /// Answers each request with the next reply, and those after the last with the last.
 pub(crate) struct FaultServer {
     pub(crate) address: SocketAddr,
@@ -65,11 +80,8 @@ async fn serve(
         if socket.write_all(bytes).await.is_err() {
             return;
         }
-        match then {
-            Then::Keep => {}
-            Then::Close => return,
-            Then::Reset => return socket.set_zero_linger().unwrap(),
-            Then::Silence => std::future::pending().await,
+        if !then.happens(&socket).await {
+            return;
         }
     }
 }

@@ -29,8 +29,8 @@ use self::record::{Plan, Recording, old_file_with_a_long_wal};
 use self::replay::{Tally, cut_once, replay};
 use self::trace::Call;
 use super::shop::Size;
+use super::sweep::{can_trace, is_full};
 use super::{Victim, from_environment, seed};
-use crate::database_file::is_installed;
 use crate::histories::dice::Dice;
 
 /// A first sync that is killed, one that recovers what it left and goes on, and one that reads everything again.
@@ -53,7 +53,7 @@ const NORMAL: Plan = Plan { name: "synchronous = normal", synchronous: "normal",
 
 /// The short form, or the long one.
 fn form<T>(short: T, long: T) -> T {
-    if std::env::var("HIGHWATER_TORTURE").is_ok_and(|form| form == "full") { long } else { short }
+    if is_full() { long } else { short }
 }
 
 /// How many states of a recording are looked at.
@@ -85,17 +85,9 @@ fn cut_power(plan: Plan, prepare: impl FnOnce(&mut Victim), states: usize, seed:
     (recording, tally)
 }
 
-fn skipped() -> bool {
-    let skipped = !is_installed("strace");
-    if skipped {
-        println!("skipped: strace is not installed");
-    }
-    skipped
-}
-
 #[test]
 fn d17_a_power_cut_takes_nothing_of_what_was_committed() {
-    if skipped() {
+    if !can_trace() {
         return;
     }
     let seed = seed();
@@ -112,7 +104,7 @@ fn d17_a_power_cut_takes_nothing_of_what_was_committed() {
 
 #[test]
 fn d17_a_power_cut_takes_nothing_while_the_wal_is_moved_into_the_file() {
-    if skipped() {
+    if !can_trace() {
         return;
     }
     // In the long form it becomes long once more.
@@ -126,7 +118,7 @@ fn d17_a_power_cut_takes_nothing_while_the_wal_is_moved_into_the_file() {
 
 #[test]
 fn d17_with_normal_a_power_cut_takes_the_last_commits_whole_and_this_test_sees_it() {
-    if skipped() {
+    if !can_trace() {
         return;
     }
     let (_, tally) = cut_power(NORMAL, |_| {}, wanted(60, 2_000), seed());
