@@ -1,21 +1,20 @@
 //! The bytes of a page into rows of cells that point into those bytes. Pure, and the hot path.
 //!
-//! The syntax is checked by `serde_json`; the values are kept as they are written. Numbers stay exact: an integer
+//! The syntax is checked on the way (`scan`); the values are kept as they are written. Numbers stay exact: an integer
 //! beyond 64 bits and a decimal that a double cannot hold keep their text. Only strings with escapes are copied.
 //! Other formats have a file each; they fill the same rows under the same limits.
 
 use std::collections::HashMap;
-use std::fmt;
 
-use serde::Deserializer;
-use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use self::scan::{Kind, NotJson, Scanner};
 use crate::page::{Cell, CellKind, Rejected, Rows, Span, Text, number};
 
 mod csv;
 mod jsonl;
 mod nest;
+pub(crate) mod scan;
 mod value;
 mod xml;
 
@@ -63,14 +62,54 @@ pub fn decode(text: &Text, parts: &[&str]) -> Result<Rows, DecodeError> {
     Ok(decoder.rows)
 }
 
+/// Takes the records apart while the text around them is gone over, so that it is gone over once.
+pub(crate) struct OnTheWay {
+    decoder: Decoder,
+    /// What was read of the page: all that was met, without an error.
+    read: Option<Span>,
+}
+
+impl OnTheWay {
+    pub(crate) fn new(text: &Text) -> Self {
+        Self { decoder: Decoder::new(text), read: None }
+    }
+
+    /// Reads the value that comes next. A second one, and records that cannot be rows, are left to [`decode`].
+    pub(crate) fn read(&mut self, json: &mut Scanner<'_>) -> Result<(), NotJson> {
+        let has_records = matches!(json.peek(), b'[' | b'{');
+        let start = json.at();
+        if !has_records {
+            return json.value().map(|_| ());
+        }
+        if self.read.is_some() || self.decoder.records(json).is_err() {
+            return Err(NotJson);
+        }
+        self.read = Some(self.decoder.span(json.since(start)));
+        Ok(())
+    }
+
+    /// The rows, where what was read is all that the parts are.
+    pub(crate) fn rows(self, parts: &[&str]) -> Option<Rows> {
+        let [part] = parts else { return None };
+        (self.read? == self.decoder.span(part)).then_some(self.decoder.rows)
+    }
+}
+
 struct Decoder {
     /// Address of the first byte of the page, to turn slices of it into offsets.
     base: usize,
     rows: Rows,
     by_name: HashMap<String, u32>,
-    /// For each key the number (from 1) of the last record that had it, to find keys that come twice.
-    last_row_with: Vec<u64>,
+    /// What is known of each key.
+    keys: Vec<Key>,
     record: RecordState,
+}
+
+struct Key {
+    /// It is written as it is, without an escape.
+    is_plain: bool,
+    /// The number (from 1) of the last record that had it, to find keys that come twice.
+    last_row: u64,
 }
 
 #[derive(Default)]
@@ -78,7 +117,20 @@ struct RecordState {
     /// Number of the record among those begun, from 1.
     number: u64,
     bytes: usize,
-    problem: Option<&'static str>,
+}
+
+/// Why no row was made of a record.
+enum Refused {
+    /// What stands there is not JSON.
+    NotJson,
+    /// It is JSON, but cannot be a row.
+    Record(&'static str),
+}
+
+impl From<NotJson> for Refused {
+    fn from(_: NotJson) -> Self {
+        Self::NotJson
+    }
 }
 
 impl Decoder {
@@ -87,20 +139,52 @@ impl Decoder {
             base: text.as_bytes().as_ptr().addr(),
             rows: Rows { text: text.clone(), ..Rows::default() },
             by_name: HashMap::new(),
-            last_row_with: Vec::new(),
+            keys: Vec::new(),
             record: RecordState::default(),
         }
     }
 
     /// Reads a part of which every record can be a row. Anything else is an error.
-    fn all_at_once(&mut self, part: &str) -> Result<(), serde_json::Error> {
-        let mut json = serde_json::Deserializer::from_str(part);
-        if part.starts_with('[') {
-            json.deserialize_seq(RecordsVisitor(self))?;
-        } else {
-            RecordSeed(self, 0).deserialize(&mut json)?;
+    fn all_at_once(&mut self, part: &str) -> Result<(), Refused> {
+        let mut json = Scanner::new(part);
+        self.records(&mut json)?;
+        Ok(json.end()?)
+    }
+
+    /// Reads a list of records, or a single one.
+    fn records(&mut self, json: &mut Scanner<'_>) -> Result<(), Refused> {
+        if !json.take(b'[') {
+            return self.record(json);
         }
-        json.end()
+        let mut goes_on = !json.take(b']');
+        while goes_on {
+            self.record(json)?;
+            goes_on = json.goes_on(b']')?;
+        }
+        Ok(())
+    }
+
+    /// Reads one record.
+    fn record(&mut self, json: &mut Scanner<'_>) -> Result<(), Refused> {
+        self.record = RecordState { number: self.record.number + 1, bytes: 0 };
+        if !json.take(b'{') {
+            return Err(Refused::Record("not_an_object"));
+        }
+        let mut goes_on = !json.take(b'}');
+        let mut guess = 0;
+        while goes_on {
+            let key = self.json_key(json, guess)?;
+            let (kind, raw) = json.value()?;
+            self.field(key, kind, raw).map_err(Refused::Record)?;
+            goes_on = json.goes_on(b'}')?;
+            guess += 1;
+        }
+        self.end_record();
+        Ok(())
+    }
+
+    fn end_record(&mut self) {
+        self.rows.row_ends.push(u32::try_from(self.rows.cells.len()).expect("fewer cells than bytes"));
     }
 
     /// Reads a part record by record, and sets aside those that cannot be rows.
@@ -114,16 +198,13 @@ impl Decoder {
     /// Reads one record whose text is known to be JSON, or sets it aside.
     fn one(&mut self, raw: &str) {
         let rows_before = self.rows.row_ends.len();
-        if RecordSeed(self, 0).deserialize(&mut serde_json::Deserializer::from_str(raw)).is_ok() {
-            return;
-        }
-        self.keep_rows(rows_before);
-        // What an object is refused for without a problem of ours is a key that has an escape for no character.
-        let reason = match self.record.problem {
-            Some(problem) => problem,
-            None if raw.starts_with('{') => "invalid_string",
-            None => "not_an_object",
+        let reason = match self.record(&mut Scanner::new(raw)) {
+            Ok(()) => return,
+            Err(Refused::Record(reason)) => reason,
+            // The other parser has let it through.
+            Err(Refused::NotJson) => "invalid_json",
         };
+        self.keep_rows(rows_before);
         self.reject(reason, raw);
     }
 
@@ -146,24 +227,35 @@ impl Decoder {
         }
     }
 
-    /// The number of a key. Records mostly have the same keys in the same order, so the guess is mostly right.
-    fn key(&mut self, name: &str, guess: usize) -> u32 {
-        if self.rows.keys.get(guess).is_some_and(|known| known == name) {
-            return u32::try_from(guess).expect("fewer keys than bytes");
+    /// Goes over a key and says its number. Records mostly have the same keys in the same order, so the guess is mostly
+    /// right.
+    fn json_key(&mut self, json: &mut Scanner<'_>, guess: usize) -> Result<u32, Refused> {
+        if self.keys.get(guess).is_some_and(|key| key.is_plain) && json.take_name(&self.rows.keys[guess]) {
+            return Ok(u32::try_from(guess).expect("fewer keys than bytes"));
         }
+        let (raw, has_escapes) = json.name()?;
+        if !has_escapes {
+            return Ok(self.key(&raw[1..raw.len() - 1]));
+        }
+        let name: String = serde_json::from_str(raw).map_err(|_| Refused::Record("invalid_string"))?;
+        Ok(self.key(&name))
+    }
+
+    /// The number of a key, which is a new one where it comes for the first time.
+    fn key(&mut self, name: &str) -> u32 {
         if let Some(known) = self.by_name.get(name) {
             return *known;
         }
         let number = u32::try_from(self.rows.keys.len()).expect("fewer keys than bytes");
         self.rows.keys.push(name.to_owned());
         self.by_name.insert(name.to_owned(), number);
-        self.last_row_with.push(0);
+        self.keys.push(Key { is_plain: scan::is_plain(name), last_row: 0 });
         number
     }
 
     /// Adds a field to the record; `Err` says why the record cannot be a row.
-    fn field(&mut self, key: u32, raw: &str) -> Result<(), &'static str> {
-        let seen = &mut self.last_row_with[key as usize];
+    fn field(&mut self, key: u32, kind: Kind, raw: &str) -> Result<(), &'static str> {
+        let seen = &mut self.keys[key as usize].last_row;
         if *seen == self.record.number {
             return Err("duplicate_key");
         }
@@ -172,24 +264,22 @@ impl Decoder {
         if self.record.bytes > RECORD_BYTES_MAX {
             return Err("record_too_large");
         }
-        let (kind, span) = match raw.as_bytes()[0] {
-            b'"' => self.string(raw).ok_or("invalid_string")?,
-            b'{' | b'[' if nesting(raw) > NESTING_MAX => return Err("nested_too_deep"),
-            b'{' | b'[' => (CellKind::Json, self.span(raw)),
-            b't' => (CellKind::Bool(true), self.span(raw)),
-            b'f' => (CellKind::Bool(false), self.span(raw)),
-            b'n' => (CellKind::Null, self.span(raw)),
-            _ => (number(raw), self.span(raw)),
+        let (kind, span) = match kind {
+            Kind::Text { has_escapes } => self.string(raw, has_escapes).ok_or("invalid_string")?,
+            Kind::Nested { depth } if depth > NESTING_MAX => return Err("nested_too_deep"),
+            Kind::Nested { .. } => (CellKind::Json, self.span(raw)),
+            Kind::Bool(value) => (CellKind::Bool(value), self.span(raw)),
+            Kind::Null => (CellKind::Null, self.span(raw)),
+            Kind::Integer | Kind::Decimal => (number(raw), self.span(raw)),
         };
         self.rows.cells.push(Cell { kind, span, key });
         Ok(())
     }
 
     /// `None` for an escape that names no character: a lone surrogate.
-    fn string(&mut self, raw: &str) -> Option<(CellKind, Span)> {
-        let inner = &raw[1..raw.len() - 1];
-        if !inner.as_bytes().contains(&b'\\') {
-            return Some((CellKind::Text, self.span(inner)));
+    fn string(&mut self, raw: &str, has_escapes: bool) -> Option<(CellKind, Span)> {
+        if !has_escapes {
+            return Some((CellKind::Text, self.span(&raw[1..raw.len() - 1])));
         }
         let text: String = serde_json::from_str(raw).ok()?;
         Some((CellKind::Unescaped, self.rewritten(&text)?))
@@ -201,116 +291,12 @@ impl Decoder {
         self.rows.unescaped.push_str(text);
         Some(Span { start, len: u32::try_from(text.len()).ok()? })
     }
-
-    fn begin_record(&mut self) {
-        self.record = RecordState { number: self.record.number + 1, bytes: 0, problem: None };
-    }
-
-    fn end_record(&mut self) {
-        self.rows.row_ends.push(u32::try_from(self.rows.cells.len()).expect("fewer cells than bytes"));
-    }
 }
 
 /// What is kept of a record that is set aside.
 fn excerpt(raw: &str) -> &str {
     const KEPT_BYTES_MAX: usize = 64 << 10;
     &raw[..raw.floor_char_boundary(KEPT_BYTES_MAX)]
-}
-
-struct RecordsVisitor<'d>(&'d mut Decoder);
-
-impl<'de> Visitor<'de> for RecordsVisitor<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of records")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(RecordSeed(self.0, 0))?.is_some() {}
-        Ok(())
-    }
-}
-
-/// One record, and the number of its next field.
-struct RecordSeed<'d>(&'d mut Decoder, usize);
-
-impl<'de> DeserializeSeed<'de> for RecordSeed<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        self.0.begin_record();
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for RecordSeed<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a record")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key_seed(KeySeed(self.0, self.1))? {
-            let raw: &RawValue = map.next_value()?;
-            if let Err(problem) = self.0.field(key, raw.get()) {
-                self.0.record.problem = Some(problem);
-                return Err(de::Error::custom(problem));
-            }
-            self.1 += 1;
-        }
-        self.0.end_record();
-        Ok(())
-    }
-}
-
-struct KeySeed<'d>(&'d mut Decoder, usize);
-
-impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
-    type Value = u32;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u32, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for KeySeed<'_> {
-    type Value = u32;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<u32, E> {
-        Ok(self.0.key(name, self.1))
-    }
-}
-
-/// How deep objects and lists are nested in a value whose syntax is known to be right.
-fn nesting(raw: &str) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0_usize);
-    let mut bytes = raw.bytes();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'{' | b'[' => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' => depth -= 1,
-            b'"' => {
-                while let Some(inside) = bytes.next() {
-                    match inside {
-                        b'\\' => drop(bytes.next()),
-                        b'"' => break,
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    deepest
 }
 
 #[cfg(test)]

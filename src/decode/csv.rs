@@ -121,7 +121,7 @@ impl Decoder {
                     place + 1
                 )));
             }
-            self.key(name, place);
+            self.key(name);
         }
         Ok(names.len())
     }

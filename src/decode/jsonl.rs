@@ -1,9 +1,9 @@
 //! JSON Lines: a JSON value per line. What a line is made of is the business of JSON.
 
-use serde::de::DeserializeSeed;
 use serde_json::value::RawValue;
 
-use super::{DecodeError, Decoder, RecordSeed};
+use super::scan::Scanner;
+use super::{DecodeError, Decoder, Refused};
 use crate::page::{Rows, Text};
 
 /// Takes the records apart, one for each line. Lines end with LF or CRLF, the last one with nothing, and blank ones
@@ -29,10 +29,10 @@ pub fn jsonl(text: &Text) -> Result<Rows, DecodeError> {
 }
 
 impl Decoder {
-    fn whole_line(&mut self, line: &str) -> Result<(), serde_json::Error> {
-        let mut json = serde_json::Deserializer::from_str(line);
-        RecordSeed(self, 0).deserialize(&mut json)?;
-        json.end()
+    fn whole_line(&mut self, line: &str) -> Result<(), Refused> {
+        let mut json = Scanner::new(line);
+        self.record(&mut json)?;
+        Ok(json.end()?)
     }
 }
 

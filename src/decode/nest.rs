@@ -1,11 +1,8 @@
 //! Lists of objects inside records, taken apart into rows of their own. A second pass over the cells that hold nested
 //! JSON, so that resources without child tables pay nothing.
 
-use serde_json::Deserializer as Json;
-
-use super::{Decoder, RecordsVisitor};
+use super::Decoder;
 use crate::page::{CellKind, Layout, List, Rows, Text};
-use serde::Deserializer as _;
 
 /// Takes the lists of objects in `rows` apart, as deep as the layout says, and the lists in those lists. What stays as
 /// it is: a field that has a type of its own, and a list of which an element cannot be a row.
@@ -81,7 +78,7 @@ impl Lists {
         });
         let (_, owners, decoder) = &mut self.0[index];
         let before = decoder.rows.row_ends.len();
-        if Json::from_str(raw).deserialize_seq(RecordsVisitor(decoder)).is_err() {
+        if decoder.all_at_once(raw).is_err() {
             decoder.keep_rows(before);
             return false;
         }

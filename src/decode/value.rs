@@ -1,6 +1,7 @@
 //! One JSON text as a value of a record, by the same rules as the fields of a page.
 
-use super::{NESTING_MAX, nesting};
+use super::NESTING_MAX;
+use super::scan::{Kind, Scanner};
 use crate::page::number;
 use crate::page::{CellKind, NewValue};
 
@@ -8,14 +9,14 @@ use crate::page::{CellKind, NewValue};
 /// character, or a value that is nested too deep.
 pub(crate) fn value(raw: &str) -> Option<NewValue> {
     let text = || raw.to_owned();
-    Some(match raw.as_bytes().first()? {
-        b'"' => NewValue::Text(serde_json::from_str(raw).ok()?),
-        b'{' | b'[' if nesting(raw) > NESTING_MAX => return None,
-        b'{' | b'[' => NewValue::Json(text()),
-        b't' => NewValue::Bool(true),
-        b'f' => NewValue::Bool(false),
-        b'n' => NewValue::Null,
-        _ => match number(raw) {
+    let (kind, _) = Scanner::new(raw).value().ok()?;
+    Some(match kind {
+        Kind::Text { .. } => NewValue::Text(serde_json::from_str(raw).ok()?),
+        Kind::Nested { depth } if depth > NESTING_MAX => return None,
+        Kind::Nested { .. } => NewValue::Json(text()),
+        Kind::Bool(value) => NewValue::Bool(value),
+        Kind::Null => NewValue::Null,
+        Kind::Integer | Kind::Decimal => match number(raw) {
             CellKind::Integer(value) => NewValue::Integer(value, text()),
             CellKind::Real(value) => NewValue::Real(value, text()),
             _ => NewValue::Number(text()),

@@ -332,7 +332,7 @@ fn check_encoding(name: &str) -> Result<(), Problem> {
 impl Decoder {
     /// Adds a record; `Err` says why it cannot be a row.
     fn element(&mut self, element: Open<'_>) -> Result<(), &'static str> {
-        for (guess, (name, content)) in element.into_fields().into_iter().enumerate() {
+        for (name, content) in element.into_fields() {
             let (kind, span) = match content {
                 Content::Null => (CellKind::Null, Span { start: 0, len: 0 }),
                 Content::Text(Cow::Borrowed(text)) => (CellKind::Text, self.span(text)),
@@ -343,7 +343,7 @@ impl Decoder {
                     (CellKind::AddedJson, self.rewritten(&object_or_list.json()).ok_or("record_too_large")?)
                 }
             };
-            let key = self.key(&name, guess);
+            let key = self.key(&name);
             self.rows.cells.push(Cell { kind, span, key });
         }
         self.end_record();

@@ -95,7 +95,7 @@ pub struct Rejected {
 }
 
 /// Where the text of a cell stands.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) start: u32,
     pub(crate) len: u32,

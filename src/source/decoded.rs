@@ -9,7 +9,8 @@ use serde_json::Value as Json;
 use super::format::BodyFormat;
 use super::graphql::error_in;
 use super::select::{Body, NoRecords, Selector};
-use crate::decode::{self, DecodeError, Xml};
+use crate::decode::scan::NotJson;
+use crate::decode::{self, DecodeError, OnTheWay, Xml};
 use crate::page::{Rows, Text, Value};
 use crate::rest::client::{Received, Rejected};
 use crate::rest::paginator::Paginator;
@@ -122,7 +123,14 @@ pub(super) fn decode_page(
 
 fn decode_json(text: Text, graphql: bool, selector: &Selector, paginator: &Paginator) -> Result<Decoded, Rejected> {
     let whole = text.as_str();
-    let body = Body::parse(whole).map_err(|error| refused(&text, "JSON", error.into()))?;
+    let mut on_the_way = OnTheWay::new(&text);
+    let body = match Body::parse_reading(whole, selector, |json| on_the_way.read(json)) {
+        Ok(body) => body,
+        Err(NotJson) => {
+            on_the_way = OnTheWay::new(&text);
+            Body::parse(whole).map_err(|error| refused(&text, "JSON", error.into()))?
+        }
+    };
     if graphql && let Some(message) = error_in(body.at("errors")) {
         return Err(not_a_page(format!("the answer to the GraphQL query has an error: {message}")));
     }
@@ -130,7 +138,10 @@ fn decode_json(text: Text, graphql: bool, selector: &Selector, paginator: &Pagin
         NoRecords::NotAPage(reason) => not_a_page(reason),
         NoRecords::Undecided(reason) => Rejected { reason, retry: false },
     })?;
-    let rows = decode::decode(&text, &selected.parts).map_err(|error| refused(&text, "JSON", error))?;
+    let rows = match on_the_way.rows(&selected.parts) {
+        Some(rows) => rows,
+        None => decode::decode(&text, &selected.parts).map_err(|error| refused(&text, "JSON", error))?,
+    };
     let records = match selected.parts.as_slice() {
         [part] => {
             let start = part.as_ptr().addr() - whole.as_ptr().addr();

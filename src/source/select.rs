@@ -2,14 +2,14 @@
 //! of the body's own text; nothing is parsed that is not on the way to them.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::ops::Range;
 
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use indexmap::IndexMap;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 use serde_json_path::{JsonPath, PathElement};
+
+use crate::decode::scan::{NotJson, Scanner};
 
 /// How deep objects are searched for the list of records when no selector is given.
 const SEARCH_DEPTH_MAX: usize = 4;
@@ -88,6 +88,8 @@ impl From<String> for NoRecords {
 pub(super) struct Body<'a> {
     raw: &'a str,
     entries: Vec<(String, &'a str)>,
+    /// The value that was read on the way, and the path to it.
+    read: Option<(&'a str, &'a str)>,
 }
 
 impl<'a> Body<'a> {
@@ -98,19 +100,50 @@ impl<'a> Body<'a> {
     pub(super) fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
         let raw = text.trim_ascii();
         if raw.starts_with('[') {
-            return Ok(Self { raw, entries: Vec::new() });
+            return Ok(Self { raw, entries: Vec::new(), read: None });
         }
         let entries = if raw.starts_with('{') { entries(raw)? } else { Vec::new() };
         if entries.is_empty() {
             serde_json::from_str::<serde::de::IgnoredAny>(raw)?;
         }
-        Ok(Self { raw, entries })
+        Ok(Self { raw, entries, read: None })
+    }
+
+    /// The same, with the records read on the way where the selector is a plain path to them.
+    ///
+    /// # Errors
+    /// When it is not JSON, or cannot be read in one go.
+    pub(super) fn parse_reading(
+        text: &'a str,
+        selector: &'a Selector,
+        mut read: impl FnMut(&mut Scanner<'a>) -> Result<(), NotJson>,
+    ) -> Result<Self, NotJson> {
+        let Selector::Path(path) = selector else { return Err(NotJson) };
+        if path.is_empty() {
+            return Err(NotJson);
+        }
+        let raw = text.trim_ascii();
+        let mut at_path = None;
+        let mut note = |json: &mut Scanner<'a>| {
+            let start = json.at();
+            read(json)?;
+            at_path = Some((path.as_str(), json.since(start)));
+            Ok(())
+        };
+        let mut json = Scanner::new(raw);
+        let entries = members(&mut json, Some((path, &mut note)))?;
+        json.end()?;
+        Ok(Self { raw, entries, read: at_path })
     }
 
     /// The text of the value at a dotted path. A key that has dots itself is found too.
     #[must_use]
     pub(super) fn at(&self, path: &str) -> Option<&'a str> {
-        if path.is_empty() { Some(self.raw) } else { at(&self.entries, path) }
+        match self.read {
+            Some((known, raw)) if known == path => Some(raw),
+            _ if path.is_empty() => Some(self.raw),
+            _ => at(&self.entries, path),
+        }
     }
 
     /// The value at a dotted path. Of a large list or object, only that it is one.
@@ -333,33 +366,59 @@ fn scalar(raw: &str) -> Option<Json> {
 
 /// The keys of an object and the texts of their values.
 fn entries(raw: &str) -> Result<Vec<(String, &str)>, serde_json::Error> {
-    struct Entries<'a>(Vec<(String, &'a str)>);
+    whole_object(raw).or_else(|NotJson| {
+        // What is wrong with it, and where, `serde_json` has words for.
+        let members: IndexMap<String, &RawValue> = serde_json::from_str(raw)?;
+        Ok(members.into_iter().map(|(key, value)| (key, value.get())).collect())
+    })
+}
 
-    impl<'de> Deserialize<'de> for Entries<'de> {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            deserializer.deserialize_map(EntriesVisitor)
-        }
+fn whole_object(raw: &str) -> Result<Vec<(String, &str)>, NotJson> {
+    let mut json = Scanner::new(raw);
+    let found = members(&mut json, None)?;
+    json.end().map(|()| found)
+}
+
+/// A dotted path, and what reads the value that it leads to.
+type Reading<'r, 'a> = (&'r str, &'r mut dyn FnMut(&mut Scanner<'a>) -> Result<(), NotJson>);
+
+/// The keys of an object and the texts of their values. Where two keys could lead to the value that is read on the way, it
+/// is not JSON for us.
+fn members<'a>(
+    json: &mut Scanner<'a>,
+    mut reading: Option<Reading<'_, 'a>>,
+) -> Result<Vec<(String, &'a str)>, NotJson> {
+    if !json.take(b'{') {
+        return Err(NotJson);
     }
-
-    struct EntriesVisitor;
-
-    impl<'de> Visitor<'de> for EntriesVisitor {
-        type Value = Entries<'de>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
+    let mut found = Vec::new();
+    let mut is_read = false;
+    let mut goes_on = !json.take(b'}');
+    while goes_on {
+        let (name, has_escapes) = json.name()?;
+        let name = match has_escapes {
+            true => serde_json::from_str(name).map_err(|_| NotJson)?,
+            false => name[1..name.len() - 1].to_owned(),
+        };
+        let first = json.peek();
+        let start = json.at();
+        let on_the_way = reading.as_mut().and_then(|(path, read)| {
+            let rest = path.strip_prefix(&*name)?;
+            (rest.is_empty() || rest.starts_with('.')).then_some((rest, read))
+        });
+        if is_read && on_the_way.is_some() {
+            return Err(NotJson);
         }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
-            let mut entries = Vec::new();
-            while let Some((key, value)) = map.next_entry::<String, &RawValue>()? {
-                entries.push((key, value.get()));
-            }
-            Ok(Entries(entries))
+        is_read |= on_the_way.is_some();
+        match on_the_way {
+            Some(("", read)) => read(json)?,
+            Some((rest, read)) if first == b'{' => drop(members(json, Some((&rest[1..], &mut **read)))?),
+            _ => drop(json.value()?),
         }
+        found.push((name, json.since(start)));
+        goes_on = json.goes_on(b'}')?;
     }
-
-    serde_json::from_str::<Entries<'_>>(raw).map(|Entries(entries)| entries)
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -107,3 +107,60 @@ fn what_is_not_json_is_an_error() {
         assert!(Body::parse(body).is_err(), "{body}");
     }
 }
+
+#[test]
+fn records_that_are_read_on_the_way_are_those_that_a_selector_finds() {
+    use crate::decode::{OnTheWay, decode};
+    use crate::page::Text;
+
+    let cases = [
+        (r#" {"n":1,"data":[{"id":1,"a":"x"},{"id":2}],"next":"p"} "#, "data", true),
+        (r#"{"data":{"items":[{"id":1}],"n":[1,{"id":3}]},"items":[{"id":2}]}"#, "data.items", true),
+        (r#"{"data.items":[{"id":1}]}"#, "data.items", true),
+        (r#"{"data_items":[{"id":1}],"data":[{"id":2}]}"#, "data", true),
+        (r#"{"d\u0061ta":[{"id":1}]}"#, "data", true),
+        (r#"{"data":{"id":1}}"#, "data", true),
+        (r#"{"data":[]}"#, "data", true),
+        (r#"{"data":null}"#, "data", false),
+        // Two places: the last one is it, and only the whole says so.
+        (r#"{"data":[{"id":1}],"data":[{"id":2}]}"#, "data", false),
+        (r#"{"data":{"items":[{"id":1}]},"data.items":[{"id":2}]}"#, "data.items", false),
+        (r#"{"data":{"items":[{"id":1}]},"data":{}}"#, "data.items", false),
+        // A record that cannot be a row.
+        (r#"{"data":[{"id":1},7]}"#, "data", false),
+        (r#"{"data":[{"id":1,"id":2}]}"#, "data", false),
+        (r#"{"":[{"id":1}]}"#, "", false),
+        ("[]", "", false),
+    ];
+    for (body, path, is_read) in cases {
+        let text = Text::new(body.as_bytes().to_vec().into()).unwrap();
+        let selector = Selector::parse(Some(path)).unwrap();
+        let whole = Body::parse(text.as_str()).unwrap().select(&selector);
+        let mut on_the_way = OnTheWay::new(&text);
+        let parts = Body::parse_reading(text.as_str(), &selector, |json| on_the_way.read(json))
+            .map(|body| body.select(&selector));
+        let rows = match &parts {
+            Ok(selected) => {
+                assert_eq!(selected, &whole, "{body}");
+                selected.as_ref().ok().and_then(|selected| on_the_way.rows(&selected.parts))
+            }
+            Err(NotJson) => None,
+        };
+        assert_eq!(rows.is_some(), is_read, "{body}");
+        if let (Some(rows), Ok(selected)) = (rows, whole) {
+            let expected = decode(&text, &selected.parts).unwrap();
+            assert_eq!(format!("{rows:?}"), format!("{expected:?}"), "{body}");
+        }
+    }
+    for broken in [
+        r#"{"data":[{"id":1}]"#,
+        r#"{"data":[{"id":1}],"x":[1,,2]}"#,
+        r#"{"data":[{"id":1}]} x"#,
+        r#"{"data":[{"id":1},]}"#,
+    ] {
+        let selector = Selector::parse(Some("data")).unwrap();
+        let text = Text::new(broken.as_bytes().to_vec().into()).unwrap();
+        let mut on_the_way = OnTheWay::new(&text);
+        assert!(Body::parse_reading(text.as_str(), &selector, |json| on_the_way.read(json)).is_err(), "{broken}");
+    }
+}
