@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::changes::RowChange;
 use crate::page::{Page, Run, StopReason};
 
 /// What travels from the readers to the file.
@@ -132,6 +133,22 @@ impl Counts {
         self.unchanged += other.unchanged;
         self.filtered += other.filtered;
         self.quarantined += other.quarantined;
+    }
+
+    /// Adds a row that was written.
+    pub(super) fn add_change(&mut self, change: RowChange) {
+        match change {
+            RowChange::Inserted => self.inserted += 1,
+            RowChange::Updated => self.updated += 1,
+            RowChange::Unchanged => self.unchanged += 1,
+        }
+    }
+
+    /// Adds rows that were written at once: how many were inserted, and how many updated.
+    pub(super) fn add_changes(&mut self, rows: u64, (inserted, updated): (u64, u64)) {
+        self.inserted += inserted;
+        self.updated += updated;
+        self.unchanged += rows - inserted - updated;
     }
 }
 

@@ -1,7 +1,8 @@
-//! What a statement did to the row it was for: SQLite's update hook tells an insert from an update in an upsert.
+//! What a statement did to the row it was for, or to how many of its rows: SQLite's update hook tells an insert from an
+//! update in an upsert.
 
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 use rusqlite::hooks::Action;
@@ -19,47 +20,58 @@ pub(super) enum RowChange {
 /// Listens to SQLite's update hook.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    watched: Arc<Watched>,
+    watched: Arc<Mutex<Watched>>,
 }
 
 #[derive(Debug, Default)]
 struct Watched {
-    table: Mutex<String>,
-    action: AtomicU8,
+    table: String,
+    first: Option<RowChange>,
+    inserted: u64,
+    updated: u64,
 }
-
-const NOTHING: u8 = 0;
-const INSERT: u8 = 1;
-const UPDATE: u8 = 2;
 
 impl Changes {
     /// Asks SQLite to tell which rows are inserted and which are updated.
     pub(super) fn listen(&self, connection: &Connection) -> Result<(), DbError> {
         let watched = Arc::clone(&self.watched);
         connection.update_hook(Some(move |action: Action, _: &str, table: &str, _| {
-            // Triggers of the user can change other tables in the same statement, and this one after it.
-            if watched.action.load(Ordering::Relaxed) == NOTHING
-                && watched.table.lock().unwrap_or_else(PoisonError::into_inner).eq_ignore_ascii_case(table)
-            {
-                let seen = if action == Action::SQLITE_INSERT { INSERT } else { UPDATE };
-                watched.action.store(seen, Ordering::Relaxed);
+            let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
+            if !watched.table.eq_ignore_ascii_case(table) {
+                return;
             }
+            let (change, count) = match action {
+                Action::SQLITE_INSERT => (RowChange::Inserted, &mut watched.inserted),
+                _ => (RowChange::Updated, &mut watched.updated),
+            };
+            *count += 1;
+            watched.first.get_or_insert(change);
         }))?;
         Ok(())
     }
 
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Says which table the following rows are for.
     pub(super) fn watch(&self, table: &str) {
-        table.clone_into(&mut self.watched.table.lock().unwrap_or_else(PoisonError::into_inner));
-        self.watched.action.store(NOTHING, Ordering::Relaxed);
+        *self.watched() = Watched { table: table.to_owned(), ..Watched::default() };
     }
 
     /// What the statement that has just run for a row did.
     pub(super) fn take(&self) -> RowChange {
-        match self.watched.action.swap(NOTHING, Ordering::Relaxed) {
-            INSERT => RowChange::Inserted,
-            UPDATE => RowChange::Updated,
-            _ => RowChange::Unchanged,
-        }
+        let mut watched = self.watched();
+        (watched.inserted, watched.updated) = (0, 0);
+        // Triggers of the user can change other tables in the same statement, and this one after it.
+        watched.first.take().unwrap_or(RowChange::Unchanged)
+    }
+
+    /// How many rows the statement that has just run inserted, and how many it updated. True only of a table without
+    /// triggers.
+    pub(super) fn take_counts(&self) -> (u64, u64) {
+        let mut watched = self.watched();
+        watched.first = None;
+        (mem::take(&mut watched.inserted), mem::take(&mut watched.updated))
     }
 }

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
 use super::hints::is_timestamp;
-use crate::page::Value;
+use crate::page::{CellKind, Rows, Value};
 
 /// What a column was declared to hold, from the first values that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +128,70 @@ pub(super) fn bind(column: ColumnType, value: Value<'_>) -> Option<ToSqlOutput<'
     }))
 }
 
+/// The kinds of values that come under one key of a page, as far as columns tell them apart. `null` is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Kinds(u16);
+
+impl Kinds {
+    const BOOL: u16 = 1;
+    const INTEGER: u16 = 1 << 1;
+    /// An integer that no double is.
+    const WIDE_INTEGER: u16 = 1 << 2;
+    const REAL: u16 = 1 << 3;
+    /// A double that a column of integers would change, or one of doubles.
+    const ODD_REAL: u16 = 1 << 4;
+    const NUMBER: u16 = 1 << 5;
+    const TEXT: u16 = 1 << 6;
+    const JSON: u16 = 1 << 7;
+    const LIST: u16 = 1 << 8;
+
+    fn of(cell: CellKind) -> u16 {
+        match cell {
+            CellKind::Null => 0,
+            CellKind::Bool(_) => Self::BOOL,
+            CellKind::Integer(value) | CellKind::AddedInteger(value) if value.unsigned_abs() <= REAL_INTEGER_MAX => {
+                Self::INTEGER
+            }
+            CellKind::Integer(_) | CellKind::AddedInteger(_) => Self::WIDE_INTEGER,
+            CellKind::Real(value) | CellKind::AddedReal(value) if stays_real(value) => Self::REAL,
+            CellKind::Real(_) | CellKind::AddedReal(_) => Self::ODD_REAL,
+            CellKind::Number | CellKind::AddedNumber => Self::NUMBER,
+            CellKind::Text | CellKind::Unescaped => Self::TEXT,
+            CellKind::Json | CellKind::AddedJson => Self::JSON,
+            CellKind::List => Self::LIST,
+        }
+    }
+
+    /// Whether there are none but `null`.
+    pub(super) fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether [`bind`] has something for every one of them in a column of this type. Where it does not say so, the
+    /// values have to be looked at.
+    pub(super) fn all_fit(self, column: ColumnType) -> bool {
+        let fitting = match column {
+            ColumnType::Boolean => Self::BOOL,
+            ColumnType::Integer => Self::INTEGER | Self::WIDE_INTEGER | Self::REAL,
+            ColumnType::Real => Self::INTEGER | Self::REAL,
+            ColumnType::Text => Self::TEXT,
+            ColumnType::Json => Self::JSON,
+            ColumnType::Number => Self::INTEGER | Self::WIDE_INTEGER | Self::REAL | Self::ODD_REAL | Self::NUMBER,
+            ColumnType::Timestamp | ColumnType::AnyJson => 0,
+        };
+        self.0 & !fitting == 0
+    }
+}
+
+/// What comes under each key of the rows.
+pub(super) fn kinds(rows: &Rows) -> Vec<Kinds> {
+    let mut kinds = vec![Kinds::default(); rows.keys().len()];
+    for cell in &rows.cells {
+        kinds[cell.key as usize].0 |= Kinds::of(cell.kind);
+    }
+    kinds
+}
+
 /// Columns that are ours in every data table; a key of an API that has such a name gets another one.
 pub(super) const RESERVED: [&str; 5] = ["_page_id", "_extra", "_parent_id", "_list_idx", "_row_id"];
 
@@ -211,6 +275,26 @@ mod tests {
         assert_eq!(holds(Text, Value::Text(b"007")), Some("007".to_owned().into()));
         assert_eq!(holds(AnyJson, Value::Text(b"a\"7")), Some(r#""a\"7""#.to_owned().into()));
         assert_eq!(holds(AnyJson, Value::Bool(true)), Some("true".to_owned().into()));
+    }
+
+    #[test]
+    fn what_the_kinds_of_a_page_say_is_what_its_values_say() {
+        const VALUES: &str = r#"[1, 9007199254740993, -9223372036854775808, 5.5, 1e300, -0.0, 3.953030112181507e17,
+            123456789012345678901234567890, "x", "\u00e9", true, null, [1], {"a":1}, []]"#;
+        let values: Vec<&serde_json::value::RawValue> = serde_json::from_str(VALUES).unwrap();
+        for value in values {
+            let text = crate::page::Text::new(format!(r#"{{"a":{value}}}"#).into()).unwrap();
+            let rows = crate::decode::decode(&text, &[text.as_str()]).unwrap();
+            let kind = kinds(&rows)[0];
+            for column in COLUMN_TYPES {
+                let fits = bind(column, rows.get(0, "a").unwrap()).is_some();
+                assert!(fits || !kind.all_fit(column), "{value} in {column:?}");
+            }
+            assert_eq!(kind.is_none(), value.get() == "null");
+            let own = ColumnType::of(rows.get(0, "a").unwrap());
+            let odd = ["-0.0", "1e300", "3.953030112181507e17"].contains(&value.get());
+            assert!(odd || own.is_none_or(|own| kind.all_fit(own)), "{value} is looked at in its own column");
+        }
     }
 
     #[test]

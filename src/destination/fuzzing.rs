@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use rusqlite::types::Value as Stored;
 use serde_json::{Map, Value as Json};
 
-use super::columns::{COLUMN_TYPES, ColumnType, bind, quote};
+use super::columns::{COLUMN_TYPES, ColumnType, bind, kinds, quote};
 use super::hints::read_as;
 use super::place::Place;
 use super::schema::{ADDED, SCHEMA};
@@ -170,7 +170,7 @@ fn values_are_where_they_belong(
     record: &Map<String, Json>,
 ) {
     let table = place.name.clone();
-    let mut writer = RowWriter::new(connection, tables, place, rows, 1).expect("a table that was made");
+    let mut writer = RowWriter::new(connection, tables, place, rows, &kinds(rows), 1).expect("a table that was made");
     writer.fill(0);
     writer.write().expect("a row");
     drop(writer);

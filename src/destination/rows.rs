@@ -7,12 +7,13 @@ use rusqlite::{Transaction, params};
 use super::aside::Beside;
 use super::batch::Counts;
 use super::changes::RowChange;
+use super::columns::{Kinds, kinds};
 use super::contract::Verdict;
 use super::error::PageError;
 use super::history::time_text;
 use super::keys::Key;
 use super::place::Place;
-use super::table::Table;
+use super::table::{ROWS_AT_ONCE, Table};
 use super::tables::Tables;
 use super::writer::RowWriter;
 use super::{DbError, aside, counted, keys};
@@ -22,7 +23,8 @@ use crate::page::{Page, Rows, Value};
 #[derive(Default)]
 pub(super) struct Written {
     pub(super) counts: Counts,
-    /// For each row; none where the table does not have it as it came. Too short where it has none of them.
+    /// For each row; none where the table does not have it as it came. Too short where it has none of them, and where
+    /// nobody asks.
     pub(super) rows: Vec<Option<RowChange>>,
 }
 
@@ -101,11 +103,17 @@ fn write_rows(
 ) -> Result<(), PageError> {
     let rows = &page.rows;
     let counts = &mut written.counts;
-    written.rows = vec![None; rows.len()];
-    make_extra(transaction, tables, &place, rows)?;
+    let kinds = kinds(rows);
+    make_extra(transaction, tables, &place, rows, &kinds)?;
     tables.changes.watch(&place.name);
+    let has_triggers = tables.has_triggers(transaction, &place.name).map_err(PageError::Db)?;
     let is_keyed = !tables.known(&place.name).primary_key.is_empty();
-    let mut writer = RowWriter::new(transaction, tables, place, rows, page_id)?;
+    let mut writer = RowWriter::new(transaction, tables, place, rows, &kinds, page_id)?;
+    let is_each_of_interest = has_triggers || !page.children.is_empty() || !page.set_aside.is_empty();
+    let mut many = if is_each_of_interest { None } else { writer.many(transaction)? };
+    if is_each_of_interest {
+        written.rows = vec![None; rows.len()];
+    }
     let mut hashes = is_keyed.then(|| Vec::with_capacity(rows.len()));
     for row in 0..rows.len() {
         writer.fill(row);
@@ -124,20 +132,40 @@ fn write_rows(
             *count += 1;
             continue;
         }
-        writer.write()?;
-        let change = tables.changes.take();
-        let lists_changed = writer.write_lists(transaction, row, change == RowChange::Inserted)?;
-        let change = if change == RowChange::Unchanged && lists_changed { RowChange::Updated } else { change };
-        match change {
-            RowChange::Inserted => counts.inserted += 1,
-            RowChange::Unchanged => counts.unchanged += 1,
-            RowChange::Updated => counts.updated += 1,
+        if let Some(many) = &mut many {
+            writer.add_to(many, row)?;
+            if many.is_full() {
+                many.write()?;
+                counts.add_changes(ROWS_AT_ONCE as u64, tables.changes.take_counts());
+            }
+            continue;
         }
-        written.rows[row] = Some(change);
+        let change = write_row(transaction, tables, &mut writer, row)?;
+        counts.add_change(change);
+        if let Some(known) = written.rows.get_mut(row) {
+            *known = Some(change);
+        }
+    }
+    for row in many.map(|many| many.rows).unwrap_or_default() {
+        writer.fill(row);
+        counts.add_change(write_row(transaction, tables, &mut writer, row)?);
     }
     // Of those that were set aside, many may be one record that came again and again.
     let hashes = hashes.filter(|_| page.set_aside.is_empty()).unwrap_or_default();
     keys::tell_records_apart(&page.run.target, hashes)
+}
+
+/// Writes the row that was taken up last, with its lists.
+fn write_row(
+    transaction: &Transaction<'_>,
+    tables: &Tables,
+    writer: &mut RowWriter<'_>,
+    row: usize,
+) -> Result<RowChange, PageError> {
+    writer.write()?;
+    let change = tables.changes.take();
+    let lists_changed = writer.write_lists(transaction, row, change == RowChange::Inserted)?;
+    Ok(if change == RowChange::Unchanged && lists_changed { RowChange::Updated } else { change })
 }
 
 /// What becomes of a record.
@@ -187,23 +215,31 @@ fn make_extra(
     tables: &mut Tables,
     place: &Place<'_>,
     rows: &Rows,
+    of_rows: &[Kinds],
 ) -> Result<(), PageError> {
     let table = tables.known(&place.name);
-    if !table.has_extra && needs_extra(table, place, rows) {
+    if !table.has_extra && needs_extra(table, place, rows, of_rows) {
         tables.add_extra(transaction, place)?;
     }
     for list in rows.lists() {
         let key = &rows.keys()[list.key()];
         if let Some(name) = tables.known(&place.name).children.get(key) {
-            make_extra(transaction, tables, &place.child(key, name), list.rows())?;
+            make_extra(transaction, tables, &place.child(key, name), list.rows(), &kinds(list.rows()))?;
         }
     }
     Ok(())
 }
 
 /// Whether any value of the page has no column that holds it unchanged, and is kept all the same.
-fn needs_extra(table: &Table, place: &Place<'_>, rows: &Rows) -> bool {
+fn needs_extra(table: &Table, place: &Place<'_>, rows: &Rows, kinds: &[Kinds]) -> bool {
     let columns: Vec<Option<usize>> = rows.keys().iter().map(|key| table.by_key.get(key).copied()).collect();
+    let is_fitting = |(column, kinds): (&Option<usize>, &Kinds)| match column {
+        Some(column) => table.columns[*column].fits_all(*kinds),
+        None => kinds.is_none(),
+    };
+    if columns.iter().zip(kinds).all(is_fitting) {
+        return false;
+    }
     let keeps_misfits = place.keeps_misfits();
     let keeps_unknown = table.may_grow(place);
     (0..rows.len()).any(|row| {

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use rusqlite::types::ToSqlOutput;
 
 use super::DbError;
-use super::columns::{ColumnType, bind, quote};
+use super::columns::{self, ColumnType, Kinds, bind, quote};
 use super::family::{self, children};
 use super::hints::{Retyped, read_as, retype};
 use super::history::table_exists;
@@ -16,6 +16,9 @@ use crate::page::{ContractMode, HintType, Rows, Target, Value, WriteDisposition}
 
 /// Said of a table that someone else has made.
 pub(super) const NOT_OURS: &str = "was not made by highwater; give the resource another `table`";
+
+/// Rows that one statement writes where there are many: what a statement costs to begin and to end is as much as a row.
+pub(super) const ROWS_AT_ONCE: usize = 10;
 
 /// One column of a data table that records fill.
 #[derive(Clone, Debug)]
@@ -31,6 +34,11 @@ impl Column {
     /// What a value says in this column; the value itself where it says nothing.
     pub(super) fn read<'a>(&self, value: Value<'a>) -> Value<'a> {
         self.hint.and_then(|hint| read_as(hint, value)).unwrap_or(value)
+    }
+
+    /// Whether values of these kinds all fit as they are, with nothing to be read in them.
+    pub(super) fn fits_all(&self, kinds: Kinds) -> bool {
+        self.hint.is_none() && kinds.all_fit(self.column_type)
     }
 
     /// What is bound for a value; `None` for a misfit.
@@ -59,6 +67,8 @@ pub(super) struct Table {
     pub(super) is_settled: bool,
     /// Writes one row: the columns that are ours, those that records fill, then `_extra` where there is one.
     pub(super) write_sql: String,
+    /// Writes [`ROWS_AT_ONCE`] of them.
+    pub(super) write_many_sql: String,
     pub(super) names: HashSet<String>,
 }
 
@@ -114,7 +124,7 @@ pub(super) fn load(connection: &Connection, place: &Place<'_>) -> Result<Option<
             return Err(taken(format!("was made with another {what}; {way_out}")));
         }
     }
-    table.write_sql = write_sql(&table, place);
+    table.set_sql(place);
     Ok(Some(table))
 }
 
@@ -223,6 +233,12 @@ impl Table {
         if self.has_row_id { (vec!["_row_id".to_owned()], unique) } else { (unique, Vec::new()) }
     }
 
+    /// Writes the statements anew, after the columns have changed.
+    pub(super) fn set_sql(&mut self, place: &Place<'_>) {
+        self.write_sql = write_sql(self, place, 1);
+        self.write_many_sql = write_sql(self, place, ROWS_AT_ONCE);
+    }
+
     pub(super) fn find_primary_key(&mut self, place: &Place<'_>) {
         let Target { primary_key, .. } = place.target;
         let keys = if place.is_child() { &[] } else { primary_key.as_slice() };
@@ -231,7 +247,10 @@ impl Table {
 
     /// Whether there is a column for every key of `rows` and for every type that the user gave.
     pub(super) fn has_all_columns(&self, place: &Place<'_>, rows: &Rows) -> bool {
-        rows.keys().iter().all(|key| self.by_key.contains_key(key))
+        let mut unknown = (0..).zip(rows.keys()).filter(|(_, key)| !self.by_key.contains_key(*key)).peekable();
+        // What is always null needs no column.
+        let kinds = if unknown.peek().is_some() { columns::kinds(rows) } else { Vec::new() };
+        unknown.all(|(key, _): (usize, _)| kinds[key].is_none())
             && place.target.layout.hinted(&place.path).all(|(key, _)| self.by_key.contains_key(key))
     }
 
@@ -254,8 +273,8 @@ impl Table {
     }
 }
 
-/// The statement that writes one row. With a key, a row that is there is changed only where it differs.
-pub(super) fn write_sql(table: &Table, place: &Place<'_>) -> String {
+/// The statement that writes so many rows. With a key, a row that is there is changed only where it differs.
+fn write_sql(table: &Table, place: &Place<'_>, rows: usize) -> String {
     let mut names: Vec<String> = vec![quote("_page_id")];
     if place.is_child() {
         names.extend([quote("_parent_id"), quote("_list_idx")]);
@@ -264,8 +283,9 @@ pub(super) fn write_sql(table: &Table, place: &Place<'_>) -> String {
     if table.has_extra {
         names.push(quote("_extra"));
     }
-    let places: Vec<String> = (1..=names.len()).map(|place| format!("?{place}")).collect();
-    let mut sql = format!("INSERT INTO {} ({}) VALUES ({})", quote(&table.name), names.join(", "), places.join(", "));
+    let row = format!("({})", vec!["?"; names.len()].join(", "));
+    let values = vec![row; rows].join(", ");
+    let mut sql = format!("INSERT INTO {} ({}) VALUES {values}", quote(&table.name), names.join(", "));
     let key: Vec<String> = table.unique_columns(place).iter().map(|name| quote(name)).collect();
     if key.is_empty() {
         return sql;

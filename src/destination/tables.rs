@@ -1,6 +1,6 @@
 //! The data tables as the writer knows them: kept between commits, and forgotten whenever a transaction fails.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::Connection;
 
@@ -20,6 +20,8 @@ use crate::page::{List, Rows, Target};
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     known: HashMap<String, Table>,
+    /// The tables, in lower case, that have triggers, and the version of the schema in which they have them.
+    triggers: Option<(i64, HashSet<String>)>,
     /// What the row statements do.
     pub(super) changes: Changes,
     /// Where what is written waits for the file.
@@ -30,6 +32,7 @@ impl Tables {
     /// Forgets everything: the file may not hold what a failed transaction made.
     pub(super) fn forget(&mut self) {
         self.known.clear();
+        self.triggers = None;
     }
 
     /// The table as it is in the file, with its child tables; `None` where it does not exist.
@@ -174,7 +177,7 @@ impl Tables {
     }
 
     fn add(&mut self, place: &Place<'_>, mut table: Table) {
-        table.write_sql = table::write_sql(&table, place);
+        table.set_sql(place);
         self.known.insert(place.name.clone(), table);
     }
 
@@ -182,9 +185,21 @@ impl Tables {
     pub(super) fn add_extra(&mut self, connection: &Connection, place: &Place<'_>) -> Result<(), DbError> {
         if let Some(table) = self.known.get_mut(&place.name) {
             extend::add_extra(connection, table)?;
-            table.write_sql = table::write_sql(table, place);
+            table.set_sql(place);
         }
         Ok(())
+    }
+
+    /// Whether the user has put triggers on a table. They can change other rows of it in the same statement.
+    pub(super) fn has_triggers(&mut self, connection: &Connection, name: &str) -> Result<bool, DbError> {
+        let schema = connection.prepare_cached("PRAGMA schema_version")?.query_row([], |row| row.get(0))?;
+        if self.triggers.as_ref().is_none_or(|(known, _)| *known != schema) {
+            let mut statement =
+                connection.prepare_cached("SELECT lower(tbl_name) FROM sqlite_schema WHERE type = 'trigger'")?;
+            let tables = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            self.triggers = Some((schema, tables));
+        }
+        Ok(self.triggers.as_ref().is_some_and(|(_, tables)| tables.contains(&name.to_ascii_lowercase())))
     }
 
     /// A table that [`Tables::prepare`] has prepared.

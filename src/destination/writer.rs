@@ -6,11 +6,11 @@
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, params, params_from_iter};
 
-use super::columns::quote;
+use super::columns::{self, Kinds, quote};
 use super::error::PageError;
 use super::place::Place;
 use super::rows::object_text;
-use super::table::Table;
+use super::table::{ROWS_AT_ONCE, Table};
 use super::tables::Tables;
 use crate::page::{List, Rows, Value, WriteDisposition};
 
@@ -24,6 +24,14 @@ pub(super) enum Field {
     New,
 }
 
+/// A page with fewer rows is not worth a statement for many: it has to be compiled.
+const MANY_ROWS_MIN: usize = 5 * ROWS_AT_ONCE;
+
+/// A statement keeps what was bound to it last.
+const MANY_BYTES_MAX: usize = 16 << 10;
+
+const NULL: ToSqlOutput<'static> = ToSqlOutput::Borrowed(ValueRef::Null);
+
 /// Writes rows into a table that is prepared for them.
 pub(super) struct RowWriter<'w> {
     pub(super) place: Place<'w>,
@@ -33,7 +41,9 @@ pub(super) struct RowWriter<'w> {
     pub(super) fields: Vec<Field>,
     /// Child tables.
     pub(super) lists: Vec<ListWriter<'w>>,
-    /// What the columns of the row being written say.
+    /// For each key, whether every value of it that the page has fits its column as it is.
+    fit: Vec<bool>,
+    /// What the columns of the primary key say of the row being written; of the others, nothing.
     pub(super) values: Vec<Value<'w>>,
     bound: Vec<ToSqlOutput<'w>>,
     extra: Vec<(usize, Value<'w>)>,
@@ -58,6 +68,7 @@ impl<'w> RowWriter<'w> {
         tables: &'w Tables,
         place: Place<'w>,
         rows: &'w Rows,
+        kinds: &[Kinds],
         page_id: i64,
     ) -> Result<Self, PageError> {
         let table = tables.known(&place.name);
@@ -72,7 +83,10 @@ impl<'w> RowWriter<'w> {
                 cut.push(connection.prepare_cached(&sql)?);
             }
             let rows = match list {
-                Some(list) => Some((list, RowWriter::new(connection, tables, child, list.rows(), page_id)?)),
+                Some(list) => {
+                    let kinds = columns::kinds(list.rows());
+                    Some((list, RowWriter::new(connection, tables, child, list.rows(), &kinds, page_id)?))
+                }
                 None => None,
             };
             let key = rows.as_ref().map_or(usize::MAX, |(list, _)| list.key());
@@ -90,11 +104,17 @@ impl<'w> RowWriter<'w> {
             }
             false => None,
         };
+        let fields: Vec<Field> = rows.keys().iter().map(field).collect();
+        let fits = |(field, kinds): (&Field, &Kinds)| match field {
+            Field::Column(column) => table.columns[*column].fits_all(*kinds),
+            Field::Extra | Field::New => kinds.is_none(),
+        };
         Ok(Self {
-            fields: rows.keys().iter().map(field).collect(),
+            fit: fields.iter().zip(kinds).map(fits).collect(),
+            fields,
             lists,
             values: vec![Value::Null; table.columns.len()],
-            bound: vec![ToSqlOutput::Borrowed(ValueRef::Null); table.columns.len()],
+            bound: vec![NULL; table.columns.len()],
             extra: Vec::new(),
             insert: connection.prepare_cached(&table.write_sql)?,
             find,
@@ -107,27 +127,41 @@ impl<'w> RowWriter<'w> {
 
     /// Takes the values of a row up.
     pub(super) fn fill(&mut self, row: usize) {
-        self.values.fill(Value::Null);
+        for column in &self.table.primary_key {
+            self.values[*column] = Value::Null;
+        }
         self.bound.fill(ToSqlOutput::Borrowed(ValueRef::Null));
         self.extra.clear();
-        let keeps_misfits = self.place.keeps_misfits();
-        for (key, value) in self.rows.row(row).filter(|(_, value)| *value != Value::Null) {
+        for (key, value) in self.rows.row(row) {
             match self.fields[key] {
-                Field::Column(column) => {
-                    if matches!(value, Value::List(_)) && self.rows.has_list(row, key) {
-                        continue;
-                    }
+                _ if matches!(value, Value::Null) => {}
+                Field::Column(column) if self.fit[key] => {
                     let of = &self.table.columns[column];
-                    self.values[column] = of.read(value);
-                    match of.fit(value) {
-                        Some(fitting) => self.bound[column] = fitting,
-                        None if keeps_misfits => self.extra.push((key, value)),
-                        None => {}
+                    self.bound[column] = columns::bind(of.column_type, value).unwrap_or(NULL);
+                    if self.table.primary_key.contains(&column) {
+                        self.values[column] = value;
                     }
                 }
+                Field::Column(column) => self.fill_column(row, key, column, value),
                 Field::Extra if !matches!(value, Value::List(_)) => self.extra.push((key, value)),
                 Field::Extra | Field::New => {}
             }
+        }
+    }
+
+    /// Takes up a value that its column may not hold as it is.
+    fn fill_column(&mut self, row: usize, key: usize, column: usize, value: Value<'w>) {
+        if matches!(value, Value::List(_)) && self.rows.has_list(row, key) {
+            return;
+        }
+        let of = &self.table.columns[column];
+        if self.table.primary_key.contains(&column) {
+            self.values[column] = of.read(value);
+        }
+        match of.fit(value) {
+            Some(fitting) => self.bound[column] = fitting,
+            None if self.place.keeps_misfits() => self.extra.push((key, value)),
+            None => {}
         }
     }
 
@@ -148,14 +182,34 @@ impl<'w> RowWriter<'w> {
 
     /// Binds the columns from `first` on and writes; says how many rows changed.
     fn write_from(&mut self, first: usize) -> Result<usize, PageError> {
-        for (place, value) in (first..).zip(&self.bound) {
-            self.insert.raw_bind_parameter(place, value)?;
-        }
+        bind_row(&mut self.insert, first, &self.bound)?;
         if self.table.has_extra {
-            let text = (!self.extra.is_empty()).then(|| object_text(self.rows, self.extra.iter().copied()));
-            self.insert.raw_bind_parameter(self.bound.len() + first, text)?;
+            self.insert.raw_bind_parameter(self.bound.len() + first, extra_text(self.rows, &self.extra))?;
         }
         Ok(self.insert.raw_execute()?)
+    }
+
+    /// What writes many rows of its table at once, where nothing has to be known of each of them: there are no lists in
+    /// them, and they are short enough to be held for one statement.
+    pub(super) fn many(&self, connection: &'w Connection) -> Result<Option<Many<'w>>, PageError> {
+        let are_worth_it = self.rows.len() >= MANY_ROWS_MIN && self.rows.longest() <= MANY_BYTES_MAX;
+        if !are_worth_it || !self.lists.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Many { insert: connection.prepare_cached(&self.table.write_many_sql)?, rows: Vec::new() }))
+    }
+
+    /// Adds the row that was taken up last to those that are written at once.
+    pub(super) fn add_to(&self, many: &mut Many<'_>, row: usize) -> Result<(), PageError> {
+        let width = 1 + self.bound.len() + usize::from(self.table.has_extra);
+        let first = 1 + many.rows.len() * width;
+        many.insert.raw_bind_parameter(first, self.page_id)?;
+        bind_row(&mut many.insert, first + 1, &self.bound)?;
+        if self.table.has_extra {
+            many.insert.raw_bind_parameter(first + width - 1, extra_text(self.rows, &self.extra))?;
+        }
+        many.rows.push(row);
+        Ok(())
     }
 
     /// Writes the lists of the row that was written last; says whether anything changed. `is_new` where the row was not
@@ -227,6 +281,37 @@ impl<'w> RowWriter<'w> {
         };
         Ok(self.write_lists_of(connection, row, &id, is_new)? || changed)
     }
+}
+
+/// Writes many rows of one table with one statement.
+pub(super) struct Many<'w> {
+    insert: CachedStatement<'w>,
+    /// Those that are bound.
+    pub(super) rows: Vec<usize>,
+}
+
+impl Many<'_> {
+    pub(super) fn is_full(&self) -> bool {
+        self.rows.len() == ROWS_AT_ONCE
+    }
+
+    /// Writes them, when it is full.
+    pub(super) fn write(&mut self) -> Result<(), PageError> {
+        self.rows.clear();
+        self.insert.raw_execute()?;
+        Ok(())
+    }
+}
+
+fn bind_row(statement: &mut CachedStatement<'_>, first: usize, bound: &[ToSqlOutput<'_>]) -> Result<(), PageError> {
+    for (place, value) in (first..).zip(bound) {
+        statement.raw_bind_parameter(place, value)?;
+    }
+    Ok(())
+}
+
+fn extra_text(rows: &Rows, extra: &[(usize, Value<'_>)]) -> Option<String> {
+    (!extra.is_empty()).then(|| object_text(rows, extra.iter().copied()))
 }
 
 fn row_id(find: &mut CachedStatement<'_>) -> Result<ToSqlOutput<'static>, PageError> {

@@ -204,6 +204,12 @@ impl Rows {
         (cells + self.unescaped.capacity() + keys + rejected) as u64 + lists
     }
 
+    /// Bytes of the longest value, as it stands in the page.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        self.cells.iter().map(|cell| cell.span.len as usize).max().unwrap_or_default()
+    }
+
     /// The distinct keys of all records, in the order in which they first came.
     #[must_use]
     pub fn keys(&self) -> &[String] {
