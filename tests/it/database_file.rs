@@ -411,6 +411,48 @@ fn d14_what_users_add_to_our_tables_stays_and_the_counts_stay_right() {
 }
 
 #[test]
+fn rows_that_are_written_at_once_are_counted_as_if_each_were_written_alone() {
+    // 127 records: one without a key, one that comes twice, and more than fit into whole statements.
+    let page = |changed: std::ops::Range<u64>| {
+        let name = |id| if changed.contains(&id) { "changed" } else { "a" };
+        let record = |id| format!(r#"{{"id":{id},"name":"{} of {id}"}}"#, name(id));
+        let mut records: Vec<String> = (0..125).map(record).collect();
+        records.insert(40, r#"{"name":"nobody"}"#.to_owned());
+        records.push(r#"{"id":124,"name":"twice"}"#.to_owned());
+        format!("[{}]", records.join(","))
+    };
+    let pages = Pages::new(&[&page(0..0)]);
+    let api = Api::start(pages.api());
+    let workspace = Workspace::with_config(api.address, &items(MERGE));
+    let counts = |inserted: u64, updated: u64, unchanged: u64| {
+        json!({"received": 127, "inserted": inserted, "updated": updated, "unchanged": unchanged, "filtered": 0,
+               "quarantined": 1})
+    };
+    let sync = |expected: serde_json::Value| {
+        assert_eq!(workspace.sync(0)["resources"][0]["records"], expected);
+        workspace.check_ledger();
+    };
+    sync(counts(125, 1, 0));
+    // The one that comes twice is changed there and back.
+    sync(counts(0, 2, 124));
+    pages.set(&[&page(100..103)]);
+    sync(counts(0, 5, 121));
+    assert_eq!(workspace.value::<u64>("SELECT count(*) FROM shop_items WHERE name LIKE 'changed%'"), 3);
+    assert_eq!(workspace.value::<String>("SELECT name FROM shop_items WHERE id = 124"), "twice");
+    // Rows that a trigger of the user changes in the same table are none of ours.
+    let db = Connection::open(workspace.path("highwater.db")).unwrap();
+    db.execute_batch(
+        "ALTER TABLE shop_items ADD COLUMN seen INTEGER DEFAULT 0;
+         CREATE TRIGGER others AFTER UPDATE OF name ON SHOP_items BEGIN
+           UPDATE shop_items SET seen = seen + 1 WHERE id < 20; END;",
+    )
+    .unwrap();
+    pages.set(&[&page(100..101)]);
+    sync(counts(0, 4, 122));
+    assert_eq!(workspace.value::<u64>("SELECT count(*) FROM shop_items WHERE seen = 4"), 20);
+}
+
+#[test]
 fn a_users_trigger_that_fails_fails_its_own_resource_only() {
     let api = Api::start(three_pages().api());
     let config = items("") + "[sources.shop.resources.others]\nprimary_key = \"id\"\n";
