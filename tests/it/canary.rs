@@ -247,6 +247,9 @@ fn c07_no_secret_is_found_anywhere_after_any_fault() {
     runs += more;
     total.hits.extend(hits);
     total.places += places;
+    if !Course::has_https() {
+        println!("skipped in part: there are no certificates here, so there is no https");
+    }
     let (hits, places) = (total.hits.len(), total.places);
     println!("{hits} hits in {runs} runs over {places} places, {} ways to log in", LOGINS.len());
     assert_eq!(total.hits, Vec::<String>::new());

@@ -9,7 +9,7 @@ use super::trial::Trial;
 use crate::support::Workspace;
 
 #[test]
-fn c07_a_panic_says_nothing_of_what_was_read() {
+fn a_panic_says_nothing_of_what_was_read() {
     if !cfg!(feature = "sabotage") {
         println!("skipped: nothing panics on purpose without the feature sabotage, see tests/teeth/run");
         return;
