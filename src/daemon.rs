@@ -131,7 +131,11 @@ impl<'d> Daemon<'d> {
             db_error: None,
         };
         daemon.jobs.configure(None, &daemon.config, Now::read());
-        daemon.learn(None).await?;
+        if let Err(error) = daemon.learn(None).await {
+            // Its processor, which has nothing to store yet, has the file as well.
+            daemon.pipeline.end().await?;
+            return Err(error);
+        }
         daemon.show(false);
         Ok(daemon)
     }
