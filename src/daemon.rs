@@ -132,9 +132,7 @@ impl<'d> Daemon<'d> {
         };
         daemon.jobs.configure(None, &daemon.config, Now::read());
         if let Err(error) = daemon.learn(None).await {
-            // Its processor, which has nothing to store yet, has the file as well.
-            daemon.pipeline.end().await?;
-            return Err(error);
+            return daemon.pipeline.end().await.and(Err(error)); // Its processor has the file as well.
         }
         daemon.show(false);
         Ok(daemon)

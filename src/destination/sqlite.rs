@@ -105,7 +105,7 @@ impl Writer {
                     tracing::error!(%error, "roll back after a failed {what}");
                 }
             }
-            result
+            result.map_err(|error| error.explained(connection.path()))
         });
         match call.await {
             Ok(value) => Ok(value),
