@@ -83,7 +83,7 @@ pub enum DbError {
          user that writes it"
     )]
     Unreadable(String),
-    /// A write failed below SQLite, which tells no more than that. [`Self::explained`] may know why.
+    /// A write failed below SQLite, which tells no more than that.
     #[error("writing the database failed: {0}; check the disk, then run again")]
     Unwritten(String),
     /// Reading or flushing failed below SQLite.
@@ -129,7 +129,7 @@ fn pid_note(pid: &Option<u32>) -> String {
 }
 
 impl DbError {
-    /// The same error, or that there is no room: to SQLite a quota that is used up is a disk that fails.
+    /// The same error, or that there is no room where a write failed: to SQLite a quota that is used up is a disk that fails.
     pub(super) fn explained(self, database: Option<&str>) -> Self {
         let folder = database.and_then(|path| Path::new(path).parent());
         match (self, folder) {
