@@ -32,8 +32,11 @@ struct Course<'a> {
     turn: usize,
 }
 
-const CLIENT: &str = "retry = { max_attempts = 2, initial_delay = \"1ms\", max_delay = \"2ms\" }\ntimeout = \"400ms\"\n\
-                      read_timeout = \"150ms\"\nmax_page_bytes = \"64KiB\"\nconditional_requests = true\n";
+const CLIENT: &str = "retry = { max_attempts = 2, initial_delay = \"1ms\", max_delay = \"2ms\" }\nmax_page_bytes = \"64KiB\"\n\
+                      conditional_requests = true\n";
+
+/// Where the API falls silent. Everywhere else a machine that is busy has all the time that it needs to serve a fault.
+const SILENT: &str = "timeout = \"2s\"\nread_timeout = \"500ms\"\n";
 
 impl Course<'_> {
     /// The faults that a login can meet: where a path is secret no links are followed.
@@ -97,9 +100,12 @@ impl Course<'_> {
         };
         let mut config = "[pipeline]\nconcurrency = 64\n[web]\nlisten = \"127.0.0.1:0\"\n".to_owned();
         config += &client("api", "BASE", "token/good");
+        if self.faults().any(Fault::is_silent) {
+            config += &(client("silent", "BASE", "token/good") + SILENT);
+        }
         let is_posted = account.login.name == "json" || account.login.name == "form";
         for fault in self.faults() {
-            config += &resource("api", fault.name, fault.resource);
+            config += &resource(if fault.is_silent() { "silent" } else { "api" }, fault.name, fault.resource);
         }
         let sources = if self.with_sources { Self::sources(account) } else { Vec::new() };
         for (name, base, endpoint) in sources {

@@ -24,6 +24,12 @@ pub(super) struct Fault {
     then: Then,
 }
 
+impl Fault {
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(self.then, Then::Silence)
+    }
+}
+
 /// What the API knows when it answers.
 pub(super) struct Echo {
     /// The secrets, one behind the other.
