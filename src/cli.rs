@@ -178,9 +178,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         _ => None,
     };
     log::start(&cli.options, &console, lines.as_ref().map(Lines::writer));
-    if lines.is_some() {
-        log::panics();
-    }
+    log::panics();
     // Once per process, before the first client. A second provider could only be this one again.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("the TLS provider was installed before");

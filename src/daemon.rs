@@ -131,7 +131,9 @@ impl<'d> Daemon<'d> {
             db_error: None,
         };
         daemon.jobs.configure(None, &daemon.config, Now::read());
-        daemon.learn(None).await?;
+        if let Err(error) = daemon.learn(None).await {
+            return daemon.pipeline.end().await.and(Err(error)); // Its processor has the file as well.
+        }
         daemon.show(false);
         Ok(daemon)
     }

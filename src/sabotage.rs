@@ -32,6 +32,10 @@ pub(crate) enum Sabotage {
     OpensDatabaseFile,
     /// An API that leads in a circle is followed for ever.
     LoopGuardOff,
+    /// A panic says all that it has to say, and every page ends in one that quotes it.
+    PanicQuotes,
+    /// Nothing but that every page ends in a panic that quotes it.
+    PagesPanic,
     /// Nothing: what fails then, fails because of the sabotage itself and not of what it breaks.
     #[cfg(feature = "sabotage")]
     Nothing,
@@ -61,4 +65,9 @@ fn chosen() -> Option<Sabotage> {
         eprintln!("SABOTAGE: {error}");
         std::process::abort()
     }))
+}
+
+/// Ends in a panic that quotes a page, where that is chosen.
+pub(crate) fn panic_over(page: &[u8]) {
+    assert!(!on(Sabotage::PanicQuotes) && !on(Sabotage::PagesPanic), "{}", String::from_utf8_lossy(page));
 }

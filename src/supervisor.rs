@@ -257,26 +257,51 @@ async fn open_serve_close(
     stop: &CancellationToken,
     has_served: &mut bool,
 ) -> Result<(), RunError> {
-    let web = loaded.config.web.clone();
     // The file may have much to recover or to bring up to this version.
     let open = stop.run_until_cancelled(Db::open(&loaded.config.destination));
-    let db = notify.meanwhile(open).await.ok_or(RunError::Stopped)??;
-    // After the file: where another daemon has both, it is the file that tells who that is.
-    let listener = match web::bind(&web) {
-        Ok(listener) => listener,
-        Err(error) => {
-            db.close().await?;
-            return Err(RunError::Web { listen: web.listen.to_string(), error });
+    let db = Arc::new(notify.meanwhile(open).await.ok_or(RunError::Stopped)??);
+    let result = serve_open(loaded, source, Arc::clone(&db), notify, hangups, stop, has_served).await;
+    match &result {
+        // It is opened again by this very process, which must not have it open twice.
+        Err(RunError::Db(DbError::Full)) => {
+            if let Err(error) = close(db).await {
+                tracing::debug!(%error, "close the database while the disk is full");
+            }
         }
+        // A file that was taken away is still open. Its WAL has to go into it now: beside another file in its place, the next
+        // start would take it for that one's, and beside none for nobody's.
+        Err(RunError::Db(DbError::Gone(_))) => close(db).await?,
+        // After a failed write the WAL still holds the data: the next start replays it. Nothing more is written to it.
+        Err(RunError::Db(_)) => {}
+        Ok(()) | Err(_) => close(db).await?,
+    }
+    result
+}
+
+/// Shows the status page and runs what is due, with a file that is open. Nothing of it holds the file when this has ended.
+async fn serve_open(
+    loaded: Loaded,
+    source: &mut Source,
+    db: Arc<Db>,
+    notify: &Notify,
+    hangups: &mut Signal,
+    stop: &CancellationToken,
+    has_served: &mut bool,
+) -> Result<(), RunError> {
+    let web = loaded.config.web.clone();
+    // After the file: where another daemon has both, it is the file that tells who that is.
+    let listener = web::bind(&web).map_err(|error| RunError::Web { listen: web.listen.to_string(), error })?;
+    let page_of = match listener {
+        Some(listener) => Some((listener, View::open(db.path()).await?)),
+        None => None,
     };
-    let db = Arc::new(db);
-    let daemon = Daemon::new(source, loaded, Arc::clone(&db), notify, stop).await?;
+    let daemon = Daemon::new(source, loaded, db, notify, stop).await?;
     *has_served = true;
     let page_stops = stop.child_token();
     let mut page = TaskGroup::default();
-    if let Some(listener) = listener {
+    if let Some((listener, view)) = page_of {
         tracing::info!("the status page is on {}", listener.place());
-        let (view, door, stops) = (View::open(db.path()).await?, daemon.door(), page_stops.clone());
+        let (door, stops) = (daemon.door(), page_stops.clone());
         page.spawn((), async move { web::serve(listener, &web, door, view, stops).await });
     }
     let result = daemon.run(hangups).await;
@@ -285,19 +310,6 @@ async fn open_serve_close(
         if let Err(panic) = ended {
             tracing::error!(%panic, "the status page");
         }
-    }
-    match &result {
-        // A file that was taken away is still open. Its WAL has to go into it now: beside another file in its place, the next
-        // start would take it for that one's, and beside none for nobody's.
-        Ok(()) | Err(DbError::Gone(_)) => close(db).await?,
-        // It is opened again by this very process, which must not have it open twice.
-        Err(DbError::Full) => {
-            if let Err(error) = close(db).await {
-                tracing::debug!(%error, "close the database while the disk is full");
-            }
-        }
-        // After a failed write the WAL still holds the data: the next start replays it. Nothing more is written to it.
-        Err(_) => {}
     }
     Ok(result?)
 }

@@ -1,10 +1,13 @@
 //! Tasks that run side by side, each with an owner who awaits it: the one place that spawns.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::future::Future;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::{Id, JoinSet, block_in_place};
+
+use crate::sabotage::{Sabotage, on};
 
 /// A group of tasks. Dropping it ends those that still run.
 #[derive(Debug)]
@@ -60,13 +63,23 @@ pub fn busy<T>(work: impl FnOnce() -> T) -> T {
 
 fn panic_message(error: tokio::task::JoinError) -> String {
     match error.try_into_panic() {
-        Ok(panic) => {
-            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-            format!("panic: {}", text.unwrap_or_else(|| "without a message".to_owned()))
-        }
+        Ok(panic) => format!("panic: {}", words_of_panic(&*panic)),
         Err(error) => error.to_string(),
     }
+}
+
+/// What may be shown of a panic's message: all of it where it stands in the code, or has only numbers put into it. Any other
+/// may quote what was read (a string that is cut within a character quotes itself), so only the place tells more.
+#[must_use]
+pub fn words_of_panic(payload: &(dyn Any + Send)) -> &str {
+    /// What Rust itself puts numbers into.
+    const NUMBERS: [&str; 3] = ["index out of bounds: ", "range start index ", "range end index "];
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        return text;
+    }
+    let Some(text) = payload.downcast_ref::<String>() else { return "without a message" };
+    let is_shown = NUMBERS.iter().any(|start| text.starts_with(start)) || on(Sabotage::PanicQuotes);
+    if is_shown { text } else { "its message is not shown, it may quote what was read" }
 }
 
 #[cfg(test)]
@@ -77,12 +90,27 @@ mod tests {
     async fn a_panic_reaches_the_one_who_awaits_the_group() {
         let mut group = TaskGroup::default();
         group.spawn("fine", async { 1 });
-        group.spawn("broken", async { panic!("out of {}", "order") });
+        group.spawn("broken", async { panic!("out of order") });
         let mut results = Vec::new();
         while let Some((key, result)) = group.next().await {
             results.push((key, result.map_err(|panic| panic.0)));
         }
         results.sort();
         assert_eq!(results, [("broken", Err("panic: out of order".to_owned())), ("fine", Ok(1))]);
+    }
+
+    #[tokio::test]
+    async fn c07_a_panic_that_may_quote_what_was_read_keeps_it_to_itself() {
+        let hidden = "panic: its message is not shown, it may quote what was read";
+        for (read, cut_at, said) in [
+            ("é: s3cret", 1, hidden),
+            ("s3cret", 9, hidden),
+            ("s", 0, "panic: index out of bounds: the len is 1 but the index is 1"),
+        ] {
+            let mut group = TaskGroup::default();
+            group.spawn((), async move { read[..cut_at].len() + usize::from([0_u8][read.len()]) });
+            let Some(((), Err(panic))) = group.next().await else { panic!("{read} at {cut_at}") };
+            assert_eq!(panic.0, said, "{read}");
+        }
     }
 }

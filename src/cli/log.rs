@@ -16,6 +16,7 @@ use tracing_subscriber::{EnvFilter, Registry};
 use super::journal::Journal;
 use super::lines::LineWriter;
 use super::{Console, Options};
+use crate::tasks::words_of_panic;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -66,13 +67,16 @@ fn is_discreet(target: &str, level: Level) -> bool {
     level <= Level::WARN || !OUTSPOKEN.contains(&target.split("::").next().unwrap_or_default())
 }
 
-/// Writes a panic as a log line: the default would write it to standard error, and wait there.
+/// Writes a panic as a log line: the default would write all that its message quotes to standard error, and a daemon would
+/// wait there.
 pub(super) fn panics() {
     std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let words = words_of_panic(panic.payload());
         let backtrace = Backtrace::capture();
         match backtrace.status() {
-            BacktraceStatus::Captured => tracing::error!("{panic}\n{backtrace}"),
-            _ => tracing::error!("{panic}"),
+            BacktraceStatus::Captured => tracing::error!("panicked at {place}: {words}\n{backtrace}"),
+            _ => tracing::error!("panicked at {place}: {words}"),
         }
     }));
 }

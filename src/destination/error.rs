@@ -1,9 +1,11 @@
 //! What can go wrong with the file, in the words of the person who has to do something about it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
+
+use super::file_system;
 
 /// Why the file could not be opened, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -67,8 +69,10 @@ pub enum DbError {
          backup, or save what is readable with `sqlite3 FILE .recover`"
     )]
     Corrupt(String),
-    /// No space left.
-    #[error("no space left for the database; free some and run again, it goes on where it stopped")]
+    /// No space left, or none that this user may have.
+    #[error(
+        "no space left for the database; free some, or raise the quota, and run again: it goes on where it stopped"
+    )]
     Full,
     /// The file or its folder cannot be written.
     #[error("the database cannot be written ({0}); check the owner and the mode of the file and of its folder")]
@@ -79,7 +83,10 @@ pub enum DbError {
          user that writes it"
     )]
     Unreadable(String),
-    /// Reading or writing failed below SQLite.
+    /// A write failed below SQLite, which tells no more than that.
+    #[error("writing the database failed: {0}; check the disk, then run again")]
+    Unwritten(String),
+    /// Reading or flushing failed below SQLite.
     #[error("reading or writing the database failed: {0}; check the disk, then run again")]
     Io(String),
     /// The bundled SQLite has a known fault.
@@ -121,12 +128,24 @@ fn pid_note(pid: &Option<u32>) -> String {
     pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
 }
 
+impl DbError {
+    /// The same error, or that there is no room where a write failed: to SQLite a quota that is used up is a disk that fails.
+    pub(super) fn explained(self, database: Option<&str>) -> Self {
+        let folder = database.and_then(|path| Path::new(path).parent());
+        match (self, folder) {
+            (Self::Unwritten(_), Some(folder)) if file_system::has_no_room(folder) => Self::Full,
+            (error, _) => error,
+        }
+    }
+}
+
 impl From<rusqlite::Error> for DbError {
     fn from(error: rusqlite::Error) -> Self {
         // No room for the index of the WAL is called an I/O error.
         let extended = error.sqlite_error().map(|error| error.extended_code);
         match error.sqlite_error_code() {
             _ if extended == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE) => Self::Full,
+            _ if extended == Some(rusqlite::ffi::SQLITE_IOERR_WRITE) => Self::Unwritten(error.to_string()),
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt(error.to_string()),
             Some(ErrorCode::DiskFull) => Self::Full,
@@ -142,7 +161,7 @@ impl From<rusqlite::Error> for DbError {
 impl From<io::Error> for DbError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::StorageFull => Self::Full,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly(error.to_string()),
             _ => Self::Io(error.to_string()),
         }

@@ -1,6 +1,6 @@
 //! Which file systems a database may be on. SQLite needs locks that hold and memory that all its users share
 //! (<https://www.sqlite.org/wal.html>, "All processes using a database must be on the same host computer"); what goes
-//! over a network, or through another program, promises neither.
+//! over a network, or through another program, promises neither. And whether there is room left on one.
 
 use std::path::Path;
 
@@ -41,6 +41,27 @@ pub(super) fn check(path: &Path) -> Result<(), DbError> {
         }
     }
     Ok(())
+}
+
+/// Whether nothing more can be written into a folder because its disk is full, or a quota is used up. It is tried with a
+/// file that has no name, so nothing is left of it.
+#[cfg(target_os = "linux")]
+pub(super) fn has_no_room(folder: &Path) -> bool {
+    use std::io::{Error, ErrorKind};
+    use std::os::unix::fs::FileExt;
+
+    use rustix::fs::{Mode, OFlags};
+    /// More than what is left when a page of 4 KiB could not be written.
+    const TRIED_BYTES: usize = 64 << 10;
+    let file = rustix::fs::open(folder, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
+    let tried = file.map_err(Error::from).and_then(|file| std::fs::File::from(file).write_all_at(&[0; TRIED_BYTES], 0));
+    tried.is_err_and(|error| matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+}
+
+/// Elsewhere a file has a name, which would stay when the process ends too soon.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn has_no_room(_: &Path) -> bool {
+    false
 }
 
 fn refused(number: u32) -> Option<&'static str> {

@@ -105,7 +105,7 @@ impl Writer {
                     tracing::error!(%error, "roll back after a failed {what}");
                 }
             }
-            result
+            result.map_err(|error| error.explained(connection.path()))
         });
         match call.await {
             Ok(value) => Ok(value),
@@ -114,8 +114,12 @@ impl Writer {
         }
     }
 
+    /// Moves the WAL into the file.
+    pub(super) async fn empty_wal(&self) -> Result<(), DbError> {
+        self.call("checkpoint", |connection, _| wal::checkpoint(connection, "TRUNCATE").map(drop)).await
+    }
+
     pub(super) async fn close(self) -> Result<(), DbError> {
-        self.call("checkpoint", |connection, _| wal::checkpoint(connection, "TRUNCATE").map(drop)).await?;
         match tokio::time::timeout(CALL_TIMEOUT, self.connection.close()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(DbError::Closed),

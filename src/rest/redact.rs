@@ -16,7 +16,7 @@ use crate::template::Template;
 mod spelling;
 
 /// Shorter texts are no secrets; masking them would only garble what is shown.
-const MASKED_BYTES_MIN: usize = 3;
+pub(super) const MASKED_BYTES_MIN: usize = 3;
 /// Nothing that is shown is longer; what is behind it is not searched.
 const SHOWN_BYTES_MAX: usize = 4 << 10;
 /// A query value is taken for an echoed credential by its value alone only from this length on, so that a password

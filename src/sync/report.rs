@@ -82,6 +82,7 @@ pub fn exit_of_db(error: &DbError) -> Exit {
         | DbError::Corrupt(_)
         | DbError::Full
         | DbError::ReadOnly(_)
+        | DbError::Unwritten(_)
         | DbError::Io(_)
         | DbError::Timeout(_)
         | DbError::Sqlite(_) => Exit::Storage,

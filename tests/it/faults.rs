@@ -13,6 +13,8 @@ use std::path::Path;
 
 use catalogue::{Fault, GROUPS, Proof};
 
+use crate::support::{Workspace, finish};
+
 const PAGE: &str = "docs/faults.md";
 
 /// The tests that have numbers of faults in their names, under each number, with their files.
@@ -77,18 +79,28 @@ fn ids_of(name: &str) -> Vec<String> {
     ids
 }
 
-fn page() -> String {
+/// What `tests/faults/run --write` has put into a page, with the lines that it stands between.
+fn figures(page: &str) -> &str {
+    const ENDS: [&str; 2] = ["<!-- figures -->\n", "<!-- end of figures -->\n"];
+    let [start, end] = ENDS.map(|line| page.find(line));
+    start.zip(end).map_or("", |(start, end)| &page[start..end + ENDS[1].len()])
+}
+
+/// The page, with the figures that it had before.
+fn page(before: &str) -> String {
     let tests = tests_by_fault();
     let faults = || GROUPS.iter().flat_map(|(.., faults)| faults.iter());
     let count = |is: fn(&Proof) -> bool| faults().filter(|Fault(.., proof)| is(proof)).count();
     let mut page = format!(
         "# What goes wrong, and what highwater does\n\n{} faults that reading APIs meets, most of them found in the issue lists of programs \
-         like this one. **{} of them are\nshown by a test that bears the number of the fault**; {} cannot be shown here or do not \
-         concern it. This page is\nwritten by `tests/it/faults.rs` from the names of the tests; `cargo test` fails when it is not what they \
-         say.\n",
+         like this one. **{} of them have\ntests that bear the number of the fault**; {} cannot be shown or do not concern it. This \
+         page is written by\n`tests/it/faults.rs` from the names of the tests; `cargo test` fails when it is not what they say.\n\n\
+         `tests/faults/run` runs the tests and counts: a fault is shown where all tests of its number have passed, and none \
+         was skipped\nbecause of the machine. Its last outcome where this is written:\n\n{}",
         faults().count(),
         count(|proof| matches!(proof, Proof::Tests)),
         count(|proof| matches!(proof, Proof::Reason(_))),
+        figures(before),
     );
     for (_, title, faults) in GROUPS {
         write!(page, "\n## {title}\n\n| | fault | what highwater does | test |\n|---|---|---|---|\n").unwrap();
@@ -129,11 +141,58 @@ fn every_fault_has_a_test_of_its_number_or_a_reason_to_have_none() {
 #[test]
 fn the_page_on_faults_lists_the_tests_that_are_there() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
+    let before = std::fs::read_to_string(&path).unwrap_or_default();
     if std::env::var_os("UPDATE_FAULTS").is_some() {
-        std::fs::write(&path, page()).unwrap();
+        std::fs::write(&path, page(&before)).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == page(), "{PAGE} is out of date: UPDATE_FAULTS=1 cargo test --test it faults writes it anew");
+    assert!(
+        !figures(&written).is_empty() && written == page(&before),
+        "{PAGE} is out of date: UPDATE_FAULTS=1 cargo test --test it faults writes it anew"
+    );
+}
+
+#[test]
+fn the_script_counts_a_fault_where_all_of_its_tests_have_passed_and_none_was_skipped() {
+    let tests: BTreeSet<String> = tests_by_fault().into_values().flatten().map(|(_, name)| name).collect();
+    let passed = |left_out: &str| -> String {
+        let ran = tests.iter().filter(|name| *name != left_out);
+        ran.map(|name| format!("test some::module::{name} ... ok\n")).collect()
+    };
+    let faults = GROUPS.iter().flat_map(|(.., faults)| faults.iter());
+    let all = faults.filter(|Fault(.., proof)| matches!(proof, Proof::Tests)).count();
+    // The only test of its fault.
+    let name = "n02_connecting_has_a_limit_of_its_own";
+    assert!(tests.contains(name));
+    let words = |text: &str| format!("{}successes:\n\n---- a::{name} stdout ----\nfine\n{text}\n\n", passed(""));
+    let whole = format!("{all} of {all} shown");
+    let one_less = format!("{} of {all} shown", all - 1);
+    for (log, code, said) in [
+        (passed(""), 0, vec![whole.clone()]),
+        (words("skipped: no tool"), 0, vec![one_less.clone(), format!("- N02, `{name}`: skipped: no tool")]),
+        (words("skipped in part: root"), 0, vec![whole, format!("- N02, `{name}`: skipped in part: root")]),
+        (passed(name), 1, vec![one_less.clone(), format!("wrong: N02: {name}: not run")]),
+        (
+            passed("") + &format!("test other::{name} ... FAILED\n"),
+            1,
+            vec![one_less.clone(), format!("wrong: N02: {name}: FAILED")],
+        ),
+        (
+            passed(name) + &format!("test {name} ... ignored, slow\n"),
+            1,
+            vec![one_less, format!("wrong: N02: {name}: ignored, slow")],
+        ),
+    ] {
+        let workspace = Workspace::new();
+        workspace.write("log", &log);
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/run");
+        let mut command =
+            workspace.command_of("bash", &[script.to_str().unwrap(), workspace.path("log").to_str().unwrap()]);
+        command.env("PATH", std::env::var_os("PATH").unwrap());
+        let finished = finish(command.spawn().unwrap());
+        assert_eq!(finished.stdout.lines().skip(1).collect::<Vec<_>>(), said, "{finished:#?}");
+        assert_eq!(finished.code, Some(code), "{finished:#?}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use http::header::AUTHORIZATION;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rest::redact::Redactor;
+use crate::rest::redact::{MASKED_BYTES_MIN, Redactor};
 use crate::secret::Secret;
 
 mod answer;
@@ -144,10 +144,12 @@ impl Auth {
 impl Auth {
     /// Teaches a redactor what must not be shown, and what links may not carry.
     pub(super) fn teach(&self, redactor: &mut Redactor) {
+        let is_secret = |password: &&Secret| password.expose().len() >= MASKED_BYTES_MIN;
         let (parameter, user_name) = match self {
             Self::ApiKey { name, location: ApiKeyLocation::Query, .. } => (Some(name), None),
             Self::SessionToken(session) if session.location == ApiKeyLocation::Query => (Some(&session.name), None),
-            Self::HttpBasic { username, .. } => (None, Some(username)),
+            // Where there is no password to speak of, it is the user name that proves something: a key.
+            Self::HttpBasic { username, password } => (None, password.as_ref().filter(is_secret).map(|_| username)),
             _ => (None, None),
         };
         parameter.into_iter().for_each(|name| redactor.learn_parameter(name));

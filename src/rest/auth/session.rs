@@ -78,15 +78,18 @@ impl SessionToken {
         self.login.path.secrets().cloned().chain(json).collect()
     }
 
-    /// Whether one of them only says who logs in. Such a name may be part of links.
+    /// Whether one of them only says who logs in, or where. Such a name may be part of links.
     pub(super) fn is_user_name(&self, secret: &Secret) -> bool {
         let in_path = self.login.path.secrets().any(|part| part == secret);
         !in_path && self.login.json.as_ref().is_some_and(|json| only_names_a_user(json, false, secret))
     }
 }
 
-/// Parts of the names under which logins send who logs in, rather than the proof of it.
-const USER_NAMES: [&str; 5] = ["user", "login", "mail", "name", "account"];
+/// Parts of the names under which logins send who logs in, and where, rather than the proof of it.
+const USER_NAMES: [&str; 8] = ["user", "login", "mail", "name", "account", "company", "tenant", "database"];
+
+/// Parts of the names that promise a proof, whoever's it is: `user_password`, `accountKey`.
+const PROOFS: [&str; 7] = ["pass", "pwd", "secret", "token", "key", "pin", "hash"];
 
 /// Whether a secret stands under such a name, and under no other.
 fn only_names_a_user(json: &JsonTemplate, under: bool, secret: &Secret) -> bool {
@@ -95,7 +98,8 @@ fn only_names_a_user(json: &JsonTemplate, under: bool, secret: &Secret) -> bool 
         JsonTemplate::List(items) => items.iter().all(|item| only_names_a_user(item, under, secret)),
         JsonTemplate::Table(entries) => entries.iter().all(|(key, value)| {
             let key = key.to_lowercase();
-            let is_name = USER_NAMES.iter().any(|part| key.contains(part)) && !key.contains("pass");
+            let has_one_of = |parts: &[&str]| parts.iter().any(|part| key.contains(part));
+            let is_name = has_one_of(&USER_NAMES) && !has_one_of(&PROOFS);
             only_names_a_user(value, is_name, secret)
         }),
         JsonTemplate::Null | JsonTemplate::Bool(_) | JsonTemplate::Number(_) => true,
@@ -109,15 +113,16 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_a_login_sends_is_a_password_unless_its_name_is_one_of_a_user() {
+    fn what_a_login_sends_is_a_proof_unless_its_name_says_only_who_or_where() {
         let secret = |text: &str| segments_value(&[(SegmentKind::Secret, text)]);
         let login = json!({ "path": "login", "json": {
             "user": { "eMail": secret("me"), "password": secret("proof") }, "twice": [secret("both")],
-            "username": secret("both"), "user_password": secret("odd"),
+            "username": secret("both"), "user_password": secret("odd"), "accountKey": secret("key"),
+            "company": { "DatabaseName": secret("books") }, "tenant_secret": secret("rent"),
         } });
         let options: SessionToken = serde_json::from_value(json!({ "login": login, "token_path": "id" })).unwrap();
         let names: Vec<_> = options.secrets().into_iter().filter(|secret| options.is_user_name(secret)).collect();
-        assert_eq!(names, [Secret::new("me".to_owned())]);
+        assert_eq!(names, ["me", "books"].map(|text| Secret::new(text.to_owned())));
     }
 
     #[test]

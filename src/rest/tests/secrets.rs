@@ -126,7 +126,8 @@ async fn c07_a_link_with_a_secret_path_is_refused_and_shown_masked() {
 #[tokio::test]
 async fn p06_a_next_link_keeps_what_only_looks_like_a_credential() {
     let server = Server::start(vec![ok("[]")]).await;
-    let client = client(&server.url(), json!({ "auth": { "type": "http_basic", "username": "octocat-1" } }));
+    let client =
+        client(&server.url(), json!({ "auth": { "type": "http_basic", "username": "octocat-1", "password": CANARY } }));
     let mut first = get("items");
     first.json = Some(json!({ "filter": "created_after_2024" }));
     let link = "items?filter=created_after_2024&user=octocat-1&page=2";
@@ -136,6 +137,19 @@ async fn p06_a_next_link_keeps_what_only_looks_like_a_credential() {
     let page = fetch_with(&client, &first, &[], &ResourceProgress::default(), &CancellationToken::new()).await;
     page.unwrap();
     assert!(server.requests()[0].starts_with(&format!("GET /v1/{link} HTTP/1.1")), "{:?}", server.requests());
+}
+
+#[test]
+fn c07_a_key_in_the_place_of_a_user_name_is_in_no_link_and_no_cursor_that_is_stored() {
+    for (password, is_key) in [(json!(null), true), (json!(""), true), (json!("x"), true), (json!("hunter2"), false)] {
+        let auth = json!({ "auth": { "type": "http_basic", "username": "sk_live_1234", "password": password } });
+        let client = client("https://api.test/v1/", auth);
+        let first = get("items");
+        let next = resolve_next(client.base_url(), "sk_live_1234/items?page=2").unwrap();
+        assert_eq!(client.without_credentials(&first, next).is_err(), is_key, "{password}");
+        assert_eq!(client.holds_secret(&first, "from:sk_live_1234:2"), is_key, "{password}");
+        assert_eq!(client.masked(&first, "said sk_live_1234"), "said ***", "{password}");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! An API that tells everybody the secrets of its client, in every answer that it has.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -21,6 +22,12 @@ pub(super) struct Fault {
     pub(super) resource: &'static str,
     reply: Reply,
     then: Then,
+}
+
+impl Fault {
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(self.then, Then::Silence)
+    }
 }
 
 /// What the API knows when it answers.
@@ -67,7 +74,25 @@ fn linked(target: &str) -> Vec<u8> {
 
 /// A good first page; the ones behind it are as the fault wants them.
 fn after_page(echo: &Echo, later: impl Fn() -> Vec<u8>) -> Vec<u8> {
-    if echo.query.contains("p=2") { later() } else { linked("?p=2") }
+    if is_behind(&echo.query) { later() } else { linked("?p=2") }
+}
+
+/// Whether a page behind the first one is asked for.
+fn is_behind(query: &str) -> bool {
+    query.contains("p=2")
+}
+
+/// What stands behind the name of such a page where it is told what was served.
+const BEHIND: &str = ", page 2";
+
+/// The first byte of a TLS handshake (RFC 8446 §5.1), and what is served then.
+const TLS: &str = "\u{16}";
+pub(super) const NO_TLS: &str = "words in place of TLS";
+
+/// What of a fault has to be served before it was met.
+pub(super) fn stages(fault: &Fault) -> impl Iterator<Item = String> {
+    let second = ["fine", "link_echo"].contains(&fault.name).then(|| format!("{}{BEHIND}", fault.name));
+    second.into_iter().chain([fault.name.to_owned()])
 }
 
 pub(super) const FAULTS: [Fault; 56] = [
@@ -230,6 +255,7 @@ struct Known {
     /// Those that came back: nobody else can be asked to hide them yet.
     known: Vec<String>,
     heard: usize,
+    served: BTreeSet<String>,
     own: SocketAddr,
     foreign: SocketAddr,
 }
@@ -237,6 +263,7 @@ struct Known {
 /// The API.
 pub(super) struct Parrot {
     pub(super) address: SocketAddr,
+    known: Arc<Mutex<Known>>,
     /// What came to an origin that nobody has configured.
     strays: Arc<Mutex<Vec<u8>>>,
     _runtime: Runtime,
@@ -254,6 +281,7 @@ impl Parrot {
             issued: Vec::new(),
             known: Vec::new(),
             heard: 0,
+            served: BTreeSet::new(),
             own: address,
             foreign: stray_address,
         }));
@@ -267,14 +295,20 @@ impl Parrot {
                 log.lock().unwrap().extend(&bytes[..length]);
             }
         });
+        let shared = Arc::clone(&known);
         runtime.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
-                connections.spawn(serve(socket, Arc::clone(&known)));
+                connections.spawn(serve(socket, Arc::clone(&shared)));
             }
         });
-        Self { address, strays, _runtime: runtime }
+        Self { address, known, strays, _runtime: runtime }
+    }
+
+    /// What was served since this was last asked: names of faults and endpoints.
+    pub(super) fn served(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.known.lock().unwrap().served)
     }
 
     pub(super) fn strays(&self) -> Vec<u8> {
@@ -297,6 +331,10 @@ async fn serve(mut socket: TcpStream, known: Arc<Mutex<Known>>) {
 impl Known {
     fn answer(&mut self, head: &str, body: &str) -> (Vec<u8>, Then) {
         self.heard += 1;
+        if head.starts_with(TLS) {
+            self.served.insert(NO_TLS.to_owned());
+            return (message("400 No", &self.configured.join(" ")), Then::Close);
+        }
         let target = head.split(' ').nth(1).unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let form = if body.starts_with('{') { "" } else { body };
@@ -316,6 +354,7 @@ impl Known {
             turn: self.heard,
         };
         let name = path.rsplit('/').next().unwrap_or_default();
+        self.served.insert(if is_behind(query) { format!("{name}{BEHIND}") } else { name.to_owned() });
         if let Some(rest) = path.split_once("token/").map(|(_, rest)| rest) {
             let endpoint = ENDPOINTS.iter().find(|(name, _)| *name == rest);
             return (endpoint.map_or_else(|| self.issue(), |(_, reply)| reply(&echo)), Then::Keep);
@@ -347,7 +386,7 @@ impl Known {
 /// The head and the body of the next request, unless the other side has gone.
 async fn read_request(socket: &mut TcpStream) -> Option<(String, String)> {
     let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
+    while !head.ends_with(b"\r\n\r\n") && !head.starts_with(TLS.as_bytes()) {
         head.push(socket.read_u8().await.ok()?);
     }
     let head = String::from_utf8_lossy(&head).into_owned();

@@ -326,7 +326,7 @@ const DATABASE: [Fault; 17] = [
     ),
     Fault(
         "d03",
-        "The disk is full",
+        "The disk is full, or a quota is used up",
         "A sync ends with 74 and the next one goes on where it stopped; the daemon waits for room and goes on",
         Tests,
     ),

@@ -1,12 +1,14 @@
 //! Disks that fail, copies of a file that is being written, and variables that look like configuration.
 
+#![expect(clippy::print_stdout, reason = "what cannot be done here is said")]
+
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 use crate::database_file::is_installed;
 use crate::pages::{Pages, items};
-use crate::support::{Api, Workspace, binary, finish, json, numbered, records};
+use crate::support::{Api, Running, Workspace, binary, finish, json, numbered, records};
 
 /// The system calls that a file is flushed by.
 const FLUSHES: &str = "fdatasync,fsync";
@@ -16,14 +18,27 @@ fn five_pages() -> Pages {
     Pages::new(&[0, 1, 2, 3, 4].map(|page| Value::from(records(page * 10..page * 10 + 10))))
 }
 
+/// The binary under strace, which does what `inject` says to some of the calls `calls`; none where it may not trace. The process is
+/// the one that is traced.
+fn under_strace(workspace: &Workspace, calls: &str, inject: &str, arguments: &[&str]) -> Option<Command> {
+    let mut command = Command::new("strace");
+    command.args(["-qq", "-o", "/dev/null", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
+    if !command.status().is_ok_and(|status| status.success()) {
+        println!("skipped: strace is not installed, or may not trace here");
+        return None;
+    }
+    let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:{inject}"));
+    let mut command = Command::new("strace");
+    command.args(["-D", "-f", "-y", "-qq", "-o"]).arg(workspace.path("calls"));
+    command.args(["-e", &trace, "-e", &inject]).arg(binary()).args(arguments).current_dir(workspace.path(""));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Some(command)
+}
+
 /// Where the disk fails at the n-th flush or the n-th write, once or from then on, no success is reported, and no row
 /// is lost or doubled by it.
 #[test]
 fn d04_an_error_of_the_disk_is_seen_and_the_next_run_goes_on() {
-    if !is_installed("strace") {
-        println!("skipped: strace is not installed");
-        return;
-    }
     let (mut injected, mut swallowed) = (0, Vec::new());
     // The last ones are those that move the WAL into the file at the end.
     for (calls, number, more) in [
@@ -41,12 +56,8 @@ fn d04_an_error_of_the_disk_is_seen_and_the_next_run_goes_on() {
         let workspace = Workspace::with_config(api.address, &text);
         // The file is there, so that what fails is not the making of it.
         workspace.sync(0);
-        let mut command = Command::new("strace");
-        command.args(["-f", "-y", "-qq", "-o"]).arg(workspace.path("calls"));
-        command.args(["-e", &format!("trace={calls}"), "-e"]);
-        command.arg(format!("inject={calls}:error=EIO:when={number}{more}"));
-        command.arg(binary()).args(["sync", "--json"]).current_dir(workspace.path(""));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let inject = format!("error=EIO:when={number}{more}");
+        let Some(mut command) = under_strace(&workspace, calls, &inject, &["sync", "--json"]) else { return };
         let finished = finish(command.spawn().unwrap());
         let traced = std::fs::read_to_string(workspace.path("calls")).unwrap_or_default();
         let name = format!("{calls}, call {number}{more}");
@@ -66,6 +77,41 @@ fn d04_an_error_of_the_disk_is_seen_and_the_next_run_goes_on() {
     }
     assert!(swallowed.is_empty(), "of {injected} errors, these were swallowed: {}", swallowed.join("\n"));
     println!("{injected} errors were injected");
+}
+
+/// SQLite calls a quota that is used up an error of the disk. Written are the pages and the file that tries whether there is room,
+/// by the same call.
+#[test]
+fn d03_a_quota_that_is_used_up_is_a_full_disk_for_a_sync_and_for_a_daemon() {
+    let api = Api::start(five_pages().api());
+    let text = items("write_disposition = \"append\"\nevery = \"1s\"")
+        + "[pipeline]\nbatch_rows = 1\n[web]\nlisten = \"off\"\n";
+    let workspace = Workspace::with_config(api.address, &text);
+    workspace.sync(0);
+    for (error, said) in [("EDQUOT", "no space left for the database"), ("EIO", "writing the database failed")] {
+        let inject = format!("error={error}:when=30+");
+        let Some(mut command) = under_strace(&workspace, "pwrite64", &inject, &["sync"]) else { return };
+        let finished = finish(command.spawn().unwrap());
+        assert!(finished.code == Some(74) && finished.stdout.contains(said), "{error}: {finished:#?}");
+        workspace.sync(0);
+        workspace.check_books();
+    }
+    let manager = std::os::unix::net::UnixDatagram::bind(workspace.path("notify")).unwrap();
+    let serve = ["serve", "-v"];
+    let Some(mut command) = under_strace(&workspace, "pwrite64", "error=EDQUOT:when=30+", &serve) else { return };
+    // A daemon that is watched looks for room as often as it has to say that it is alive.
+    command.env("NOTIFY_SOCKET", workspace.path("notify")).env("WATCHDOG_USEC", "400000");
+    let mut daemon = Running::start(command);
+    daemon.wait_for("the disk is full");
+    // Each thread has its own count of calls, and the database is written by another one now.
+    daemon.wait_for("the disk is full");
+    daemon.signal(rustix::process::Signal::TERM);
+    let finished = daemon.finish();
+    assert!([Some(0), Some(74), Some(75)].contains(&finished.code), "{finished:#?}");
+    drop(manager);
+    workspace.sync(0);
+    workspace.check_books();
+    assert_eq!(workspace.value::<i64>("SELECT count(*) % 50 FROM shop_items"), 0);
 }
 
 #[test]
