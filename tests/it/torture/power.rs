@@ -36,14 +36,18 @@ use crate::histories::dice::Dice;
 /// A first sync that is killed, one that recovers what it left and goes on, and one that reads everything again.
 const THREE_LIVES: Plan = Plan {
     name: "a sync that is killed, its end, another",
-    size: Size([8, 6, 5]),
+    size: Size([5, 4, 3, 2, 1, 1, 1]),
     synchronous: "full",
     lives: &[Some(400), None, None],
 };
 
 /// A sync that brings a file of an earlier version up to this one, and moves the WAL into the file while it runs.
-const LONG_WAL: Plan =
-    Plan { name: "an old file with a long WAL", size: Size([8, 6, 5]), synchronous: "full", lives: &[None] };
+const LONG_WAL: Plan = Plan {
+    name: "an old file with a long WAL",
+    size: Size([5, 4, 3, 2, 1, 1, 1]),
+    synchronous: "full",
+    lives: &[None],
+};
 
 /// The sync after a power cut.
 const SECOND_CUT: Plan = Plan { name: "the sync after a power cut", lives: &[None], ..THREE_LIVES };
@@ -108,7 +112,7 @@ fn d17_a_power_cut_takes_nothing_while_the_wal_is_moved_into_the_file() {
         return;
     }
     // In the long form it becomes long once more.
-    let plan = Plan { size: form(LONG_WAL.size, Size([600, 500, 400])), ..LONG_WAL };
+    let plan = Plan { size: form(LONG_WAL.size, Size([600, 500, 400, 40, 20, 2, 1])), ..LONG_WAL };
     let (recording, tally) = cut_power(plan, old_file_with_a_long_wal, wanted(40, 1_500), seed());
     assert_eq!(tally.cuts_with_lost_pages, 0);
     let begins_wal = |call: &&Call| matches!(call, Call::Write { at: 0, bytes, .. } if bytes.len() == 32);
