@@ -9,6 +9,7 @@ mod kills;
 mod power;
 mod shop;
 mod sweep;
+mod takings;
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -60,6 +61,8 @@ impl Victim {
         let line: Vec<&str> = wrapper.iter().copied().chain([&*binary, "sync"]).collect();
         let mut command = self.workspace.command_of(line[0], &line[1..]);
         command.args(self.open().iter().map(|kind| format!("shop.{}", kind.name())));
+        // Files that are only needed for a while would be found there.
+        command.env("TMPDIR", self.workspace.path("")).env("SQLITE_TMPDIR", self.workspace.path(""));
         self.life.sign(&mut command);
         command
     }
@@ -73,8 +76,20 @@ impl Victim {
         self.open().into_iter().map(left).sum()
     }
 
+    /// Nothing is left beside the file that does not belong to it; where it was `closed`, no WAL either.
+    fn check_folder(&self, closed: bool) {
+        let names = std::fs::read_dir(self.workspace.path("")).unwrap().map(|entry| entry.unwrap().file_name());
+        let strangers = names.map(|name| name.into_string().unwrap()).filter(|name| match name.as_str() {
+            "config.toml" | "calls" | "new" | "highwater.db" | "highwater.db.lock" => false,
+            "highwater.db-wal" | "highwater.db-shm" => closed,
+            _ => true,
+        });
+        assert_eq!(strangers.collect::<Vec<_>>(), [""; 0], "{:?} has left something", self.life);
+    }
+
     /// Holds what the present life has left against what was served; `open` is what it was to read.
     fn judge(&mut self, open: &[Kind]) {
+        self.check_folder(false);
         let before = std::mem::replace(&mut self.standings, self.judge.look(&self.workspace, self.life));
         check_requests(self.life, &self.shop.log.of(self.life.number), &before, open);
     }
@@ -83,7 +98,7 @@ impl Victim {
     fn ended_well(&mut self, finished: Finished, open: &[Kind]) {
         let life = self.life;
         assert_eq!(finished.code, Some(0), "{life:?}: {finished:#?}");
-        assert!(!self.workspace.path("highwater.db-wal").exists(), "{life:?} has not closed the file");
+        self.check_folder(true);
         self.judge(open);
         assert!(self.open().is_empty(), "{life:?} said that all is complete");
     }

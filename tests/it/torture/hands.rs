@@ -15,7 +15,7 @@ use crate::pages::{Pages, gate, items, until};
 use crate::support::{Api, Running, Seen, Workspace, binary, finish, json as answer, records};
 
 /// A resource that is read at the times that `keys` say; the status page is off, and a lock is not waited for for long.
-fn daemon(api: &Api, keys: &str) -> Workspace {
+pub(super) fn daemon(api: &Api, keys: &str) -> Workspace {
     let text = format!(
         "[web]\nlisten = \"off\"\n[destination]\nbusy_timeout = \"50ms\"\n{}{keys}\n",
         items("primary_key = \"id\"\npaginator = { type = \"single_page\" }")
@@ -23,7 +23,7 @@ fn daemon(api: &Api, keys: &str) -> Workspace {
     Workspace::with_config(api.address, &text)
 }
 
-fn ten_records(_: &Seen, _: usize) -> axum::response::Response {
+pub(super) fn ten_records(_: &Seen, _: usize) -> axum::response::Response {
     answer(Value::from(records(0..10)))
 }
 
@@ -166,11 +166,19 @@ fn d07_a_reader_that_never_ends_keeps_a_daemon_neither_from_its_work_nor_from_it
 const FULL_DISK: &str =
     "mkdir disk; mount -t tmpfs -o size=4m none disk || exit 77; head -c 3400000 /dev/zero > disk/filler\n";
 
+/// Whether a file system can be mounted that nobody else sees.
+pub(super) fn can_mount() -> bool {
+    let can = std::process::Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"]).output();
+    let can = is_installed("unshare") && can.is_ok_and(|output| output.status.success());
+    if !can {
+        println!("skipped: a file system can only be mounted by root");
+    }
+    can
+}
+
 /// Runs a script in a namespace of its own; none where that is not allowed.
 fn with_disk(api: &Api, script: &str) -> Option<(Workspace, Running)> {
-    let can = std::process::Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"]).output();
-    if !is_installed("unshare") || !can.is_ok_and(|output| output.status.success()) {
-        println!("skipped: a file system can only be mounted by root");
+    if !can_mount() {
         return None;
     }
     let text = "[web]\nlisten = \"off\"\n[destination]\npath = \"disk/highwater.db\"\n[pipeline]\nbatch_rows = 1\n";
