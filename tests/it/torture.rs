@@ -2,6 +2,7 @@
 //! file against all that was ever served, and the ways to break what lies between.
 
 mod calls;
+mod daemons;
 mod disk;
 mod hands;
 mod judge;
@@ -56,11 +57,22 @@ impl Victim {
 
     /// The next life: a sync of what is still open, under another program where `wrapper` is one with its arguments.
     fn command(&mut self, wrapper: &[&str]) -> Command {
-        self.life = self.shop.next_life(self.rounds);
         let binary = binary();
+        let names: Vec<String> = self.open().iter().map(|kind| format!("shop.{}", kind.name())).collect();
         let line: Vec<&str> = wrapper.iter().copied().chain([&*binary, "sync"]).collect();
-        let mut command = self.workspace.command_of(line[0], &line[1..]);
-        command.args(self.open().iter().map(|kind| format!("shop.{}", kind.name())));
+        let mut command = self.live_as(line[0], &line[1..]);
+        command.args(names);
+        command
+    }
+
+    /// The next life, which does what these arguments say.
+    fn live(&mut self, arguments: &[&str]) -> Command {
+        self.live_as(&binary(), arguments)
+    }
+
+    fn live_as(&mut self, program: &str, arguments: &[&str]) -> Command {
+        self.life = self.shop.next_life(self.rounds);
+        let mut command = self.workspace.command_of(program, arguments);
         // Files that are only needed for a while would be found there.
         command.env("TMPDIR", self.workspace.path("")).env("SQLITE_TMPDIR", self.workspace.path(""));
         self.life.sign(&mut command);
@@ -87,10 +99,15 @@ impl Victim {
         assert_eq!(strangers.collect::<Vec<_>>(), [""; 0], "{:?} has left something", self.life);
     }
 
+    /// Looks at what the present life has left; returns where the file stood before.
+    fn look(&mut self) -> Standings {
+        self.check_folder(false);
+        std::mem::replace(&mut self.standings, self.judge.look(&self.workspace, self.life))
+    }
+
     /// Holds what the present life has left against what was served; `open` is what it was to read.
     fn judge(&mut self, open: &[Kind]) {
-        self.check_folder(false);
-        let before = std::mem::replace(&mut self.standings, self.judge.look(&self.workspace, self.life));
+        let before = self.look();
         check_requests(self.life, &self.shop.log.of(self.life.number), &before, open);
     }
 
@@ -106,12 +123,13 @@ impl Victim {
     /// When a round has ended: the tables are what the shop has.
     fn check_all(&self) {
         for kind in KINDS {
-            let once = self.rounds * self.shop.size.parts(kind).count() as u64 * self.shop.size.of(kind);
+            let reads = self.standings[&kind].complete;
+            let once = reads * self.shop.size.parts(kind).count() as u64 * self.shop.size.of(kind);
             let is_read_once = !matches!(kind, Kind::Changes | Kind::Shelves);
             assert!(self.judge.pages_of(kind) == once || !is_read_once, "{kind:?}: each page once for each read");
             let all = self.shop.size.all(kind, self.life).into_iter().map(|(id, _)| id).collect::<BTreeSet<u64>>();
             // Appended once for each read.
-            let times = if kind == Kind::Events { usize::try_from(self.rounds).unwrap() } else { 1 };
+            let times = if kind == Kind::Events { usize::try_from(reads).unwrap() } else { 1 };
             let expected: Vec<u64> = all.iter().flat_map(|id| vec![*id; times]).collect();
             let table = kind.name();
             assert_eq!(

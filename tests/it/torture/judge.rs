@@ -52,6 +52,12 @@ impl Judge {
         self.of(kind).count() as u64
     }
 
+    /// How often a life has stored a page.
+    pub(crate) fn stored(&self, part: Part, page: u64, life: Life) -> u64 {
+        let of_part = self.of(part.kind).filter(|committed| committed.part == part);
+        of_part.filter(|committed| committed.page == page && committed.life == life).count() as u64
+    }
+
     /// Looks at a copy of what a process left, so that it is the next one that has to recover the file. What is new
     /// since the look before was read by `life`.
     pub(crate) fn look(&mut self, workspace: &Workspace, life: Life) -> Standings {

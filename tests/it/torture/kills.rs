@@ -16,22 +16,24 @@ const KILLS: u64 = 40;
 const KILLS_OF_FILE: u64 = 300;
 
 /// A page takes so long, so that there is time between two of them.
-const LATENCY: Duration = Duration::from_millis(1);
+pub(super) const LATENCY: Duration = Duration::from_millis(1);
 
 /// A life sends at most so many requests before it is killed.
 const REQUESTS_MAX: u64 = 45;
 
 const SIZE: Size = Size([100, 90, 80, 50, 20, 30, 1]);
 
+/// Until a moment that the dice have named.
+pub(super) fn pause(micros: u64) {
+    let until = Instant::now() + Duration::from_micros(micros);
+    while let Some(rest) = until.checked_duration_since(Instant::now()) {
+        std::thread::park_timeout(rest);
+    }
+}
+
 /// Lets a process live for a while and kills it; `left` requests would complete it. Returns whether it was killed
 /// before it ended by itself.
 fn strike(child: &mut Child, life: Life, log: &Log, left: u64, random: &mut Dice) -> bool {
-    let pause = |micros: u64| {
-        let until = Instant::now() + Duration::from_micros(micros);
-        while let Some(rest) = until.checked_duration_since(Instant::now()) {
-            std::thread::park_timeout(rest);
-        }
-    };
     if random.below(5) == 0 {
         // While it starts, opens the file and recovers it.
         pause(random.below(40_000));
