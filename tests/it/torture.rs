@@ -2,6 +2,7 @@
 //! file against all that was ever served, and the ways to break what lies between.
 
 mod calls;
+mod clock;
 mod daemons;
 mod disk;
 mod hands;

@@ -31,7 +31,7 @@ fn serve(workspace: &Workspace) -> Running {
     Running::start(workspace.command(&["serve", "-v"]))
 }
 
-fn stop(daemon: Running) {
+pub(super) fn stop(daemon: Running) {
     daemon.signal(Signal::TERM);
     let finished = daemon.finish();
     assert_eq!(finished.code, Some(0), "{finished:#?}");
