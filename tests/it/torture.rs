@@ -89,12 +89,12 @@ impl Victim {
         self.open().into_iter().map(left).sum()
     }
 
-    /// Nothing is left beside the file that does not belong to it; where it was `closed`, no WAL either.
+    /// Nothing is left beside the file that does not belong to it; where it was `closed`, nothing of SQLite's either.
     fn check_folder(&self, closed: bool) {
         let names = std::fs::read_dir(self.workspace.path("")).unwrap().map(|entry| entry.unwrap().file_name());
         let strangers = names.map(|name| name.into_string().unwrap()).filter(|name| match name.as_str() {
             "config.toml" | "calls" | "new" | "highwater.db" | "highwater.db.lock" => false,
-            "highwater.db-wal" | "highwater.db-shm" => closed,
+            "highwater.db-wal" | "highwater.db-shm" | "highwater.db-journal" => closed,
             _ => true,
         });
         assert_eq!(strangers.collect::<Vec<_>>(), [""; 0], "{:?} has left something", self.life);

@@ -64,7 +64,7 @@ impl Judge {
         let copy = tempfile::tempdir().unwrap();
         let database = workspace.path("highwater.db");
         let database = database.canonicalize().unwrap_or(database);
-        for suffix in ["", "-wal"] {
+        for suffix in ["", "-wal", "-journal"] {
             let name = format!("highwater.db{suffix}");
             if database.with_file_name(&name).exists() {
                 std::fs::copy(database.with_file_name(&name), copy.path().join(&name)).unwrap();

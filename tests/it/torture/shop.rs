@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::{Api, PATIENCE, Seen, Workspace, respond};
 
 /// New records on a page.
-const RECORDS: u64 = 3;
+const RECORDS: u64 = 2;
 
 /// A kind of resource, its pages, and how one is told from the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -18,7 +18,7 @@ use super::{Victim, seed};
 use crate::histories::dice::Dice;
 use crate::support::{Finished, binary, finish};
 
-const SIZE: Size = Size([3, 2, 2, 2, 1, 1, 1]);
+const SIZE: Size = Size([2, 2, 2, 2, 1, 1, 1]);
 
 /// Every page is a commit of its own.
 const COMMITS: &str = "[pipeline]\nbatch_rows = 1\n";

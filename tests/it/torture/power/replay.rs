@@ -55,6 +55,16 @@ pub(super) struct Tally {
     pub(super) violations: u64,
 }
 
+impl Tally {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.states += other.states;
+        self.cuts_with_lost_pages += other.cuts_with_lost_pages;
+        self.lost_pages_max = self.lost_pages_max.max(other.lost_pages_max);
+        self.gone_on_with += other.gone_on_with;
+        self.violations += other.violations;
+    }
+}
+
 /// A replay under way.
 struct Replay<'r> {
     recording: &'r Recording,
