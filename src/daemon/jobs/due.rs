@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Job;
+use super::{Job, SET_BY};
 use crate::daemon::clock::Now;
 use crate::schedule::Past;
 
@@ -44,7 +44,9 @@ impl Job {
     /// What the clock on the wall would show if nobody had set it since the job began.
     pub(super) fn clock(&self, now: Now) -> Timestamp {
         let passed = SignedDuration::try_from(now.steady.saturating_sub(self.began.steady));
-        self.began.wall.saturating_add(passed.unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
+        let unset = self.began.wall.saturating_add(passed.unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX);
+        // No two clocks go alike; nobody has set it for that.
+        if now.wall.duration_since(unset).abs() > SET_BY { unset } else { now.wall }
     }
 
     /// When it is due next, after all that is known of it.
