@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Job, SET_BY};
+use super::Job;
 use crate::daemon::clock::Now;
 use crate::schedule::Past;
+
+/// Clocks differ by less than this where nobody has set them.
+const HAIR: SignedDuration = SignedDuration::from_millis(100);
 
 /// When a job is due by itself.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +49,7 @@ impl Job {
         let passed = SignedDuration::try_from(now.steady.saturating_sub(self.began.steady));
         let unset = self.began.wall.saturating_add(passed.unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX);
         // No two clocks go alike; nobody has set it for that.
-        if now.wall.duration_since(unset).abs() > SET_BY { unset } else { now.wall }
+        if now.wall.duration_since(unset).abs() > HAIR { unset } else { now.wall }
     }
 
     /// When it is due next, after all that is known of it.
