@@ -10,6 +10,8 @@ pub(crate) enum Sabotage {
     CursorBeforeRows,
     /// The ledger is committed in a transaction of its own, after the rows.
     LedgerApart,
+    /// What a page of a parent queues for its children is committed in a transaction of its own, after the page.
+    QueueApart,
     /// `synchronous = "full"` sets up SQLite as `"normal"` does: a commit does not wait for the disk.
     NormalForFull,
     /// SQLite moves the WAL into the file by itself and hides the errors of it.

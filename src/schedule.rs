@@ -18,6 +18,10 @@ use crate::units::Timespan;
 const FIRST_REST: Duration = Duration::from_secs(60);
 const REST_MAX: Duration = Duration::from_secs(3_600);
 
+/// Where the clock was put back by less than this, what names its hours does not come a second time. Put back further, the
+/// clock was wrong before. So do it the crons that people know (cronie, cron.c).
+const PUT_BACK: SignedDuration = SignedDuration::from_hours(3);
+
 /// When to run: `schedule` or `every`, with what goes with them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
@@ -51,17 +55,20 @@ pub struct Past {
     pub not_before: Option<Timestamp>,
 }
 
-impl Past {
-    /// The same without what cannot be true now: times that are still to come were written while the clock was wrong,
-    /// and would keep the resource from its next start until then.
-    #[must_use]
-    pub fn until(&self, now: Timestamp) -> Self {
-        let then = |at: Option<Timestamp>| at.filter(|at| *at <= now);
-        Self { started: then(self.started), ended: then(self.ended), ..*self }
-    }
-}
-
 impl Schedule {
+    /// A past without what cannot be true now: times that are still to come were written while the clock was wrong, and
+    /// would keep the resource from its next start until then.
+    #[must_use]
+    pub fn until(&self, past: &Past, now: Timestamp) -> Past {
+        let latest = match &self.trigger {
+            Trigger::Cron(cron, _) if !cron.comes_every_hour() => {
+                now.saturating_add(PUT_BACK).unwrap_or(Timestamp::MAX)
+            }
+            _ => now,
+        };
+        Past { started: past.started.filter(|at| *at <= latest), ended: past.ended.filter(|at| *at <= now), ..*past }
+    }
+
     /// The next start; in the past where it is overdue, however often. `seen` is when the resource was first heard of,
     /// and `seed` tells the delays of resources apart.
     ///
@@ -149,11 +156,14 @@ pub struct Cron {
 }
 
 impl Cron {
+    fn comes_every_hour(&self) -> bool {
+        self.pattern.as_str().split_whitespace().nth(1).is_none_or(|hours| hours.starts_with('*'))
+    }
+
     /// The next time behind `at`. Where clocks are put forward, what falls into the gap comes once, after it; where they
     /// are put back, what names its hours comes once, and what comes in every hour comes in both.
     fn after(&self, at: Timestamp, zone: &TimeZone) -> Timestamp {
-        let every_hour = self.pattern.as_str().split_whitespace().nth(1).is_none_or(|hours| hours.starts_with('*'));
-        let next = if every_hour {
+        let next = if self.comes_every_hour() {
             self.pattern.find_next_occurrence(&at.to_zoned(zone.clone()), false).ok().map(|next| next.timestamp())
         } else {
             self.after_in_civil_time(at, zone)

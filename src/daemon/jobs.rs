@@ -17,6 +17,10 @@ use crate::progress::ResourceProgress;
 use crate::schedule::{Past, Schedule};
 use crate::source::ResourceOptions;
 
+mod due;
+
+use due::Due;
+
 /// The clock on the wall is looked at so often: it can be set.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
 
@@ -33,9 +37,13 @@ pub(super) struct Job {
     /// What its runs read: those above the resources, too.
     pub(super) reads: Vec<ResourceId>,
     schedule: Option<Schedule>,
-    /// When it was first heard of.
+    /// When it was first heard of, or its last start turned out to be wrong.
     seen: Timestamp,
     past: Past,
+    /// A start that was still to come when the clock had been put back. It is not believed later either.
+    wrong: Option<Timestamp>,
+    /// The clocks when it began last, or was heard of: what its past says is said by that clock on the wall.
+    began: Now,
     due: Due,
     paused_at: Option<Timestamp>,
     coalesced: u64,
@@ -55,16 +63,6 @@ struct Kept {
     begun: u64,
     is_wanted: bool,
     is_retried: bool,
-}
-
-/// When a job is due by itself.
-#[derive(Clone, Copy, Debug)]
-enum Due {
-    Never,
-    /// By the clock on the wall.
-    At(Timestamp),
-    /// When so much time has passed, whatever becomes of that clock; it would show this then.
-    In(Duration, Timestamp),
 }
 
 /// A run that is under way.
@@ -137,7 +135,12 @@ impl Jobs {
         for job in &mut self.jobs {
             job.paused_at = job.resources.iter().find_map(|id| paused.get(id).copied());
             if job.reads.iter().all(|id| pasts.contains_key(id)) {
-                job.past = job.past_of(pasts);
+                let past = job.past_of(pasts);
+                if past.failures > 0 && past.ended != job.past.ended {
+                    // It rests from its end on, not from its start.
+                    job.began = now;
+                }
+                job.past = past;
                 job.reckon(now);
             }
         }
@@ -221,6 +224,7 @@ impl Jobs {
         if is_retry {
             job.retried.remove(0);
         } else {
+            (job.began, job.wrong) = (now, None);
             job.is_wanted = false;
         }
         job.run = Some(self.last_run);
@@ -243,7 +247,8 @@ impl Jobs {
             job.run = None;
             // What is due while records are tried again is run behind that.
             let schedule = job.schedule.as_ref().filter(|_| !ended.is_retry);
-            job.coalesced += schedule.map_or(0, |schedule| schedule.missed(ended.since, now.wall));
+            let until = |schedule: &Schedule| if schedule.is_by_clock() { now.wall } else { job.clock(now) };
+            job.coalesced += schedule.map_or(0, |schedule| schedule.missed(ended.since, until(schedule)));
         }
         ended.reads
     }
@@ -296,6 +301,8 @@ impl Job {
             schedule,
             seen: now.wall,
             past: Past::default(),
+            wrong: None,
+            began: now,
             due: Due::Never,
             paused_at: None,
             run: None,
@@ -345,44 +352,6 @@ impl Job {
             failures: all().map(|past| past.failures).max().unwrap_or(0),
             was_cut: own().any(|past| past.was_cut),
             not_before: all().filter_map(|past| past.not_before).max(),
-        }
-    }
-
-    /// What tells it apart where jobs are due at the same time.
-    fn seed(&self) -> u64 {
-        let name = self.resources.first().map(ToString::to_string).unwrap_or_default();
-        // FNV-1a, which stays the same over versions of the standard library.
-        name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-    }
-
-    fn reckon(&mut self, now: Now) {
-        self.seen = self.seen.min(now.wall);
-        self.due = match &self.schedule {
-            None => Due::Never,
-            Some(schedule) => {
-                let at = schedule.next(&self.past.until(now.wall), self.seen, self.seed());
-                if schedule.is_by_clock() {
-                    Due::At(at)
-                } else {
-                    let wait = at.duration_since(now.wall).max(SignedDuration::ZERO).unsigned_abs();
-                    Due::In(now.steady + wait, at)
-                }
-            }
-        };
-    }
-}
-
-impl Due {
-    /// So much later than now.
-    fn within(wait: Duration, now: Now) -> Self {
-        let shown = SignedDuration::try_from(wait).ok().and_then(|wait| now.wall.checked_add(wait).ok());
-        Self::In(now.steady + wait, shown.unwrap_or(Timestamp::MAX))
-    }
-
-    fn shown(self) -> Option<Timestamp> {
-        match self {
-            Self::Never => None,
-            Self::At(at) | Self::In(_, at) => Some(at),
         }
     }
 }

@@ -80,7 +80,10 @@ pub(super) fn commit(connection: &mut Connection, tables: &mut Tables, batch: Ba
         committed.broken.extend(broken.map(|why| (Arc::clone(&ending.run), why)));
     }
     if on(Sabotage::LedgerApart) {
-        sabotage::put_ledger_apart(&transaction, before)?;
+        sabotage::put_apart(&transaction, "_hw_pages", &format!("page_id > {before}"))?;
+    }
+    if on(Sabotage::QueueApart) {
+        sabotage::put_apart(&transaction, "_hw_checkpoints", &format!("parent_page_id > {before}"))?;
     }
     transaction.commit()?;
     if on(Sabotage::OpensDatabaseFile) {

@@ -23,14 +23,14 @@ pub(super) fn commit_checkpoints(connection: &Connection, batch: &Batch) -> Resu
     Ok(transaction.commit()?)
 }
 
-/// Takes the ledger's new lines, those behind `page_id`, out of a transaction, commits it, and begins another one with them.
-pub(super) fn put_ledger_apart(transaction: &Transaction<'_>, page_id: i64) -> Result<(), DbError> {
+/// Takes the lines of a table that are of `pages` out of a transaction, commits it, and begins another one with them.
+pub(super) fn put_apart(transaction: &Transaction<'_>, table: &str, pages: &str) -> Result<(), DbError> {
     Ok(transaction.execute_batch(&format!(
-        "CREATE TEMP TABLE apart AS SELECT * FROM _hw_pages WHERE page_id > {page_id};
-         DELETE FROM _hw_pages WHERE page_id > {page_id};
+        "CREATE TEMP TABLE apart AS SELECT * FROM {table} WHERE {pages};
+         DELETE FROM {table} WHERE {pages};
          COMMIT;
          BEGIN IMMEDIATE;
-         INSERT INTO _hw_pages SELECT * FROM apart;
+         INSERT INTO {table} SELECT * FROM apart;
          DROP TABLE apart"
     ))?)
 }

@@ -22,7 +22,7 @@ use judge::Scrape;
 use page::{Page, TOKEN};
 
 mod api;
-mod gauge;
+pub(crate) mod gauge;
 mod judge;
 mod page;
 

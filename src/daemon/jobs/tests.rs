@@ -15,7 +15,7 @@ struct Clock(Now);
 impl Clock {
     /// 2024-01-01 at noon.
     fn new() -> Self {
-        Self(Now { wall: "2024-01-01T12:00:00Z".parse().unwrap(), steady: Duration::from_secs(1_000) })
+        Self(Now { wall: "2024-01-01T12:00:00Z".parse().unwrap(), steady: Duration::from_secs(1_000_000) })
     }
 
     /// So many seconds pass.
@@ -28,6 +28,12 @@ impl Clock {
     fn set(&mut self, seconds: i64) -> Now {
         self.0.wall += SignedDuration::from_secs(seconds);
         self.0
+    }
+
+    /// What the clocks showed so many seconds ago.
+    fn ago_by(&self, seconds: u64) -> Now {
+        let wall = self.ago(i64::try_from(seconds).unwrap());
+        Now { wall, steady: self.0.steady.saturating_sub(Duration::from_secs(seconds)) }
     }
 
     fn ago(&self, seconds: i64) -> Timestamp {
@@ -335,4 +341,86 @@ fn x06_runs_of_a_time_that_is_still_to_come_keep_nothing_from_its_next_start() {
         learn(&mut jobs, &pasts, &[], clock.pass(600));
     }
     assert_eq!(ready(&jobs, clock.0), ["every", "bad", "cron"]);
+}
+
+#[test]
+fn x06_an_interval_goes_by_the_time_that_passes_whatever_is_learned_after_the_clock_was_set() {
+    let config = config(&[("every", "every = \"1h\"")]);
+    for set in [3_600, 86_400, -1_800, -86_400] {
+        let mut clock = Clock::new();
+        let mut jobs = jobs(&config, &[("every", ran(clock.ago(600)))], clock.0);
+        // Of a run of another process, on a reload; of its own, which it is set in the middle of; and of one that failed.
+        jobs.look(clock.set(set));
+        learn(&mut jobs, &[("every", ran(clock.ago(600 + set)))], &[], clock.0);
+        assert_eq!(ready(&jobs, clock.pass(2_999)), [""; 0], "{set}");
+        assert_eq!(ready(&jobs, clock.pass(1)), ["every"], "{set}");
+        let (began, [(run, _)]) = (clock.0.wall, &begin(&mut jobs, clock.0)[..]) else { panic!("one run") };
+        clock.pass(300);
+        jobs.look(clock.set(set));
+        jobs.end(*run, clock.pass(300));
+        learn(&mut jobs, &[("every", Past { ended: Some(clock.0.wall), ..ran(began) })], &[], clock.0);
+        assert_eq!(jobs.show()[0].coalesced, 0, "{set}");
+        assert_eq!(jobs.show()[0].next.unwrap(), clock.0.wall + SignedDuration::from_secs(3_000), "{set}");
+        assert_eq!(ready(&jobs, clock.pass(2_999)), [""; 0], "{set}");
+        assert_eq!(ready(&jobs, clock.pass(1)), ["every"], "{set}");
+        let [(run, _)] = &begin(&mut jobs, clock.0)[..] else { panic!("one run") };
+        jobs.look(clock.set(set));
+        jobs.end(*run, clock.0);
+        learn(&mut jobs, &[("every", failed(clock.0.wall, 1))], &[], clock.0);
+        assert_eq!(
+            (ready(&jobs, clock.pass(59)), ready(&jobs, clock.pass(1))),
+            (vec![], vec!["every".into()]),
+            "{set}"
+        );
+    }
+}
+
+/// A daemon whose clock is set, hour by hour; each run is over at once. Returns when by that clock the job ran.
+fn days(schedule: &str, sets: &[(u64, i64)], hours: u64) -> Vec<String> {
+    let config = config(&[("r", &format!("schedule = \"{schedule}\""))]);
+    let mut clock = Clock::new();
+    // It has been running for days.
+    let mut past = ran(clock.ago(9 * 3_600));
+    let mut jobs = jobs(&config, &[("r", ran(clock.ago(81 * 3_600)))], clock.ago_by(72 * 3_600));
+    let mut starts = Vec::new();
+    for hour in 0..=hours {
+        let set: i64 = sets.iter().filter(|(at, _)| *at == hour).map(|(_, hours)| hours * 3_600).sum();
+        jobs.look(clock.set(set));
+        learn(&mut jobs, &[("r", past)], &[], clock.0);
+        for (run, _) in begin(&mut jobs, clock.0) {
+            starts.push(clock.0.wall.strftime("%d %H").to_string());
+            past = ran(clock.0.wall);
+            jobs.end(run, clock.0);
+            learn(&mut jobs, &[("r", past)], &[], clock.0);
+        }
+        jobs.look(clock.pass(3_600));
+    }
+    starts
+}
+
+#[test]
+fn x06_what_comes_daily_comes_once_a_day_when_the_clock_is_set() {
+    // It is noon on the first; it ran at three, and runs next at three on the second.
+    for (sets, expected) in [
+        (&[][..], &["02 03", "03 03"][..]),
+        // Back over its time: not a second time.
+        (&[(16, -2)], &["02 03", "03 03"]),
+        // Forward over its time: at once, and put back not a second time.
+        (&[(14, 2)], &["02 04", "03 03"]),
+        (&[(14, 2), (15, -2)], &["02 04", "03 03"]),
+        // By a day, and back: that of the day that was passed over is made up for once, and the next comes at its time.
+        (&[(1, 24)], &["02 13", "03 03", "04 03"]),
+        (&[(1, 24), (3, -24)], &["02 13", "02 03", "03 03"]),
+        // The clock was wrong before: the day comes again.
+        (&[(16, -24)], &["02 03", "02 03", "03 03"]),
+    ] {
+        let starts = days("0 3 * * *", sets, 64);
+        assert!(
+            starts.iter().map(String::as_str).zip(expected).all(|(at, expected)| at == *expected),
+            "{sets:?}: {starts:?}"
+        );
+        assert!(starts.len() >= expected.len(), "{sets:?}: {starts:?}");
+    }
+    // What comes every hour goes by the hours that pass.
+    assert_eq!(days("0 * * * *", &[(2, -2)], 4), ["01 12", "01 13", "01 13", "01 14"]);
 }

@@ -4,15 +4,15 @@ use std::path::Path;
 
 /// A look at a process.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sample {
-    pub(super) rss_kib: u64,
-    pub(super) fds: u64,
-    pub(super) threads: u64,
-    pub(super) wal_kib: u64,
+pub(crate) struct Sample {
+    pub(crate) rss_kib: u64,
+    pub(crate) fds: u64,
+    pub(crate) threads: u64,
+    pub(crate) wal_kib: u64,
 }
 
 impl Sample {
-    pub(super) fn take(process: u32, database: &Path) -> Self {
+    pub(crate) fn take(process: u32, database: &Path) -> Self {
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
         let number = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("the process has not ended");

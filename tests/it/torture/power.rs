@@ -23,7 +23,7 @@ mod record;
 mod replay;
 mod trace;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use self::record::{Plan, Recording, old_file_with_a_long_wal};
 use self::replay::{Tally, cut_once, replay};
@@ -36,14 +36,18 @@ use crate::histories::dice::Dice;
 /// A first sync that is killed, one that recovers what it left and goes on, and one that reads everything again.
 const THREE_LIVES: Plan = Plan {
     name: "a sync that is killed, its end, another",
-    size: Size([8, 6, 5]),
+    size: Size([5, 4, 3, 2, 1, 1, 1]),
     synchronous: "full",
     lives: &[Some(400), None, None],
 };
 
 /// A sync that brings a file of an earlier version up to this one, and moves the WAL into the file while it runs.
-const LONG_WAL: Plan =
-    Plan { name: "an old file with a long WAL", size: Size([8, 6, 5]), synchronous: "full", lives: &[None] };
+const LONG_WAL: Plan = Plan {
+    name: "an old file with a long WAL",
+    size: Size([5, 4, 3, 2, 1, 1, 1]),
+    synchronous: "full",
+    lives: &[None],
+};
 
 /// The sync after a power cut.
 const SECOND_CUT: Plan = Plan { name: "the sync after a power cut", lives: &[None], ..THREE_LIVES };
@@ -62,27 +66,46 @@ fn wanted(short: usize, long: usize) -> usize {
     asked.unwrap_or_else(|| form(short, long))
 }
 
-/// Records, looks at states, and says what there was.
-fn cut_power(plan: Plan, prepare: impl FnOnce(&mut Victim), states: usize, seed: u64) -> (Recording, Tally) {
-    let started = Instant::now();
-    let recording = Recording::new(plan, prepare);
-    let recorded = started.elapsed();
-    let tally = replay(&recording, states, seed);
-    println!(
-        "TORTURE power cut: {}\t{} states of the disk after {} calls, {} gone on with, {} without committed pages (at most \
-         {} pages); recorded in {:.1} s\t{}\t{seed}\t{:.1}",
-        plan.name,
-        tally.states,
-        recording.calls.len(),
-        tally.gone_on_with,
-        tally.cuts_with_lost_pages,
-        tally.lost_pages_max,
-        recorded.as_secs_f64(),
-        tally.violations,
-        started.elapsed().as_secs_f64()
-    );
-    assert_eq!(tally.violations, 0, "see above, at HIGHWATER_TORTURE_SEED={seed}");
-    (recording, tally)
+/// What came of recordings of one plan.
+#[derive(Debug, Default)]
+struct Sum {
+    calls: usize,
+    tally: Tally,
+    recorded: Duration,
+    took: Duration,
+}
+
+impl Sum {
+    /// Records, and looks at states.
+    fn cut_power(&mut self, plan: Plan, prepare: impl FnOnce(&mut Victim), states: usize, seed: u64) -> Recording {
+        let started = Instant::now();
+        let recording = Recording::new(plan, prepare);
+        self.recorded += started.elapsed();
+        self.calls += recording.calls.len();
+        self.tally.add(&replay(&recording, states, seed));
+        self.took += started.elapsed();
+        recording
+    }
+
+    /// Says what there was.
+    fn report(&self, plan: Plan, seed: u64) {
+        let Self { calls, tally, recorded, took } = self;
+        println!(
+            "TORTURE power cut: {}\t{} states of the disk after {calls} calls, {} gone on with, {} without committed pages \
+             (at most {} pages); recorded in {:.1} s\t{}\t{seed}\t{:.1}",
+            plan.name,
+            tally.states,
+            tally.gone_on_with,
+            tally.cuts_with_lost_pages,
+            tally.lost_pages_max,
+            recorded.as_secs_f64(),
+            tally.violations,
+            took.as_secs_f64()
+        );
+        assert_eq!(tally.violations, 0, "see above, at HIGHWATER_TORTURE_SEED={seed}");
+        let is_durable = plan.synchronous == "full";
+        assert_eq!(tally.cuts_with_lost_pages == 0, is_durable, "{tally:?}");
+    }
 }
 
 #[test]
@@ -91,15 +114,16 @@ fn d17_a_power_cut_takes_nothing_of_what_was_committed() {
         return;
     }
     let seed = seed();
-    let (recording, tally) = cut_power(THREE_LIVES, |_| {}, wanted(160, 7_500), seed);
-    assert_eq!(tally.cuts_with_lost_pages, 0);
+    let mut first = Sum::default();
+    let recording = first.cut_power(THREE_LIVES, |_| {}, wanted(160, 7_500), seed);
+    first.report(THREE_LIVES, seed);
     // What one power cut has left may meet the next one.
+    let mut second = Sum::default();
     for number in 1..=form(1, 10) {
         let mut dice = Dice(seed.wrapping_add(number));
-        let prepare = |victim: &mut Victim| cut_once(&recording, victim, &mut dice);
-        let (_, tally) = cut_power(SECOND_CUT, prepare, wanted(40, 250), seed);
-        assert_eq!(tally.cuts_with_lost_pages, 0);
+        second.cut_power(SECOND_CUT, |victim| cut_once(&recording, victim, &mut dice), wanted(40, 250), seed);
     }
+    second.report(SECOND_CUT, seed);
 }
 
 #[test]
@@ -108,9 +132,10 @@ fn d17_a_power_cut_takes_nothing_while_the_wal_is_moved_into_the_file() {
         return;
     }
     // In the long form it becomes long once more.
-    let plan = Plan { size: form(LONG_WAL.size, Size([600, 500, 400])), ..LONG_WAL };
-    let (recording, tally) = cut_power(plan, old_file_with_a_long_wal, wanted(40, 1_500), seed());
-    assert_eq!(tally.cuts_with_lost_pages, 0);
+    let plan = Plan { size: form(LONG_WAL.size, Size([600, 500, 400, 40, 20, 2, 1])), ..LONG_WAL };
+    let (mut sum, seed) = (Sum::default(), seed());
+    let recording = sum.cut_power(plan, old_file_with_a_long_wal, wanted(40, 1_500), seed);
+    sum.report(plan, seed);
     let begins_wal = |call: &&Call| matches!(call, Call::Write { at: 0, bytes, .. } if bytes.len() == 32);
     let begun = recording.calls.iter().filter(begins_wal).count();
     assert!(begun >= form(1, 2), "the WAL begins again while the sync runs: {begun}");
@@ -121,6 +146,7 @@ fn d17_with_normal_a_power_cut_takes_the_last_commits_whole_and_this_test_sees_i
     if !can_trace() {
         return;
     }
-    let (_, tally) = cut_power(NORMAL, |_| {}, wanted(60, 2_000), seed());
-    assert!(tally.cuts_with_lost_pages > 0, "{tally:?}");
+    let (mut sum, seed) = (Sum::default(), seed());
+    sum.cut_power(NORMAL, |_| {}, wanted(60, 2_000), seed);
+    sum.report(NORMAL, seed);
 }

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::judge::{Judge, nothing_read};
-use super::shop::{Shop, Size};
+use super::shop::{Life, Shop, Size};
 use super::{Victim, seed};
 use crate::histories::dice::Dice;
 use crate::support::{Finished, binary, finish};
 
-const SIZE: Size = Size([6, 5, 4]);
+const SIZE: Size = Size([2, 2, 2, 2, 1, 1, 1]);
 
 /// Every page is a commit of its own.
 const COMMITS: &str = "[pipeline]\nbatch_rows = 1\n";
@@ -211,7 +211,7 @@ impl Workload {
             let (finished, _) = victim.strike(&Point { workload: self, call, fault, number, more: false });
             assert_eq!(finished.code, None, "{finished:#?}");
             victim.judge(&open);
-            if victim.standings.values().any(|standing| standing.next > 0) {
+            if victim.standings.values().any(|standing| standing.is_open) {
                 assert!(victim.workspace.path("highwater.db-wal").metadata().unwrap().len() > 0);
                 return victim;
             }
@@ -227,7 +227,7 @@ impl Workload {
         let config = std::fs::read_to_string(workspace.path("config.toml")).unwrap();
         workspace.write("config.toml", &(config + COMMITS));
         let judge = Judge::new(SIZE);
-        let new = Victim { shop, workspace, judge, standings: nothing_read(), life: 0, rounds: 1 };
+        let new = Victim { shop, workspace, judge, standings: nothing_read(SIZE), life: Life::default(), rounds: 1 };
         let mut complete = new.fork();
         complete.complete();
         complete.rounds += 1;

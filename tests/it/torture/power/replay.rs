@@ -16,7 +16,6 @@ use crate::histories::dice::Dice;
 use crate::support::{binary, finish};
 use crate::torture::Victim;
 use crate::torture::judge::{Judge, Standings, check_requests, nothing_read, still_open};
-use crate::torture::shop;
 
 /// One of so many states is gone on with by a real sync.
 const ONE_GOES_ON_IN: u64 = 20;
@@ -54,6 +53,16 @@ pub(super) struct Tally {
     pub(super) gone_on_with: u64,
     /// What is promised and was not so; with `full`, no page may be lost.
     pub(super) violations: u64,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.states += other.states;
+        self.cuts_with_lost_pages += other.cuts_with_lost_pages;
+        self.lost_pages_max = self.lost_pages_max.max(other.lost_pages_max);
+        self.gone_on_with += other.gone_on_with;
+        self.violations += other.violations;
+    }
 }
 
 /// A replay under way.
@@ -114,7 +123,7 @@ fn judge(recording: &Recording, files: &Files, seed: u64, place: &Path) -> (Judg
         recording.victim.judge.look_back(&open_database(folder.path()))
     } else {
         // There is no file yet.
-        (Judge::new(recording.plan.size), nothing_read())
+        (Judge::new(recording.plan.size), nothing_read(recording.plan.size))
     }
 }
 
@@ -210,13 +219,13 @@ impl Replay<'_> {
         let rounds = if least == most { most + 1 } else { most };
         // Where several reads were taken back, each sync brings one of them.
         for _ in least..rounds {
-            let life = victim.shop.next_life();
+            let life = victim.shop.next_life(rounds);
             let open = still_open(&standings, rounds);
             let mut command = victim.workspace.command_of(&binary(), &["sync"]);
             command.args(open.iter().map(|kind| format!("shop.{}", kind.name()))).current_dir(folder);
-            let finished = finish(shop::sign(&mut command, life).spawn().unwrap());
+            let finished = finish(life.sign(&mut command).spawn().unwrap());
             assert_eq!(finished.code, Some(0), "the sync after the power cut: {finished:#?}");
-            check_requests(life, &victim.shop.log.of(life), &standings, &open);
+            check_requests(life, &victim.shop.log.of(life.number), &standings, &open);
             standings = judge.examine(&open_database(folder), life);
         }
         assert_eq!(still_open(&standings, rounds), [], "the sync after the power cut said that all is complete");
