@@ -42,7 +42,7 @@ struct Arguments {
     #[arg(long)]
     compare: Option<PathBuf>,
     /// What cargo gives to every benchmark
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, global = true)]
     bench: bool,
     #[command(subcommand)]
     role: Option<Role>,

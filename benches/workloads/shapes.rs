@@ -5,10 +5,9 @@ use std::fmt::Write as _;
 use rusqlite::types::Null;
 use rusqlite::{Statement, params};
 
-/// Ids begin here, so that all of them are as long: a page is rendered once, and its ids are written into a copy.
+/// Ids begin here, so that all of them are as long. A page is rendered once, and what its ids begin with is written into
+/// a copy: as pages have 1, 10 or 100 records, that is the same for all of its ids.
 const FIRST_ID: u64 = 10_000_000;
-
-const ID_DIGITS: usize = 8;
 
 /// Pages that are rendered; those after them say the same under other ids.
 const RENDERED: u64 = 200;
@@ -94,18 +93,12 @@ const BODY_JSON: &str = r#"Dear \"Zoë\",\n\n\tyour order of 12 “Äpfel” and
 #[derive(Debug)]
 pub(crate) struct Pages {
     rows_per_page: u64,
-    bodies: Vec<(String, Vec<IdsAt>)>,
-}
-
-/// Where in a page the id of one of its records is written.
-#[derive(Debug)]
-struct IdsAt {
-    record: u64,
-    place: usize,
+    /// Each with the places of its ids.
+    bodies: Vec<(String, Vec<usize>)>,
 }
 
 impl Pages {
-    /// Renders the pages of `shape` with so many records each.
+    /// Renders the pages of `shape` with so many records each: 1, 10 or 100.
     pub(crate) fn render(shape: Shape, rows_per_page: u64) -> Self {
         let bodies = (0..RENDERED).map(|page| {
             let mut body = String::from("{\"data\":[");
@@ -117,11 +110,9 @@ impl Pages {
                 Record::new(page * rows_per_page + row).write_json(shape, &mut body).unwrap_or_default();
             }
             body.push(']');
-            let ids = (0..rows_per_page).flat_map(|row| {
-                let id = (FIRST_ID + page * rows_per_page + row).to_string();
-                body.match_indices(&id).map(|(place, _)| IdsAt { record: row, place }).collect::<Vec<_>>()
-            });
-            let ids = ids.collect();
+            let prefix = prefix(page, rows_per_page);
+            let is_id = |place: &usize| !body.as_bytes()[place - 1].is_ascii_digit();
+            let ids = body.match_indices(&prefix).map(|(place, _)| place).filter(is_id).collect();
             (body, ids)
         });
         Self { rows_per_page, bodies: bodies.collect() }
@@ -133,15 +124,20 @@ impl Pages {
         let mut bytes = Vec::with_capacity(body.len() + next.len() + 1);
         bytes.extend_from_slice(body.as_bytes());
         if page >= RENDERED {
-            for id in ids {
-                let digits = (FIRST_ID + page * self.rows_per_page + id.record).to_string();
-                bytes[id.place..id.place + ID_DIGITS].copy_from_slice(digits.as_bytes());
+            let prefix = prefix(page, self.rows_per_page);
+            for place in ids {
+                bytes[*place..place + prefix.len()].copy_from_slice(prefix.as_bytes());
             }
         }
         bytes.extend_from_slice(next.as_bytes());
         bytes.push(b'}');
         bytes
     }
+}
+
+/// What the ids of a page begin with.
+fn prefix(page: u64, rows_per_page: u64) -> String {
+    ((FIRST_ID + page * rows_per_page) / rows_per_page).to_string()
 }
 
 /// The table that the floor inserts into.

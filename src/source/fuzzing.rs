@@ -94,6 +94,18 @@ fn cells_are_what_they_say(rows: &Rows) {
     }
 }
 
+/// How many records a JSON body has, for the benchmark of that.
+///
+/// # Panics
+/// Where it is not a page.
+pub fn records_in(body: Bytes, selector: &Selector) -> u64 {
+    let paginator = serde_json::from_str(r#"{"type":"cursor","cursor_path":"next"}"#).expect("a paginator");
+    let url = Url::parse("https://api.example.com/").expect("a URL");
+    let received = Received { status: 200, headers: HeaderMap::new(), body, url, framed: true };
+    let page = decode_page(&received, &BodyFormat::Json { graphql: false }, selector, &paginator);
+    page.unwrap_or_else(|why| panic!("{}", why.reason)).rows.received()
+}
+
 fn cell_is_what_it_says(value: Value<'_>) {
     let text_of = |bytes| std::str::from_utf8(bytes).expect("UTF-8");
     match value {
