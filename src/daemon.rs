@@ -132,7 +132,7 @@ impl<'d> Daemon<'d> {
         };
         daemon.jobs.configure(None, &daemon.config, Now::read());
         if let Err(error) = daemon.learn(None).await {
-            return daemon.pipeline.end().await.and(Err(error)); // Its processor has the file as well.
+            return daemon.pipeline.end().await.or(Ok(())).and(Err(error)); // Its processor has the file as well.
         }
         daemon.show(false);
         Ok(daemon)

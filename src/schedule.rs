@@ -61,7 +61,8 @@ impl Schedule {
     #[must_use]
     pub fn until(&self, past: &Past, now: Timestamp) -> Past {
         let latest = match &self.trigger {
-            Trigger::Cron(cron, _) if !cron.comes_every_hour() => {
+            // What failed or was cut short is not done for its day.
+            Trigger::Cron(cron, _) if !cron.comes_every_hour() && past.failures == 0 && !past.was_cut => {
                 now.saturating_add(PUT_BACK).unwrap_or(Timestamp::MAX)
             }
             _ => now,
@@ -293,6 +294,20 @@ mod tests {
     use jiff::Timestamp;
 
     use super::{Past, Schedule, Trigger, Zone};
+
+    #[test]
+    fn x06_what_was_not_done_is_not_put_off_where_the_clock_was_put_back() {
+        let (daily, now) = (cron("0 3 * * *", "UTC"), at("2026-03-02T01:10:00Z"));
+        let past = Past { started: Some(at("2026-03-02T03:00:00Z")), ended: Some(now), ..Past::default() };
+        for (past, expected) in [
+            (past, "2026-03-03T03:00:00Z"),
+            (Past { was_cut: true, ..past }, "2026-03-02T01:10:00Z"),
+            (Past { failures: 1, ..past }, "2026-03-02T01:11:00Z"),
+            (Past { failures: 1, ended: Some(at("2026-03-02T03:10:00Z")), ..past }, "2026-03-02T01:11:00Z"),
+        ] {
+            assert_eq!(daily.next(&daily.until(&past, now), now, 0), at(expected), "{past:?}");
+        }
+    }
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()

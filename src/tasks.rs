@@ -68,8 +68,9 @@ fn panic_message(error: tokio::task::JoinError) -> String {
     }
 }
 
-/// What may be shown of a panic's message: all of it where it stands in the code, or has only numbers put into it. Any other
-/// may quote what was read (a string that is cut within a character quotes itself), so only the place tells more.
+/// What may be shown of a panic's message: all of it where it came as it stands in the code, or has only numbers put into it.
+/// Any other may quote what was read (a string that is cut within a character quotes itself), so only the place tells more.
+/// The words of an `expect` are of the others: they come like a text that was made.
 #[must_use]
 pub fn words_of_panic(payload: &(dyn Any + Send)) -> &str {
     /// What Rust itself puts numbers into.

@@ -59,19 +59,22 @@ impl Changes {
         *self.watched() = Watched { table: table.to_owned(), ..Watched::default() };
     }
 
-    /// What the statement that has just run for a row did.
-    pub(super) fn take(&self) -> RowChange {
+    /// Forgets what was done until now: it was not done by the statement that comes next.
+    pub(super) fn forget(&self) {
         let mut watched = self.watched();
-        (watched.inserted, watched.updated) = (0, 0);
-        // Triggers of the user can change other tables in the same statement, and this one after it.
-        watched.first.take().unwrap_or(RowChange::Unchanged)
+        (watched.first, watched.inserted, watched.updated) = (None, 0, 0);
     }
 
-    /// How many rows the statement that has just run inserted, and how many it updated. True only of a table without
-    /// triggers.
+    /// What the statement that has just run for a row did. Triggers of the user can change other tables in the same
+    /// statement, and this one after it.
+    pub(super) fn take(&self) -> RowChange {
+        self.watched().first.take().unwrap_or(RowChange::Unchanged)
+    }
+
+    /// How many rows the statement that has just run inserted, and how many it updated. Of a table with triggers, more than
+    /// its own.
     pub(super) fn take_counts(&self) -> (u64, u64) {
         let mut watched = self.watched();
-        watched.first = None;
         (mem::take(&mut watched.inserted), mem::take(&mut watched.updated))
     }
 }

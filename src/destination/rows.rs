@@ -13,7 +13,7 @@ use super::error::PageError;
 use super::history::time_text;
 use super::keys::Key;
 use super::place::Place;
-use super::table::{ROWS_AT_ONCE, Table};
+use super::table::Table;
 use super::tables::Tables;
 use super::writer::RowWriter;
 use super::{DbError, aside, counted, keys};
@@ -111,9 +111,7 @@ fn write_rows(
     let mut writer = RowWriter::new(transaction, tables, place, rows, &kinds, page_id)?;
     let is_each_of_interest = has_triggers || !page.children.is_empty() || !page.set_aside.is_empty();
     let mut many = if is_each_of_interest { None } else { writer.many(transaction)? };
-    if is_each_of_interest {
-        written.rows = vec![None; rows.len()];
-    }
+    written.rows = vec![None; if is_each_of_interest { rows.len() } else { 0 }];
     let mut hashes = is_keyed.then(|| Vec::with_capacity(rows.len()));
     for row in 0..rows.len() {
         writer.fill(row);
@@ -135,8 +133,7 @@ fn write_rows(
         if let Some(many) = &mut many {
             writer.add_to(many, row)?;
             if many.is_full() {
-                many.write()?;
-                counts.add_changes(ROWS_AT_ONCE as u64, tables.changes.take_counts());
+                many.write(&tables.changes, counts)?;
             }
             continue;
         }
@@ -162,6 +159,7 @@ fn write_row(
     writer: &mut RowWriter<'_>,
     row: usize,
 ) -> Result<RowChange, PageError> {
+    tables.changes.forget();
     writer.write()?;
     let change = tables.changes.take();
     let lists_changed = writer.write_lists(transaction, row, change == RowChange::Inserted)?;

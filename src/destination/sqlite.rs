@@ -24,7 +24,7 @@ const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// No call to a healthy disk takes this long; beyond it the process has to end, not to hang.
 const CALL_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Prepared statements kept: a few for the history, one for each table that is being written.
+/// Prepared statements kept: a few for the history, two for each table that is being written.
 const STATEMENTS_MAX: usize = 256;
 
 /// Page cache in KiB. It holds the inner pages of large tables, so that an upsert reads at most one page.

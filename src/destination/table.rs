@@ -17,8 +17,11 @@ use crate::page::{ContractMode, HintType, Rows, Target, Value, WriteDisposition}
 /// Said of a table that someone else has made.
 pub(super) const NOT_OURS: &str = "was not made by highwater; give the resource another `table`";
 
-/// Rows that one statement writes where there are many: what a statement costs to begin and to end is as much as a row.
-pub(super) const ROWS_AT_ONCE: usize = 10;
+/// Rows that one statement writes where there are many: to begin and to end one costs as much as a row.
+const ROWS_AT_ONCE: usize = 10;
+
+/// Values in one statement: it is kept.
+const VALUES_AT_ONCE: usize = 1_000;
 
 /// One column of a data table that records fill.
 #[derive(Clone, Debug)]
@@ -67,8 +70,9 @@ pub(super) struct Table {
     pub(super) is_settled: bool,
     /// Writes one row: the columns that are ours, those that records fill, then `_extra` where there is one.
     pub(super) write_sql: String,
-    /// Writes [`ROWS_AT_ONCE`] of them.
+    /// Writes `rows_at_once` of them.
     pub(super) write_many_sql: String,
+    pub(super) rows_at_once: usize,
     pub(super) names: HashSet<String>,
 }
 
@@ -236,7 +240,8 @@ impl Table {
     /// Writes the statements anew, after the columns have changed.
     pub(super) fn set_sql(&mut self, place: &Place<'_>) {
         self.write_sql = write_sql(self, place, 1);
-        self.write_many_sql = write_sql(self, place, ROWS_AT_ONCE);
+        self.rows_at_once = (VALUES_AT_ONCE / (self.columns.len() + 2)).clamp(1, ROWS_AT_ONCE);
+        self.write_many_sql = write_sql(self, place, self.rows_at_once);
     }
 
     pub(super) fn find_primary_key(&mut self, place: &Place<'_>) {

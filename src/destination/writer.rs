@@ -6,11 +6,13 @@
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, params, params_from_iter};
 
+use super::batch::Counts;
+use super::changes::Changes;
 use super::columns::{self, Kinds, quote};
 use super::error::PageError;
 use super::place::Place;
 use super::rows::object_text;
-use super::table::{ROWS_AT_ONCE, Table};
+use super::table::Table;
 use super::tables::Tables;
 use crate::page::{List, Rows, Value, WriteDisposition};
 
@@ -24,10 +26,10 @@ pub(super) enum Field {
     New,
 }
 
-/// A page with fewer rows is not worth a statement for many: it has to be compiled.
-const MANY_ROWS_MIN: usize = 5 * ROWS_AT_ONCE;
+/// A statement for many has to be compiled, and is not worth it where a page would need it less often.
+const MANY_TIMES_MIN: usize = 5;
 
-/// A statement keeps what was bound to it last.
+/// A page with a longer value is written row by row: a statement keeps what was bound to it last.
 const MANY_BYTES_MAX: usize = 16 << 10;
 
 const NULL: ToSqlOutput<'static> = ToSqlOutput::Borrowed(ValueRef::Null);
@@ -192,11 +194,13 @@ impl<'w> RowWriter<'w> {
     /// What writes many rows of its table at once, where nothing has to be known of each of them: there are no lists in
     /// them, and they are short enough to be held for one statement.
     pub(super) fn many(&self, connection: &'w Connection) -> Result<Option<Many<'w>>, PageError> {
-        let are_worth_it = self.rows.len() >= MANY_ROWS_MIN && self.rows.longest() <= MANY_BYTES_MAX;
-        if !are_worth_it || !self.lists.is_empty() {
+        let capacity = self.table.rows_at_once;
+        let are_worth_it = capacity > 1 && self.rows.len() >= MANY_TIMES_MIN * capacity;
+        if !are_worth_it || self.rows.longest() > MANY_BYTES_MAX || !self.lists.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Many { insert: connection.prepare_cached(&self.table.write_many_sql)?, rows: Vec::new() }))
+        let insert = connection.prepare_cached(&self.table.write_many_sql)?;
+        Ok(Some(Many { insert, capacity, rows: Vec::with_capacity(capacity) }))
     }
 
     /// Adds the row that was taken up last to those that are written at once.
@@ -286,19 +290,22 @@ impl<'w> RowWriter<'w> {
 /// Writes many rows of one table with one statement.
 pub(super) struct Many<'w> {
     insert: CachedStatement<'w>,
+    capacity: usize,
     /// Those that are bound.
     pub(super) rows: Vec<usize>,
 }
 
 impl Many<'_> {
     pub(super) fn is_full(&self) -> bool {
-        self.rows.len() == ROWS_AT_ONCE
+        self.rows.len() == self.capacity
     }
 
-    /// Writes them, when it is full.
-    pub(super) fn write(&mut self) -> Result<(), PageError> {
-        self.rows.clear();
+    /// Writes them, when it is full, and counts them.
+    pub(super) fn write(&mut self, changes: &Changes, counts: &mut Counts) -> Result<(), PageError> {
+        changes.forget();
         self.insert.raw_execute()?;
+        counts.add_changes(self.rows.len() as u64, changes.take_counts());
+        self.rows.clear();
         Ok(())
     }
 }

@@ -452,6 +452,15 @@ fn rows_that_are_written_at_once_are_counted_as_if_each_were_written_alone() {
     pages.set(&[&page(100..101)]);
     sync(counts(0, 4, 122));
     assert_eq!(workspace.value::<u64>("SELECT count(*) FROM shop_items WHERE seen = 4"), 20);
+    // Nor are those that one on our own tables changes.
+    db.execute_batch(
+        "DROP TRIGGER others;
+         CREATE TRIGGER aside AFTER INSERT ON _hw_quarantine BEGIN
+           UPDATE shop_items SET seen = 9 WHERE id < 20; END;",
+    )
+    .unwrap();
+    sync(counts(0, 2, 124));
+    assert_eq!(workspace.value::<u64>("SELECT count(*) FROM shop_items WHERE seen = 9"), 20);
 }
 
 #[test]
