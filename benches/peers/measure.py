@@ -35,6 +35,9 @@ COLUMNS = """id INTEGER, kind TEXT, user_id INTEGER, amount REAL, currency TEXT,
 SUMS = """SELECT count(*), count(DISTINCT id), sum(id), sum(user_id), sum(CAST(round(amount * 100) AS INTEGER)), sum(ok),
     sum(length(note)) FROM """
 
+# The first amount is a whole number, so dlt keeps all others in a column of their own.
+DLT_TABLE = "(SELECT id, user_id, coalesce(amount, amount__v_double) AS amount, ok, note FROM items)"
+
 
 @dataclass
 class Tool:
@@ -46,7 +49,7 @@ class Tool:
     words: dict[str, str] = field(default_factory=dict)
     """What stands for `@WORD@` in them, besides what is the same for all."""
     table: str = ""
-    """Where its rows are in `copy.db`; nowhere if empty, and what it prints is thrown away."""
+    """What its rows are selected from in `copy.db`; it has none if empty, and what it prints is thrown away."""
     sql: str = ""
     """What is done by hand before."""
     is_slow: bool = False
@@ -110,7 +113,7 @@ def tools_of(options: argparse.Namespace) -> list[Tool]:
                     [str(options.dlt / "bin" / "python"), driver, "dlt.json"],
                     {"dlt.json": "dlt.json"},
                     {"DISPOSITION": disposition},
-                    table="items",
+                    table=DLT_TABLE,
                     is_slow=True,
                 )
             )
