@@ -13,15 +13,15 @@ use rusqlite::Connection;
 use crate::Result;
 use crate::shapes::{self, Shape, Typed};
 
-/// Fetches so many pages of a path and throws them away; returns the seconds that it took.
-pub(crate) fn fetch(url: &str, path: &str, pages: u64) -> Result<f64> {
+/// Fetches so many pages of a path, with so many records each, and throws them away; returns the seconds that it took.
+pub(crate) fn fetch(url: &str, path: &str, pages: u64, rows: u64) -> Result<f64> {
     let started = Instant::now();
     let mut socket = TcpStream::connect(url.trim_start_matches("http://"))?;
     socket.set_nodelay(true)?;
     let mut reader = BufReader::with_capacity(1 << 16, socket.try_clone()?);
     let (mut line, mut body) = (String::new(), Vec::new());
     for page in 0..pages {
-        write!(socket, "GET {path}?pages={pages}&cursor=p{page} HTTP/1.1\r\nHost: floor\r\n\r\n")?;
+        write!(socket, "GET {path}?pages={pages}&rows={rows}&cursor=p{page} HTTP/1.1\r\nHost: floor\r\n\r\n")?;
         let mut length = 0;
         loop {
             line.clear();

@@ -54,7 +54,13 @@ enum Role {
     /// Serves the records until its input ends; its first line says where
     Server,
     #[command(hide = true)]
-    FloorFetch { url: String, shape: String, pages: u64 },
+    FloorFetch {
+        url: String,
+        shape: String,
+        pages: u64,
+        #[arg(default_value_t = 100)]
+        rows: u64,
+    },
     #[command(hide = true)]
     FloorInsert { path: PathBuf, shape: String, rows: u64 },
 }
@@ -64,8 +70,8 @@ fn main() -> Result<()> {
     let shape = |name: &str| if name == "nested" { Shape::Nested } else { Shape::Flat };
     match &arguments.role {
         Some(Role::Server) => return server::serve(),
-        Some(Role::FloorFetch { url, shape, pages }) => {
-            println!("{}", floor::fetch(url, &format!("/{shape}"), *pages)?);
+        Some(Role::FloorFetch { url, shape, pages, rows }) => {
+            println!("{}", floor::fetch(url, &format!("/{shape}"), *pages, *rows)?);
             return Ok(());
         }
         Some(Role::FloorInsert { path, shape: name, rows }) => {

@@ -2,11 +2,12 @@
 //!
 //! `GET /flat` and `/nested` are asked for with `page` (from 0) or `cursor`, and say with `pages`, `rows` and `delay_ms` what
 //! the answers shall be like. `budget=100` gives no more requests than that in any second. `GET /asked` tells when the
-//! budgeted requests came, in microseconds, and forgets them.
+//! budgeted requests came, in microseconds, `GET /served` how many records have been handed out; both forget it then.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ struct Api {
     rendered: Mutex<HashMap<(bool, u64), Arc<Pages>>>,
     started: Instant,
     asked: Mutex<Vec<u64>>,
+    served: AtomicU64,
 }
 
 #[derive(Deserialize)]
@@ -69,6 +71,7 @@ async fn answer(State(api): State<Arc<Api>>, uri: Uri, Query(asked): Query<Asked
             let times = std::mem::take(&mut *api.asked.lock().unwrap_or_else(|poison| poison.into_inner()));
             return axum::body::Body::from(serde_json::json!(times).to_string()).into_response();
         }
+        "/served" => return api.served.swap(0, Ordering::Relaxed).to_string().into_response(),
         "/nested" => Shape::Nested,
         _ => Shape::Flat,
     };
@@ -87,6 +90,7 @@ async fn answer(State(api): State<Arc<Api>>, uri: Uri, Query(asked): Query<Asked
                 true => format!(",\"next_cursor\":\"p{}\"", page + 1),
                 false => ",\"next_cursor\":null".to_owned(),
             };
+            api.served.fetch_add(asked.rows, Ordering::Relaxed);
             api.pages(shape, asked.rows).page(page, &next)
         }
     };
@@ -97,7 +101,7 @@ async fn answer(State(api): State<Arc<Api>>, uri: Uri, Query(asked): Query<Asked
 pub(crate) fn serve() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
-    let api = Api { rendered: Mutex::default(), started: Instant::now(), asked: Mutex::default() };
+    let api = Api { rendered: Mutex::default(), started: Instant::now(), asked: Mutex::default(), served: 0.into() };
     for shape in [Shape::Flat, Shape::Nested] {
         api.pages(shape, 100);
     }

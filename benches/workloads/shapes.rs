@@ -6,7 +6,7 @@ use rusqlite::types::Null;
 use rusqlite::{Statement, params};
 
 /// Ids begin here, so that all of them are as long. A page is rendered once, and what its ids begin with is written into
-/// a copy: as pages have 1, 10 or 100 records, that is the same for all of its ids.
+/// a copy: as pages have 1, 10, 100 or 1,000 records, that is the same for all of its ids.
 const FIRST_ID: u64 = 10_000_000;
 
 /// Pages that are rendered; those after them say the same under other ids.
@@ -98,7 +98,7 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// Renders the pages of `shape` with so many records each: 1, 10 or 100.
+    /// Renders the pages of `shape` with so many records each: 1, 10, 100 or 1,000.
     pub(crate) fn render(shape: Shape, rows_per_page: u64) -> Self {
         let bodies = (0..RENDERED).map(|page| {
             let mut body = String::from("{\"data\":[");
@@ -111,7 +111,10 @@ impl Pages {
             }
             body.push(']');
             let prefix = prefix(page, rows_per_page);
-            let is_id = |place: &usize| !body.as_bytes()[place - 1].is_ascii_digit();
+            // Other numbers may begin like it, but none is as long.
+            let digits =
+                |place: usize| body.as_bytes()[place..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let is_id = |place: &usize| !body.as_bytes()[place - 1].is_ascii_digit() && digits(*place) == 8;
             let ids = body.match_indices(&prefix).map(|(place, _)| place).filter(is_id).collect();
             (body, ids)
         });
