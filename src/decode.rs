@@ -4,6 +4,7 @@
 //! beyond 64 bits and a decimal that a double cannot hold keep their text. Only strings with escapes are copied.
 //! Other formats have a file each; they fill the same rows under the same limits.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde_json::value::RawValue;
@@ -234,10 +235,7 @@ impl Decoder {
             return Ok(u32::try_from(guess).expect("fewer keys than bytes"));
         }
         let (raw, has_escapes) = json.name()?;
-        if !has_escapes {
-            return Ok(self.key(&raw[1..raw.len() - 1]));
-        }
-        let name: String = serde_json::from_str(raw).map_err(|_| Refused::Record("invalid_string"))?;
+        let name = scan::unquoted(raw, has_escapes).ok_or(Refused::Record("invalid_string"))?;
         Ok(self.key(&name))
     }
 
@@ -270,7 +268,7 @@ impl Decoder {
             Kind::Nested { .. } => (CellKind::Json, self.span(raw)),
             Kind::Bool(value) => (CellKind::Bool(value), self.span(raw)),
             Kind::Null => (CellKind::Null, self.span(raw)),
-            Kind::Integer | Kind::Decimal => (number(raw), self.span(raw)),
+            Kind::Number => (number(raw), self.span(raw)),
         };
         self.rows.cells.push(Cell { kind, span, key });
         Ok(())
@@ -278,11 +276,10 @@ impl Decoder {
 
     /// `None` for an escape that names no character: a lone surrogate.
     fn string(&mut self, raw: &str, has_escapes: bool) -> Option<(CellKind, Span)> {
-        if !has_escapes {
-            return Some((CellKind::Text, self.span(&raw[1..raw.len() - 1])));
-        }
-        let text: String = serde_json::from_str(raw).ok()?;
-        Some((CellKind::Unescaped, self.rewritten(&text)?))
+        Some(match scan::unquoted(raw, has_escapes)? {
+            Cow::Borrowed(text) => (CellKind::Text, self.span(text)),
+            Cow::Owned(text) => (CellKind::Unescaped, self.rewritten(&text)?),
+        })
     }
 
     /// Keeps a text that does not stand in the page as it is. `None` when there is more of it than a page can hold.

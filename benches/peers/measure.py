@@ -28,6 +28,7 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "peers"))
 
 from process import Process, end_all  # noqa: E402
+from tools import version  # noqa: E402
 
 BEGIN, END = "<!-- peers -->", "<!-- end of peers -->"
 COLUMNS = """id INTEGER, kind TEXT, user_id INTEGER, amount REAL, currency TEXT, ok BOOLEAN, note TEXT, created_at TEXT,
@@ -62,11 +63,6 @@ def output(*command: str | Path) -> str:
     return subprocess.check_output(command, text=True).strip()
 
 
-def version(environment: Path, package: str) -> str:
-    code = f"import importlib.metadata as m; print(m.version({package!r}))"
-    return output(environment / "bin" / "python", "-c", code)
-
-
 def tools_of(options: argparse.Namespace) -> list[Tool]:
     """Those that are there; highwater first."""
     tools = [
@@ -90,7 +86,7 @@ def tools_of(options: argparse.Namespace) -> list[Tool]:
             )
         )
     if options.airbyte:
-        number = version(options.airbyte, "airbyte-cdk")
+        number = version(options.airbyte / "bin" / "python", "airbyte-cdk")
         program = str(options.airbyte / "bin" / "source-declarative-manifest")
         names = ["--config", "config.json", "--catalog", "catalog.json", "--manifest-path", "airbyte.json"]
         tools.append(
@@ -108,7 +104,7 @@ def tools_of(options: argparse.Namespace) -> list[Tool]:
         for disposition in ["append", "merge"]:
             tools.append(
                 Tool(
-                    f"dlt {version(options.dlt, 'dlt')}",
+                    f"dlt {version(options.dlt / 'bin' / 'python', 'dlt')}",
                     f"`{disposition}` into a new file",
                     [str(options.dlt / "bin" / "python"), driver, "dlt.json"],
                     {"dlt.json": "dlt.json"},

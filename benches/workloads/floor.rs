@@ -45,7 +45,7 @@ pub(crate) fn insert(path: &Path, shape: Shape, rows: u64) -> Result<f64> {
     let started = Instant::now();
     let connection = Connection::open(path)?;
     connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")?;
-    connection.execute_batch(shapes::create_table(shape))?;
+    connection.execute_batch(&shapes::create_table(shape))?;
     let mut upsert = connection.prepare(&shapes::upsert(shape))?;
     for batch in rows.chunks(10_000) {
         connection.execute_batch("BEGIN IMMEDIATE")?;

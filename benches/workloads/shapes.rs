@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use rusqlite::types::Null;
-use rusqlite::{Statement, params};
+use rusqlite::{Statement, params, params_from_iter};
 
 /// Ids begin here, so that all of them are as long. A page is rendered once, and what its ids begin with is written into
 /// a copy: as pages have 1, 10, 100 or 1,000 records, that is the same for all of its ids.
@@ -143,29 +143,42 @@ fn prefix(page: u64, rows_per_page: u64) -> String {
     ((FIRST_ID + page * rows_per_page) / rows_per_page).to_string()
 }
 
-/// The table that the floor inserts into.
-pub(crate) fn create_table(shape: Shape) -> &'static str {
-    match shape {
-        Shape::Flat => {
-            "CREATE TABLE t (id INTEGER PRIMARY KEY, kind TEXT, user_id INTEGER, amount REAL, currency TEXT, ok BOOLEAN,
-               note TEXT, created_at TEXT, updated_at TEXT, ref TEXT)"
-        }
-        Shape::Nested => {
-            "CREATE TABLE t (id INTEGER PRIMARY KEY, kind TEXT, user_id INTEGER, amount REAL, currency TEXT, ok BOOLEAN,
-               note TEXT, created_at TEXT, updated_at TEXT, ref TEXT, customer TEXT, lines TEXT, body TEXT, tags TEXT,
-               attempts INTEGER)"
-        }
+/// The columns behind the key that the floor's table has, with their types.
+fn columns(shape: Shape) -> Vec<(&'static str, &'static str)> {
+    let mut columns = vec![
+        ("kind", "TEXT"),
+        ("user_id", "INTEGER"),
+        ("amount", "REAL"),
+        ("currency", "TEXT"),
+        ("ok", "BOOLEAN"),
+        ("note", "TEXT"),
+        ("created_at", "TEXT"),
+        ("updated_at", "TEXT"),
+        ("ref", "TEXT"),
+    ];
+    if shape == Shape::Nested {
+        columns.extend([
+            ("customer", "TEXT"),
+            ("lines", "TEXT"),
+            ("body", "TEXT"),
+            ("tags", "TEXT"),
+            ("attempts", "INTEGER"),
+        ]);
     }
+    columns
+}
+
+/// The table that the floor inserts into.
+pub(crate) fn create_table(shape: Shape) -> String {
+    let columns: Vec<String> = columns(shape).iter().map(|(name, kind)| format!("{name} {kind}")).collect();
+    format!("CREATE TABLE t (id INTEGER PRIMARY KEY, {})", columns.join(", "))
 }
 
 /// The floor's statement.
 pub(crate) fn upsert(shape: Shape) -> String {
-    let mut columns = vec!["kind", "user_id", "amount", "currency", "ok", "note", "created_at", "updated_at", "ref"];
-    if shape == Shape::Nested {
-        columns.extend(["customer", "lines", "body", "tags", "attempts"]);
-    }
+    let columns = columns(shape);
     let places = vec!["?"; columns.len() + 1].join(", ");
-    let updates: Vec<String> = columns.iter().map(|column| format!("{column} = excluded.{column}")).collect();
+    let updates: Vec<String> = columns.iter().map(|(name, _)| format!("{name} = excluded.{name}")).collect();
     format!("INSERT INTO t VALUES ({places}) ON CONFLICT (id) DO UPDATE SET {}", updates.join(", "))
 }
 
@@ -187,36 +200,13 @@ impl Typed {
     /// Binds its values and runs the floor's statement.
     pub(crate) fn insert(&self, upsert: &mut Statement<'_>) -> rusqlite::Result<usize> {
         let Record { id, user_id, amount, ok, created_at, updated_at, note } = &self.record;
+        let flat = params![id, "payment_intent", user_id, amount, "EUR", ok, note, created_at, updated_at, Null];
         match &self.nested {
-            None => upsert.execute(params![
-                id,
-                "payment_intent",
-                user_id,
-                amount,
-                "EUR",
-                ok,
-                note,
-                created_at,
-                updated_at,
-                Null,
-            ]),
-            Some((customer, lines)) => upsert.execute(params![
-                id,
-                "payment_intent",
-                user_id,
-                amount,
-                "EUR",
-                ok,
-                note,
-                created_at,
-                updated_at,
-                Null,
-                customer,
-                lines,
-                BODY,
-                "spring,mail",
-                3,
-            ]),
+            None => upsert.execute(flat),
+            Some((customer, lines)) => {
+                let more = params![customer, lines, BODY, "spring,mail", 3];
+                upsert.execute(params_from_iter(flat.iter().chain(more)))
+            }
         }
     }
 }

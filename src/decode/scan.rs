@@ -2,6 +2,8 @@
 //!
 //! It accepts what `serde_json` accepts. What it refuses is read again by that, which has words for what is wrong.
 
+use std::borrow::Cow;
+
 /// The text is not JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NotJson;
@@ -11,10 +13,7 @@ pub(crate) struct NotJson;
 pub(crate) enum Kind {
     Null,
     Bool(bool),
-    /// A number with neither a point nor an exponent.
-    Integer,
-    /// Any other number.
-    Decimal,
+    Number,
     Text {
         has_escapes: bool,
     },
@@ -209,9 +208,7 @@ impl<'t> Scanner<'t> {
             return Err(NotJson);
         }
         at += whole;
-        let mut kind = Kind::Integer;
         if bytes.get(at) == Some(&b'.') {
-            kind = Kind::Decimal;
             let fraction = digits(at + 1);
             if fraction == 0 {
                 return Err(NotJson);
@@ -219,7 +216,6 @@ impl<'t> Scanner<'t> {
             at += 1 + fraction;
         }
         if matches!(bytes.get(at), Some(b'e' | b'E')) {
-            kind = Kind::Decimal;
             at += 1;
             at += usize::from(matches!(bytes.get(at), Some(b'+' | b'-')));
             let power = digits(at);
@@ -229,7 +225,15 @@ impl<'t> Scanner<'t> {
             at += power;
         }
         self.at = at;
-        Ok(kind)
+        Ok(Kind::Number)
+    }
+}
+
+/// What a string says that is written like this, with its quotes; `None` where an escape names no character: a lone surrogate.
+pub(crate) fn unquoted(raw: &str, has_escapes: bool) -> Option<Cow<'_, str>> {
+    match has_escapes {
+        true => serde_json::from_str(raw).ok().map(Cow::Owned),
+        false => Some(Cow::Borrowed(&raw[1..raw.len() - 1])),
     }
 }
 
@@ -357,9 +361,9 @@ mod tests {
     #[test]
     fn values_say_what_they_are() {
         for (text, kind) in [
-            ("-12", Kind::Integer),
-            ("1.0", Kind::Decimal),
-            ("1e3", Kind::Decimal),
+            ("-12", Kind::Number),
+            ("1.0", Kind::Number),
+            ("1e3", Kind::Number),
             ("\"plain\"", Kind::Text { has_escapes: false }),
             (r#""a\n""#, Kind::Text { has_escapes: true }),
             ("[]", Kind::Nested { depth: 1 }),

@@ -16,7 +16,7 @@ pub(crate) fn value(raw: &str) -> Option<NewValue> {
         Kind::Nested { .. } => NewValue::Json(text()),
         Kind::Bool(value) => NewValue::Bool(value),
         Kind::Null => NewValue::Null,
-        Kind::Integer | Kind::Decimal => match number(raw) {
+        Kind::Number => match number(raw) {
             CellKind::Integer(value) => NewValue::Integer(value, text()),
             CellKind::Real(value) => NewValue::Real(value, text()),
             _ => NewValue::Number(text()),

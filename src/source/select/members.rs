@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use serde_json::value::RawValue;
 
-use crate::decode::scan::{NotJson, Scanner};
+use crate::decode::scan::{NotJson, Scanner, unquoted};
 
 /// The keys of an object and the texts of their values.
 pub(super) fn entries(raw: &str) -> Result<Vec<(String, &str)>, serde_json::Error> {
@@ -37,10 +37,7 @@ pub(super) fn members<'a>(
     let mut goes_on = !json.take(b'}');
     while goes_on {
         let (name, has_escapes) = json.name()?;
-        let name = match has_escapes {
-            true => serde_json::from_str(name).map_err(|_| NotJson)?,
-            false => name[1..name.len() - 1].to_owned(),
-        };
+        let name = unquoted(name, has_escapes).ok_or(NotJson)?.into_owned();
         let first = json.peek();
         let start = json.at();
         let on_the_way = reading.as_mut().and_then(|(path, read)| {
